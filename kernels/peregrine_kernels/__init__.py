@@ -1,0 +1,71 @@
+"""The tensor operations of a Falcon, behind one interface with one implementation a device.
+
+T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a KV head are adjacent), D head dim.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from peregrine_kernels.paged import KVCache, PagedBatch
+
+__all__ = ["Backend", "KVCache", "Linear", "PagedBatch", "Rotary", "backend_for"]
+
+Rotary = tuple[Tensor, Tensor]
+"""cos and sin of each token's position, [T, D] each, in the model's dtype, halves repeated (rotate-half form)."""
+
+
+class Linear(Protocol):
+    """A weight, packed once for its device."""
+
+    out_features: int
+    in_features: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [T, in], rows contiguous -> x @ weight.T (+ bias, added after rounding as transformers does) [T, out]."""
+
+
+class Backend(Protocol):
+    """What a Falcon needs of a device."""
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards."""
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """x [T, H] -> [T, H]."""
+
+    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
+        """out[...] = f(x), both [T, F], rows may be strided. `name` as in transformers' configs ("gelu" is erf)."""
+
+    def rotary_kv_write(
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
+    ) -> None:
+        """Rotates q and k of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless
+        `rotary` is None (ALiBi), and writes k and v to one layer's pages, each [num_blocks, block_size, Hkv, D]."""
+
+    def attention(
+        self,
+        q: Tensor,
+        batch: PagedBatch,
+        keys: Tensor,
+        values: Tensor,
+        out: Tensor,
+        alibi_slopes: Tensor | None = None,
+    ) -> None:
+        """Causal attention of q [T, Hq * D] (row stride free) over each sequence's pages into out [T, Hq * D] (a view).
+
+        Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi = bfloat16(slope) * position of the key,
+        rounded to bfloat16, as transformers builds it.
+        """
+
+
+def backend_for(device: torch.device) -> Backend:
+    """The fastest backend there is for `device`."""
+    if device.type == "cpu":
+        from peregrine_kernels.cpu import CpuBackend
+
+        return CpuBackend()
+    from peregrine_kernels.reference import ReferenceBackend
+
+    return ReferenceBackend()

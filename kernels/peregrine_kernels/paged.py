@@ -1,0 +1,53 @@
+"""The paged KV cache and one step's view of it: what every attention backend takes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PagedBatch:
+    """The tokens of one step. Decodes (one token each) come first, then prefill chunks; T tokens of B sequences.
+
+    Lengths are known on the host as well: the router fixed them before the step ran.
+    """
+
+    positions: Tensor
+    """int64[T]: each token's position in its sequence."""
+    slot_mapping: Tensor
+    """int64[T]: where each token's K and V are written: block * block_size + offset."""
+    block_tables: Tensor
+    """int64[B, max_blocks]: the blocks of each sequence in order; padded with 0."""
+    query_lengths: tuple[int, ...]
+    """How many of the T tokens belong to each sequence."""
+    context_lengths: tuple[int, ...]
+    """Tokens of each sequence in the cache once this step has written its own."""
+    num_decodes: int
+    """The first `num_decodes` sequences have query length 1 and are attended together."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVCache:
+    """Keys and values of every layer, in pages of `block_size` tokens."""
+
+    keys: tuple[Tensor, ...]
+    """One tensor a layer: [num_blocks, block_size, kv_heads, head_dim]."""
+    values: tuple[Tensor, ...]
+
+    @staticmethod
+    def allocate(
+        num_layers: int,
+        num_blocks: int,
+        block_size: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> "KVCache":
+        """Uninitialised pages. On a CPU the memory is committed only as blocks are first written."""
+        shape = (num_blocks, block_size, num_kv_heads, head_dim)
+        keys, values = (
+            tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)) for _ in range(2)
+        )
+        return KVCache(keys, values)

@@ -1,0 +1,88 @@
+"""The router's vocabulary: what a client asked for, and what it gets back token by token."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from peregrine_server.protocol import SamplingParams
+
+__all__ = [
+    "FinishReason",
+    "Finished",
+    "GenerationFailed",
+    "InvalidRequest",
+    "Overloaded",
+    "Request",
+    "SamplingParams",
+    "Token",
+    "TokenEvent",
+]
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended, in TGI's words."""
+
+    LENGTH = "length"
+    EOS_TOKEN = "eos_token"
+    STOP_SEQUENCE = "stop_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One validated generation: the prompt in tokens, how to sample, when to stop."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as clients see it. `logprob` is None where it was not asked for, or has no meaning (first of a prompt)."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    special: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a generation. `generated_text` hides special tokens and includes a matched stop sequence."""
+
+    reason: FinishReason
+    generated_text: str
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated token.
+
+    Joined, the `text_delta` of a stream are its `generated_text`: special tokens add nothing, a character split over
+    tokens arrives whole with its last. `Token.text` is the same, except that it shows special tokens.
+    """
+
+    index: int
+    """Counts from 1."""
+    token: Token
+    text_delta: str
+    top_tokens: tuple[Token, ...] = ()
+    prefill: tuple[Token, ...] = ()
+    """The prompt's tokens with log-probabilities; on the first event only, and only if asked for."""
+    finished: Finished | None = None
+    """On the last event only."""
+
+
+class InvalidRequest(ValueError):
+    """The request cannot be served as it is; the message says why (HTTP 422)."""
+
+
+class Overloaded(RuntimeError):
+    """No room for another request now (HTTP 429)."""
+
+
+class GenerationFailed(RuntimeError):
+    """The engine lost the request through no fault of the client (HTTP 424)."""

@@ -1,0 +1,177 @@
+"""The messages between the router and its shards. MessagePack through msgspec: no pickle, no torch.
+
+One ZeroMQ PAIR socket per rank. The router sends every shard the same bytes; rank 0 alone answers a `Step`.
+Numbers travel as packed little-endian arrays (`pack` / `unpack`), so that a decode step of 256 sequences stays under 2 KB.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""A peer that sends more is broken; ZeroMQ drops the connection."""
+
+
+class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """How one sequence's tokens are chosen. The defaults are greedy decoding with every parameter off.
+
+    The random number for a token is a function of (`seed`, position) alone, so a replay draws the same tokens.
+    """
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    """0 is off."""
+    top_p: float = 1.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    """Unsigned, 64 bits."""
+    logprobs: bool = False
+    """Whether the answer carries each sampled token's log-probability (natural logarithm, after all processors)."""
+    top_n_tokens: int = 0
+    prompt_logprobs: bool = False
+
+
+class NewSequence(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence that takes a free slot: everything a shard ever needs to know of it, bar its blocks."""
+
+    slot: int
+    token_ids: bytes
+    """int32: the prompt, followed by the tokens generated before a preemption or a restart."""
+    prompt_length: int
+    """How many of `token_ids` are the client's prompt."""
+    sampling: SamplingParams
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
+    """One step's work as a delta on the shards' persistent batch. Applied in the order: freed, new, scheduled.
+
+    A scheduled sequence computes its next `num_tokens` tokens. It yields a sampled token when that reaches the last
+    token it knows; the shard appends the token itself, so a decode of the next step needs nothing from the router.
+    """
+
+    id: int
+    freed: bytes = b""
+    """int32: slots whose sequence ended, was cancelled or preempted."""
+    new: list[NewSequence] = []
+    slots: bytes = b""
+    """int32[n]: the scheduled slots; decodes (one token each) come first."""
+    num_tokens: bytes = b""
+    """int32[n]: how many tokens each computes."""
+    num_new_blocks: bytes = b""
+    """int32[n]: how many entries of `new_blocks` each appends to its block table."""
+    new_blocks: bytes = b""
+    """int32[sum(num_new_blocks)]."""
+
+
+class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
+    """The shard leaves its loop and exits."""
+
+
+class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
+    """Progress of the weights."""
+
+    rank: int
+    loaded_bytes: int
+    total_bytes: int
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The shard has its weights and KV cache and waits for steps."""
+
+    rank: int
+    device: str
+    dtype: str
+    weight_bytes: int
+    num_blocks: int
+    block_size: int
+    kv_bytes_per_token: int
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The shard cannot go on; `message` is one line for the operator that says what to do."""
+
+    rank: int
+    message: str
+
+
+class TopTokens(msgspec.Struct, frozen=True, array_like=True):
+    """The likeliest tokens where `slot` sampled, best first."""
+
+    slot: int
+    token_ids: bytes
+    """int32[top_n_tokens]."""
+    logprobs: bytes
+    """float32[top_n_tokens]."""
+
+
+class PromptLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Log-probabilities of the prompt tokens `start`, `start + 1`, ... (each given the tokens before it)."""
+
+    slot: int
+    start: int
+    logprobs: bytes
+    """float32."""
+
+
+class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
+    """Rank 0's answer to a `Step`: the sampled tokens of the sequences that reached their end."""
+
+    id: int
+    slots: bytes
+    """int32[m]."""
+    token_ids: bytes
+    """int32[m]."""
+    logprobs: bytes
+    """float32[m]; NaN where not asked for; empty when nobody asked."""
+    top_tokens: list[TopTokens] = []
+    prompt_logprobs: list[PromptLogprobs] = []
+
+
+class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a shard process is started; passed as JSON on its standard input."""
+
+    rank: int
+    num_shards: int
+    socket_path: str
+    model_path: str
+    device: str
+    dtype: str
+    """float32 or bfloat16 or float16."""
+    rendezvous: str
+    """Path of the file through which the ranks of torch.distributed find each other."""
+    num_threads: int
+    """CPU threads of this rank."""
+    max_batch_size: int
+    max_total_tokens: int
+    max_batch_total_tokens: int | None = None
+    """Tokens of KV cache; None sizes it from the memory that is free."""
+    block_size: int = 64
+    memory_fraction: float = 1.0
+
+
+ToShard = Step | Shutdown
+FromShard = Loading | Ready | Failed | StepResult
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_shard = msgspec.msgpack.Decoder(ToShard).decode
+decode_from_shard = msgspec.msgpack.Decoder(FromShard).decode
+
+
+def pack(values: Sequence[int]) -> bytes:
+    """int32, little-endian."""
+    return np.asarray(values, dtype="<i4").tobytes()
+
+
+def unpack(data: bytes) -> NDArray[np.int32]:
+    """The read-only int32 array that `pack` wrote."""
+    return np.frombuffer(data, dtype="<i4")
+
+
+def unpack_floats(data: bytes) -> NDArray[np.float32]:
+    """The read-only float32 array in `data`."""
+    return np.frombuffer(data, dtype="<f4")
