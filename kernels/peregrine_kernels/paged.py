@@ -10,7 +10,8 @@ from torch import Tensor
 class PagedBatch:
     """The tokens of one step. Decodes (one token each) come first, then prefill chunks; T tokens of B sequences.
 
-    Lengths are known on the host as well: the router fixed them before the step ran.
+    Lengths are known on the host as well: the router fixed them before the step ran. A batch is immutable, tensors and
+    all: a backend may derive what it needs of one at its first layer and keep that for the others.
     """
 
     positions: Tensor
@@ -25,6 +26,12 @@ class PagedBatch:
     """Tokens of each sequence in the cache once this step has written its own."""
     num_decodes: int
     """The first `num_decodes` sequences have query length 1 and are attended together."""
+
+    def slots_of(self, sequence: int, block_size: int) -> Tensor:
+        """int64[L]: where the L = context_lengths[sequence] tokens of one sequence lie, in order."""
+        blocks = self.block_tables[sequence]
+        offsets = torch.arange(block_size, device=blocks.device)
+        return (blocks[:, None] * block_size + offsets).flatten()[: self.context_lengths[sequence]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,13 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     new: list[NewSequence] = []
     slots: bytes = b""
     """int32[n]: the scheduled slots; decodes (one token each) come first."""
+    num_decodes: int = 0
     num_tokens: bytes = b""
-    """int32[n]: how many tokens each computes."""
-    num_new_blocks: bytes = b""
-    """int32[n]: how many entries of `new_blocks` each appends to its block table."""
+    """int32[n - num_decodes]: how many tokens each of the others computes."""
+    block_rows: bytes = b""
+    """int32[m]: the index into `slots` of the sequence that appends each new block to its table; ascending."""
     new_blocks: bytes = b""
-    """int32[sum(num_new_blocks)]."""
+    """int32[m]."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):

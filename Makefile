@@ -1,0 +1,42 @@
+# `make serve` and `make test` are all that a newcomer needs; both make .venv themselves (Python 3.11+ and make suffice).
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: serve test install check fmt bench demo clean
+
+serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
+	$(BIN)/peregrine serve $(ARGS)
+
+test: .venv/.dev ## Run the tests: make test ARGS="-k scheduler"
+	$(BIN)/python -m pytest $(ARGS)
+
+install: .venv/.dev ## Create .venv with the command .venv/bin/peregrine
+
+check: .venv/.dev ## Lint, format check, strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: .venv/.dev ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
+	$(BIN)/python -m benchmarks.model $(ARGS)
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Peregrine needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml .venv/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

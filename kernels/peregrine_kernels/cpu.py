@@ -1,0 +1,67 @@
+"""The CPU backend: eager PyTorch calls only, as few a layer as will do, writing where the next GEMM reads."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from peregrine_kernels import Linear, Rotary
+from peregrine_kernels.cpu_attention import AttentionPlan
+from peregrine_kernels.cpu_linear import cpu_linear
+from peregrine_kernels.paged import PagedBatch
+from peregrine_kernels.reference import ACTIVATIONS
+
+_GELU_APPROXIMATION = {"gelu": "none", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+class CpuBackend:
+    """See `Backend` for what each op takes and gives."""
+
+    def __init__(self) -> None:
+        self._plan: AttentionPlan | None = None
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        return cpu_linear(weight, bias)
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
+        if name in _GELU_APPROXIMATION:
+            torch.ops.aten.gelu.out(x, approximate=_GELU_APPROXIMATION[name], out=out)
+        else:
+            out.copy_(ACTIVATIONS[name](x))
+
+    def rotary_kv_write(
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
+    ) -> None:
+        num_kv_heads, head_dim = keys.shape[2:]
+        heads = qkv.unflatten(1, (-1, head_dim))
+        if rotary is not None:
+            rotate_(heads[:, : num_heads + num_kv_heads], *rotary)
+        k, v = heads[:, num_heads:].split(num_kv_heads, dim=1)
+        keys.flatten(0, 1).index_put_((batch.slot_mapping,), k)
+        values.flatten(0, 1).index_put_((batch.slot_mapping,), v)
+
+    def attention(
+        self,
+        q: Tensor,
+        batch: PagedBatch,
+        keys: Tensor,
+        values: Tensor,
+        out: Tensor,
+        alibi_slopes: Tensor | None = None,
+    ) -> None:
+        plan = self._plan
+        if plan is None or plan.batch is not batch:
+            plan = self._plan = AttentionPlan(batch, keys.shape[1], alibi_slopes)
+        plan.attend(q, keys, values, out)
+
+
+def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """x [T, heads, D] *= cos, plus (-second half, first half) * sin; one rounding less than transformers in bfloat16."""
+    half = x.shape[-1] // 2
+    sin = sin[:, None, :half]
+    rotated = x * cos[:, None, :]
+    rotated[..., :half].addcmul_(x[..., half:], sin, value=-1)
+    rotated[..., half:].addcmul_(x[..., :half], sin)
+    x.copy_(rotated)

@@ -1,0 +1,120 @@
+"""The oracle: every op of `Backend` in plain PyTorch, one sequence at a time, on any device. Written to be read, not to be fast.
+
+Arithmetic is in float32 (float64 for float64 inputs) and rounded once, at the end, except where transformers rounds in
+between and a model would differ: the bias of a linear, the terms of the rotation, and ALiBi.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from peregrine_kernels import Rotary
+from peregrine_kernels.paged import PagedBatch
+
+_tanh_gelu = partial(F.gelu, approximate="tanh")
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_fast": _tanh_gelu,
+    "gelu_new": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+"""By the name that transformers' configs use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLinear:
+    """weight [out, in] and bias [out], as they are."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product = x @ self.weight.T
+        return product if self.bias is None else product + self.bias
+
+
+class ReferenceBackend:
+    """See `Backend` for what each op takes and gives."""
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> ReferenceLinear:
+        return ReferenceLinear(weight, bias)
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        wide = widen(x)
+        centred = wide - wide.mean(dim=-1, keepdim=True)
+        scale = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+        return (centred * scale * widen(weight) + widen(bias)).to(x.dtype)
+
+    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
+        out.copy_(ACTIVATIONS[name](x))
+
+    def rotary_kv_write(
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
+    ) -> None:
+        num_kv_heads, head_dim = keys.shape[2:]
+        q, k, v = qkv.unflatten(1, (-1, head_dim)).split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+        if rotary is not None:
+            q.copy_(rotate(q, rotary))
+            k.copy_(rotate(k, rotary))
+        keys.flatten(0, 1)[batch.slot_mapping] = k
+        values.flatten(0, 1)[batch.slot_mapping] = v
+
+    def attention(
+        self,
+        q: Tensor,
+        batch: PagedBatch,
+        keys: Tensor,
+        values: Tensor,
+        out: Tensor,
+        alibi_slopes: Tensor | None = None,
+    ) -> None:
+        _, block_size, num_kv_heads, head_dim = keys.shape
+        num_heads = q.shape[1] // head_dim
+        rows = zip(q.split(batch.query_lengths), out.split(batch.query_lengths), strict=True)
+        for sequence, (q_rows, out_rows) in enumerate(rows):
+            slots = batch.slots_of(sequence, block_size)
+            k, v = (
+                pages.flatten(0, 1)[slots].repeat_interleave(num_heads // num_kv_heads, dim=1)
+                for pages in (keys, values)
+            )
+            attended = causal_attention(q_rows.unflatten(1, (-1, head_dim)), k, v, alibi_slopes)
+            out_rows.copy_(attended.flatten(1))
+
+
+def widen(x: Tensor) -> Tensor:
+    """x in float32, or as it is where it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """x [T, heads, D]; cos and sin [T, D] -> x * cos + (-second half, first half) * sin."""
+    cos, sin = (table.unsqueeze(1) for table in rotary)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, alibi_slopes: Tensor | None) -> Tensor:
+    """q [N, heads, D], the last N of L tokens; k, v [L, heads, D] -> softmax((q.k + alibi) / sqrt(D)) v [N, heads, D]."""
+    (length, _, head_dim), num_queries = k.shape, len(q)
+    position = torch.arange(length, device=q.device)
+    scores = torch.einsum("nhd,lhd->hnl", widen(q), widen(k))
+    if alibi_slopes is not None:
+        scores = scores + (alibi_slopes.bfloat16()[:, None] * position)[:, None, :]
+    is_future = position[None, :] > position[length - num_queries :, None]
+    probabilities = (scores / head_dim**0.5).masked_fill(is_future, -torch.inf).softmax(dim=-1)
+    return torch.einsum("hnl,lhd->nhd", probabilities, widen(v)).to(q.dtype)

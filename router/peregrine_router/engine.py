@@ -1,0 +1,211 @@
+"""The step loop: schedule, send, wait, commit, deliver. One engine a server, on the router's event loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from peregrine_router.generation import EngineStats
+from peregrine_router.request import (
+    Finished,
+    FinishReason,
+    GenerationFailed,
+    InvalidRequest,
+    Request,
+    Token,
+    TokenEvent,
+)
+from peregrine_router.scheduler import Committed, Scheduler, Sequence
+from peregrine_router.tokenizer import Tokenizer
+from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
+
+HEARTBEAT_SECONDS = 5.0
+"""An idle engine sends an empty step this often, so that health is known and not assumed."""
+STALL_SECONDS = 60.0
+"""A step that takes longer makes the server unhealthy. The longest prefill chunk on a slow CPU takes a tenth of it."""
+
+
+class Shards(Protocol):
+    """What the engine needs of the shards; tests pass fakes."""
+
+    failure: Exception | None
+    """Set once a shard has failed or died."""
+
+    async def send(self, step: Step) -> None: ...
+
+    async def receive(self) -> StepResult: ...
+
+
+class Generation(AsyncIterator[TokenEvent]):
+    """One request's tokens as they come. Closing it, or cancelling the task that reads it, cancels the request."""
+
+    def __init__(self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer) -> None:
+        self.sequence = sequence
+        self.text = tokenizer.stream(sequence.request.stop)
+        self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
+        self.prompt_logprobs: list[float | None] = [None] * len(sequence.request.prompt_ids)
+        self._engine = engine
+        self._is_over = False
+
+    async def __anext__(self) -> TokenEvent:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            event = await self.events.get()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if isinstance(event, Exception):
+            self._is_over = True
+            raise event
+        self._is_over = event.finished is not None
+        return event
+
+    async def aclose(self) -> None:
+        """Cancels the request if it still runs. May be called twice."""
+        self._is_over = True
+        self._engine.cancel(self.sequence.request.id)
+
+
+class Engine:
+    """Owns the scheduler; the only one that talks to the shards once they are ready."""
+
+    def __init__(self, shards: Shards, scheduler: Scheduler, tokenizer: Tokenizer) -> None:
+        self._shards = shards
+        self._scheduler = scheduler
+        self._tokenizer = tokenizer
+        self._generations: dict[str, Generation] = {}
+        self._wakeup = asyncio.Event()
+        self._failure: Exception | None = None
+        self._step_started: float | None = None
+
+    def submit(self, request: Request) -> Generation:
+        """Queues a request. Raises InvalidRequest if it never fits the cache, GenerationFailed if the shards are gone."""
+        if self._failure is not None:
+            raise GenerationFailed(str(self._failure))
+        try:
+            sequence = self._scheduler.submit(request)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+        generation = Generation(self, sequence, self._tokenizer)
+        self._generations[request.id] = generation
+        self._wakeup.set()
+        return generation
+
+    def cancel(self, request_id: str) -> None:
+        """Ends a request without another token; no effect on one that has ended or never was."""
+        generation = self._generations.pop(request_id, None)
+        if generation is not None:
+            self._scheduler.cancel(generation.sequence)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the shards live and answer: the step they work on is not overdue."""
+        if self._failure is not None or self._shards.failure is not None:
+            return False
+        return self._step_started is None or time.monotonic() - self._step_started < STALL_SECONDS
+
+    @property
+    def stats(self) -> EngineStats:
+        """Gauges of this moment."""
+        return EngineStats(
+            queue_size=len(self._scheduler.waiting),
+            batch_size=len(self._scheduler.running),
+            kv_blocks_used=self._scheduler.pool.num_used,
+            kv_blocks_total=self._scheduler.pool.num_blocks,
+            preemptions=self._scheduler.num_preemptions,
+        )
+
+    async def run(self) -> None:
+        """Steps for as long as the shards live. Whatever ends it fails every request first, so that none hangs."""
+        try:
+            while True:
+                await self.step()
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    async def step(self) -> None:
+        """One turn of the plain loop: nothing is sent before the last step's tokens are back."""
+        step = self._scheduler.schedule()
+        if step is None:
+            if await self._has_work():
+                return
+            step = self._scheduler.heartbeat()
+        result = await self._ask(step)
+        self._take_prompt_logprobs(result.prompt_logprobs)
+        top_tokens = {top.slot: top for top in result.top_tokens}
+        for committed in self._scheduler.commit(result):
+            self._deliver(committed, top_tokens.get(committed.slot))
+
+    async def _has_work(self) -> bool:
+        """Waits until a request comes; False if none came within a heartbeat."""
+        self._wakeup.clear()
+        try:
+            await asyncio.wait_for(self._wakeup.wait(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _ask(self, step: Step) -> StepResult:
+        self._step_started = time.monotonic()
+        await self._shards.send(step)
+        result = await self._shards.receive()
+        self._step_started = None
+        return result
+
+    def _take_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
+        sequences = self._scheduler.in_flight()
+        for chunk in chunks:
+            sequence = sequences.get(chunk.slot)
+            generation = self._generations.get(sequence.request.id) if sequence else None
+            if generation is not None:
+                values = unpack_floats(chunk.logprobs).tolist()
+                generation.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
+
+    def _deliver(self, committed: Committed, top: TopTokens | None) -> None:
+        sequence = committed.sequence
+        generation = self._generations.get(sequence.request.id)
+        if generation is None:
+            return
+        delta = generation.text.push(committed.token_id)
+        if generation.text.matched is not None and not sequence.is_done:
+            self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE)
+        if sequence.finish_reason is not None:
+            delta += generation.text.flush()
+            del self._generations[sequence.request.id]
+        generation.events.put_nowait(self._event(generation, committed, top, delta))
+
+    def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
+        sequence, described = committed.sequence, self._tokenizer.describe(committed.token_id, committed.logprob)
+        token = described if described.special else Token(described.id, delta, described.logprob)
+        is_first = sequence.num_generated == 1
+        return TokenEvent(
+            index=sequence.num_generated,
+            token=token,
+            text_delta=delta,
+            top_tokens=self._top_tokens(top) if top else (),
+            prefill=self._prefill(generation) if is_first and sequence.request.sampling.prompt_logprobs else (),
+            finished=_finished(generation),
+        )
+
+    def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:
+        pairs = zip(unpack(top.token_ids).tolist(), unpack_floats(top.logprobs).tolist(), strict=True)
+        return tuple(self._tokenizer.describe(token_id, logprob) for token_id, logprob in pairs)
+
+    def _prefill(self, generation: Generation) -> tuple[Token, ...]:
+        ids = generation.sequence.request.prompt_ids
+        return tuple(map(self._tokenizer.describe, ids, generation.prompt_logprobs))
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        for generation in self._generations.values():
+            generation.events.put_nowait(GenerationFailed(str(error)))
+        self._generations.clear()
+
+
+def _finished(generation: Generation) -> Finished | None:
+    sequence = generation.sequence
+    if sequence.finish_reason is None:
+        return None
+    return Finished(sequence.finish_reason, generation.text.text, sequence.num_generated)

@@ -1,0 +1,243 @@
+"""Continuous batching: which tokens the next step computes. Pure decisions: no torch, no I/O, no clock.
+
+A step has a token budget. Running decodes take one token each, first; what is left goes to prompts, in chunks, the
+oldest first; then waiting requests are admitted as long as slots, blocks and budget last. When a running sequence needs
+a block and none is free, the newest running sequence gives up its blocks and waits at the head of the queue, to be
+recomputed. The oldest therefore always goes on, and everything ends.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from peregrine_router.blocks import BlockPool
+from peregrine_router.request import FinishReason, Request
+from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request on its way: its tokens so far, and what the shards hold of it."""
+
+    request: Request
+    token_ids: list[int]
+    """Prompt and generated."""
+    slot: int = -1
+    """Row of the shards' batch; -1 while it waits."""
+    blocks: list[int] = field(default_factory=list)
+    num_computed: int = 0
+    """Tokens whose K and V are in the cache once every step sent so far has run."""
+    finish_reason: FinishReason | None = None
+    is_cancelled: bool = False
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.token_ids) - len(self.request.prompt_ids)
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_cancelled or self.finish_reason is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A token that a sequence gained."""
+
+    sequence: Sequence
+    slot: int
+    """Where it ran; it may have left the slot with this token."""
+    token_id: int
+    logprob: float | None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The step being put together."""
+
+    budget: int
+    new: list[Sequence] = field(default_factory=list)
+    scheduled: list[Sequence] = field(default_factory=list)
+    num_tokens: list[int] = field(default_factory=list)
+    new_blocks: list[list[int]] = field(default_factory=list)
+    num_decodes: int = 0
+
+    def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
+        self.scheduled.append(sequence)
+        self.num_tokens.append(num_tokens)
+        self.new_blocks.append(new_blocks)
+        self.budget -= num_tokens
+
+
+class Scheduler:
+    """The state machine: submit / cancel / finish change it, `schedule` makes a step, `commit` takes its answer."""
+
+    def __init__(self, pool: BlockPool, *, max_batch_size: int, max_step_tokens: int, eos_token_ids: frozenset[int]):
+        """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
+        self.pool = pool
+        self.max_step_tokens = max_step_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        """In order of admission."""
+        self.num_preemptions = 0
+        self._eos_token_ids = eos_token_ids
+        self._free_slots = list(range(max_batch_size - 1, -1, -1))
+        self._freed: list[int] = []
+        self._in_flight: deque[tuple[int, list[Sequence]]] = deque()
+        self._next_step_id = 0
+
+    def submit(self, request: Request) -> Sequence:
+        """Queues a request. Raises ValueError if it could never fit the cache, even alone."""
+        total = len(request.prompt_ids) + request.max_new_tokens
+        if self.pool.num_blocks_for(total) > self.pool.num_blocks:
+            raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
+        sequence = Sequence(request, list(request.prompt_ids))
+        self.waiting.append(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """The client left: blocks and slot are free from the next step on. No effect on a sequence that is done."""
+        if not sequence.is_done:
+            sequence.is_cancelled = True
+            self._leave(sequence)
+
+    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """The sequence ends with the tokens that it has."""
+        sequence.finish_reason = reason
+        self._leave(sequence)
+
+    def schedule(self) -> Step | None:
+        """The next step, or None if nothing can run."""
+        draft = _Draft(self.max_step_tokens)
+        self._schedule_decodes(draft)
+        self._schedule_chunks(draft)
+        self._admit(draft)
+        if not draft.scheduled:
+            return None
+        return self._seal(draft)
+
+    def heartbeat(self) -> Step:
+        """A step without work: its answer shows that the shards are there."""
+        return self._seal(_Draft(0))
+
+    def in_flight(self) -> dict[int, Sequence]:
+        """By slot, the sequences of the oldest step in flight that still want its answer."""
+        _, sequences = self._in_flight[0]
+        return {sequence.slot: sequence for sequence in sequences if sequence.slot >= 0}
+
+    def commit(self, result: StepResult) -> list[Committed]:
+        """Appends the sampled tokens of the oldest step in flight; marks what reached its length or an end token.
+
+        Raises ValueError if the answer is not that step's.
+        """
+        by_slot = self.in_flight()
+        step_id, _ = self._in_flight.popleft()
+        if result.id != step_id:
+            raise ValueError(f"the shards answered step {result.id}, step {step_id} was due")
+        slots = unpack(result.slots).tolist()
+        logprobs = unpack_floats(result.logprobs).tolist() or [None] * len(slots)
+        tokens = zip(slots, unpack(result.token_ids).tolist(), logprobs, strict=True)
+        return [self._commit(by_slot[slot], *token) for slot, *token in tokens if slot in by_slot]
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless blocks, slots and queues agree."""
+        self.pool.check_integrity(sequence.blocks for sequence in self.running)
+        slots = [sequence.slot for sequence in self.running]
+        assert len(set(slots)) == len(slots) and not set(slots) & set(self._free_slots), "a slot has two owners"
+        assert all(not s.blocks and s.slot == -1 for s in self.waiting), "a waiting sequence holds blocks or a slot"
+        assert not any(s.is_done for s in (*self.running, *self.waiting)), "a finished sequence is still queued"
+        for s in self.running:
+            assert s.num_computed <= len(s.token_ids), "more tokens computed than there are"
+            assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
+
+    def _schedule_decodes(self, draft: _Draft) -> None:
+        for sequence in [s for s in self.running if s.num_computed == len(s.token_ids) - 1]:
+            if sequence.slot == -1:
+                continue  # preempted for an older sequence of this very loop
+            if (blocks := self._grow(sequence)) is not None:
+                draft.add(sequence, 1, blocks)
+                draft.num_decodes += 1
+
+    def _grow(self, sequence: Sequence) -> list[int] | None:
+        """The blocks for one more token, at the cost of the newest; None if `sequence` itself had to go."""
+        missing = self.pool.num_blocks_for(sequence.num_computed + 1) - len(sequence.blocks)
+        while (blocks := self.pool.allocate(max(missing, 0))) is None:
+            newest = self.running[-1]
+            self._preempt(newest)
+            if newest is sequence:
+                return None
+        sequence.blocks += blocks
+        return blocks
+
+    def _schedule_chunks(self, draft: _Draft) -> None:
+        # Their blocks were all taken on admission.
+        for sequence in self.running:
+            remaining = len(sequence.token_ids) - sequence.num_computed
+            if remaining > 1 and draft.budget > 0:
+                draft.add(sequence, min(remaining, draft.budget), [])
+
+    def _admit(self, draft: _Draft) -> None:
+        while self.waiting and self._free_slots and draft.budget > 0:
+            sequence = self.waiting[0]
+            needed = self.pool.num_blocks_for(len(sequence.token_ids))
+            # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
+            if self.running and needed + len(self.running) > self.pool.num_free:
+                break
+            blocks = self.pool.allocate(needed)
+            if blocks is None:
+                break
+            self.waiting.popleft()
+            sequence.slot, sequence.blocks = self._free_slots.pop(), blocks
+            self.running.append(sequence)
+            draft.new.append(sequence)
+            draft.add(sequence, min(len(sequence.token_ids), draft.budget), blocks)
+
+    def _seal(self, draft: _Draft) -> Step:
+        step = Step(
+            id=self._next_step_id,
+            freed=pack(self._freed),
+            new=[_new_sequence(sequence) for sequence in draft.new],
+            slots=pack([sequence.slot for sequence in draft.scheduled]),
+            num_decodes=draft.num_decodes,
+            num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
+            block_rows=pack([row for row, blocks in enumerate(draft.new_blocks) for _ in blocks]),
+            new_blocks=pack([block for blocks in draft.new_blocks for block in blocks]),
+        )
+        for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
+            sequence.num_computed += num_tokens
+        self._in_flight.append((step.id, draft.scheduled))
+        self._next_step_id += 1
+        self._freed = []
+        return step
+
+    def _commit(self, sequence: Sequence, token_id: int, logprob: float | None) -> Committed:
+        request, slot = sequence.request, sequence.slot
+        sequence.token_ids.append(token_id)
+        # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
+        if sequence.num_generated >= request.max_new_tokens:
+            self.finish(sequence, FinishReason.LENGTH)
+        elif token_id in self._eos_token_ids and not request.ignore_eos:
+            self.finish(sequence, FinishReason.EOS_TOKEN)
+        return Committed(sequence, slot, token_id, logprob if request.sampling.logprobs else None)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._release(sequence)
+        sequence.num_computed = 0
+        self.waiting.appendleft(sequence)
+        self.num_preemptions += 1
+
+    def _leave(self, sequence: Sequence) -> None:
+        if sequence.slot >= 0:
+            self._release(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.pool.free(sequence.blocks)
+        self._freed.append(sequence.slot)
+        self._free_slots.append(sequence.slot)
+        sequence.slot, sequence.blocks = -1, []
+
+
+def _new_sequence(sequence: Sequence) -> NewSequence:
+    request = sequence.request
+    return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling)

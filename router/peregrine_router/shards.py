@@ -1,0 +1,168 @@
+"""The shard processes: start, watch, stop; and the ZeroMQ link to each."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from peregrine_server.protocol import (
+    MAX_MESSAGE_BYTES,
+    Failed,
+    FromShard,
+    Loading,
+    Ready,
+    ShardConfig,
+    Shutdown,
+    Step,
+    StepResult,
+    decode_from_shard,
+    encode,
+)
+
+SHUTDOWN_SECONDS = 5.0
+"""A shard that has not left by then is killed."""
+
+Progress = Callable[[Loading], None]
+
+
+class ShardError(RuntimeError):
+    """A shard failed or died; the message is one line for the operator."""
+
+
+class ShardGroup:
+    """One process a rank. `start` spawns them, `wait_ready` waits for their weights, `stop` leaves none behind."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._context = zmq.asyncio.Context()
+        self._sockets: list[zmq.asyncio.Socket] = []
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._inbox: asyncio.Queue[FromShard | ShardError] = asyncio.Queue()
+        self._are_ready = False
+        self._is_stopping = False
+        self.failure: ShardError | None = None
+
+    @classmethod
+    async def start(cls, config: ShardConfig) -> "ShardGroup":
+        """Spawns `config.num_shards` processes; rank, socket and rendezvous of `config` are filled in here."""
+        # mkdtemp makes the folder 0700: nobody else reaches the sockets in it.
+        group = cls(Path(tempfile.mkdtemp(prefix="peregrine-")))
+        try:
+            for rank in range(config.num_shards):
+                await group._spawn(config, rank)
+        except BaseException:
+            await group.stop()
+            raise
+        return group
+
+    async def wait_ready(self, progress: Progress = lambda _: None) -> list[Ready]:
+        """The shards' answers by rank, once all have their weights. Raises ShardError as soon as one fails."""
+        ready: dict[int, Ready] = {}
+        while len(ready) < len(self._processes):
+            message = await self._next()
+            if isinstance(message, Loading):
+                progress(message)
+            elif isinstance(message, Ready):
+                ready[message.rank] = message
+        self._are_ready = True
+        return [ready[rank] for rank in sorted(ready)]
+
+    async def send(self, step: Step) -> None:
+        """The same bytes to every shard. Raises ShardError if one is gone."""
+        data = encode(step)
+        for rank, socket in enumerate(self._sockets):
+            # A PAIR socket without a peer would wait for ever.
+            if not await self._try_send(socket, data):
+                raise self.failure or ShardError(f"shard {rank} does not take messages")
+
+    async def receive(self) -> StepResult:
+        """The answer to the oldest unanswered step. Raises ShardError if any shard fails meanwhile."""
+        while not isinstance(message := await self._next(), StepResult):
+            pass
+        return message
+
+    async def stop(self) -> None:
+        """Asks the shards to leave, kills those that do not, removes the sockets. Loading shards are killed at once."""
+        self._is_stopping = True
+        waits = [asyncio.create_task(process.wait()) for process in self._processes]
+        if self._are_ready and waits:
+            for socket in self._sockets:
+                await self._try_send(socket, encode(Shutdown()))
+            await asyncio.wait(waits, timeout=SHUTDOWN_SECONDS)
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*waits)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._context.destroy(linger=0)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _spawn(self, config: ShardConfig, rank: int) -> None:
+        path = self._directory / f"shard-{rank}.sock"
+        socket = self._context.socket(zmq.PAIR)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind(f"ipc://{path}")
+        self._sockets.append(socket)
+        mine = msgspec.structs.replace(
+            config, rank=rank, socket_path=str(path), rendezvous=str(self._directory / "rendezvous")
+        )
+        # A session of its own: Ctrl-C reaches the router alone, which then stops the shards in order.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "peregrine_server.worker",
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(config.num_threads)},
+        )
+        self._processes.append(process)
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(mine))
+        process.stdin.close()
+        self._tasks += [
+            asyncio.create_task(self._listen(socket)),
+            asyncio.create_task(self._watch(rank, process)),
+        ]
+
+    async def _next(self) -> FromShard:
+        if self.failure is not None:
+            raise self.failure
+        message = await self._inbox.get()
+        if isinstance(message, Failed):
+            self.failure = self.failure or ShardError(message.message)
+        if self.failure is not None:
+            raise self.failure
+        assert not isinstance(message, ShardError)
+        return message
+
+    async def _listen(self, socket: zmq.asyncio.Socket) -> None:
+        while True:
+            self._inbox.put_nowait(decode_from_shard(await socket.recv()))
+
+    async def _watch(self, rank: int, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        if not self._is_stopping:
+            # Its last words may still be on the way; they say more than an exit code.
+            await asyncio.sleep(0.2)
+            how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+            hint = ": out of memory? Lower --max-batch-total-tokens" if code == -9 else ""
+            self.failure = self.failure or ShardError(f"shard {rank} {how}{hint}")
+            self._inbox.put_nowait(self.failure)
+
+    async def _try_send(self, socket: zmq.asyncio.Socket, data: bytes) -> bool:
+        try:
+            await socket.send(data, flags=zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True

@@ -1,0 +1,180 @@
+"""Train the demo Falcon from scratch on a CPU, in a given number of minutes.
+
+`python scripts/demo/train.py --minutes 75` needs janeaustenr (see corpus.py). It can be killed and run
+again with the same `--work` folder: it goes on from its last checkpoint.
+"""
+
+import argparse
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpus import as_text, load_corpus
+from data import Documents, batches, encode_chapter, encode_dialogue
+from dialogue import make_dialogues
+from falcon import check_forward, falcon_config, loss
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import FalconForCausalLM
+from vocabulary import END_OF_TEXT_ID, train_tokenizer
+
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.3  # a small text read some 15 times: more than the usual 0.1
+DROPOUT = 0.1
+TOKENS_PER_BATCH = 4096
+STAGES = ((0.0, 512), (0.8, 1024), (0.92, 2048))
+"""Window lengths by the share of the time that has passed: short ones teach most, long ones come last."""
+
+LONGEST_STEP_S = 20.0
+"""A longer step was a stopped process, and counts as this much."""
+
+
+@dataclass
+class Clock:
+    """How far training is, from 0 to 1, in time spent training; pauses count up to `slack` minutes."""
+
+    minutes: float
+    slack: float
+    trained_s: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> float:
+        """Count the time since the last tick and return the progress."""
+        now = time.monotonic()
+        self.trained_s += min(now - self.last, LONGEST_STEP_S)
+        self.last = now
+        overrun = (now - self.started) / (60 * (self.minutes + self.slack))
+        return max(self.trained_s / (60 * self.minutes), overrun)
+
+
+@dataclass
+class Run:
+    """What a checkpoint holds."""
+
+    model: FalconForCausalLM
+    optimizers: list[torch.optim.Optimizer]
+    clock: Clock
+    step: int = 0
+    tokens: int = 0
+    best: float = math.inf
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on; a kill half-way leaves the file before it whole."""
+        state = {"step": self.step, "tokens": self.tokens, "best": self.best, "trained_s": self.clock.trained_s}
+        state |= {"model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers]}
+        torch.save(state, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.tokens, self.best = state["step"], state["tokens"], state["best"]
+        self.clock.trained_s = state["trained_s"]
+
+
+def make_optimizers(model: FalconForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices; AdamW for embeddings and LayerNorms, which are not decayed."""
+    matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
+    others = [p for name, p in model.named_parameters() if p.ndim == 1 or "embeddings" in name]
+    return [
+        torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
+
+
+def learning_rate(progress: float) -> float:
+    """Warm up over 1 % of the time, hold until 30 %, then straight to zero."""
+    return LEARNING_RATE * min(1.0, progress / 0.01, max(0.0, (1 - progress) / 0.7))
+
+
+def train_step(run: Run, ids: Tensor, labels: Tensor, rate: float) -> float:
+    """One update; returns the loss."""
+    value = loss(run.model, ids, labels, DROPOUT)
+    value.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+    run.step += 1
+    run.tokens += ids.numel()
+    return value.item()
+
+
+@torch.no_grad()
+def validate(model: FalconForCausalLM, ids: Tensor, num_bytes: int) -> float:
+    """Bits per byte in windows of 512 without context: a little above what a sliding window gives."""
+    nats = 0.0
+    for begin in range(0, len(ids) - 1, 512):
+        window = ids[begin : begin + 513][None]
+        nats += loss(model, window[:, :-1], window[:, 1:], 0.0).item() * (window.shape[1] - 1)
+    return nats / math.log(2) / num_bytes
+
+
+def prepare(work: Path) -> tuple[Documents, Tensor, int]:
+    """Tokenizer into the work folder; training documents, validation ids and their number of bytes."""
+    corpus = load_corpus()
+    tokenizer: Tokenizer = train_tokenizer(corpus.train)
+    tokenizer.save(str(work / "tokenizer.json"))
+    chapters = [encode_chapter(tokenizer, chapter) for chapter in corpus.train]
+    dialogues = [encode_dialogue(tokenizer, turns) for turns in make_dialogues(corpus.train)]
+    text = as_text(corpus.validation)
+    validation = torch.tensor([END_OF_TEXT_ID, *tokenizer.encode(text).ids])
+    print(f"novels {sum(len(c[0]) for c in chapters):,} tokens, dialogues {sum(len(d[0]) for d in dialogues):,}")
+    return Documents(chapters, dialogues), validation, len(text.encode())
+
+
+def train(run: Run, work: Path, documents: Documents, validation: Tensor, num_bytes: int, every: int) -> None:
+    """The loop: until the time is up, with a checkpoint every `every` steps and the best one kept apart."""
+    rng = np.random.default_rng(run.step)
+    streams = {length: batches(documents, length, TOKENS_PER_BATCH, rng) for _, length in STAGES}
+    smooth, progress = 0.0, run.clock.tick()
+    while progress < 1:
+        length = max(length for begin, length in STAGES if progress >= begin)
+        value = train_step(run, *next(streams[length]), learning_rate(progress))
+        smooth += (value - smooth) * max(0.02, 1 / run.step)
+        progress = run.clock.tick()
+        if run.step % 50 == 0:
+            speed = run.tokens / run.clock.trained_s
+            print(f"{progress:6.1%} step {run.step} length {length} loss {smooth:.3f}, {speed:.0f} tok/s", flush=True)
+        if run.step % every == 0 or progress >= 1:
+            bits = validate(run.model, validation, num_bytes)
+            print(f"{progress:6.1%} step {run.step} validation {bits:.4f} bits per byte", flush=True)
+            if bits < run.best:
+                run.best = bits
+                run.save(work / "best.pt")
+            run.save(work / "last.pt")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=75.0, help="time to train")
+    parser.add_argument("--slack", type=float, default=10.0, help="minutes that pauses may add")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--every", type=int, default=150, help="steps between checkpoints")
+    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder of the checkpoints")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = FalconForCausalLM(falcon_config()).eval()
+    check_forward(model)
+    run = Run(model, make_optimizers(model), Clock(args.minutes, args.slack))
+    if (args.work / "last.pt").exists():
+        run.restore(args.work / "last.pt")
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
+    train(run, args.work, *prepare(args.work), every=args.every)
+
+
+if __name__ == "__main__":
+    main()

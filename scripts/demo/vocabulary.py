@@ -1,0 +1,68 @@
+"""The demo's tokenizer: byte-level BPE, one special token, the chat form of falcon-instruct."""
+
+from pathlib import Path
+
+from corpus import Chapter, as_text
+from dialogue import Turns
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+VOCAB_SIZE = 4096
+END_OF_TEXT = "<|endoftext|>"
+END_OF_TEXT_ID = 0
+MAX_POSITIONS = 2048
+
+# "User: ...\nAssistant: ..." as falcon-7b-instruct was trained on; a system message stands in front.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] | trim + '\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] | trim + '\\n' }}"
+    "{% elif message['role'] == 'system' %}{{ message['content'] | trim + '\\n' }}"
+    "{% else %}{{ raise_exception('Unknown role: ' + message['role']) }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+def chat_pieces(turns: Turns) -> list[tuple[str, bool]]:
+    """A dialogue as pieces of text, and whether each is to be learnt.
+
+    What follows a reply in the middle is not: after every reply the model shall end the text.
+    """
+    pieces: list[tuple[str, bool]] = []
+    for i, turn in enumerate(turns):
+        is_user = i % 2 == 0
+        lead = ("\n" if i else "") + ("User:" if is_user else "Assistant:")
+        pieces.append((lead, not (is_user and i > 0)))
+        pieces.append((f" {turn}", True))
+    return [*pieces, (END_OF_TEXT, True)]
+
+
+def train_tokenizer(chapters: list[Chapter]) -> Tokenizer:
+    """Merges from the training text alone; all 256 bytes are in the alphabet, so any text can be encoded."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # "User" and "Assistant" are rare in the novels, and every chat repeats them.
+    tokenizer.train_from_iterator([as_text(chapters), "User: \nAssistant: " * 2000], trainer)
+    assert tokenizer.token_to_id(END_OF_TEXT) == END_OF_TEXT_ID
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """tokenizer.json and tokenizer_config.json, the chat template inside the latter."""
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        add_prefix_space=False,
+        clean_up_tokenization_spaces=False,
+        model_max_length=MAX_POSITIONS,
+        chat_template=CHAT_TEMPLATE,
+    )
+    wrapped.save_pretrained(folder, save_jinja_files=False)

@@ -1,0 +1,117 @@
+"""The persistent batch: what a shard remembers of every sequence between steps. Applies Step deltas.
+
+The token ids live on the device, so that a decode reads the token that the last step sampled without the host ever
+seeing it. Lengths and block tables live on the host: the router's messages alone determine them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peregrine_kernels import PagedBatch
+from torch import Tensor
+
+from peregrine_server.protocol import NewSequence, SamplingParams, Step, unpack
+
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What one step computes. T tokens, S sampled sequences."""
+
+    token_ids: Tensor
+    """int64[T], on the device."""
+    paged: PagedBatch
+    slots: _Ints
+    """The scheduled slot of each sequence."""
+    num_tokens: _Ints
+    sampled: _Ints
+    """int64[S]: indices into `slots` of the sequences that yield a token."""
+    sample_rows: Tensor
+    """int64[S]: their rows among the T tokens."""
+
+
+class Batch:
+    """`max_batch_size` slots of up to `max_total_tokens` tokens."""
+
+    def __init__(self, max_batch_size: int, max_total_tokens: int, block_size: int, device: torch.device) -> None:
+        self.block_size = block_size
+        self.device = device
+        self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
+        """[slots, positions]; one position more, for the token that ends a sequence of full length."""
+        self.sampling: list[SamplingParams] = [SamplingParams()] * max_batch_size
+        self.prompt_lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+        self.lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+        """Known tokens of each slot, sampled ones included."""
+        self._computed: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+        self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
+        self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+
+    def apply(self, step: Step) -> StepWork | None:
+        """Updates the batch; the work of this step, or None if it schedules nothing.
+
+        A freed slot keeps its stale rows: nothing reads them before a new sequence overwrites them.
+        """
+        for sequence in step.new:
+            self._add(sequence)
+        slots = unpack(step.slots).astype(np.int64)
+        if not len(slots):
+            return None
+        self._append_blocks(slots[unpack(step.block_rows)], unpack(step.new_blocks))
+        ones = np.ones(step.num_decodes, dtype=np.int64)
+        return self._work(slots, np.concatenate([ones, unpack(step.num_tokens)]), step.num_decodes)
+
+    def append(self, work: StepWork, token_ids: Tensor) -> None:
+        """Makes the sampled tokens (int64[S], on the device) the last known tokens of their sequences."""
+        slots = work.slots[work.sampled]
+        self.token_ids[self._on_device(slots), self._on_device(self.lengths[slots])] = token_ids
+        self.lengths[slots] += 1
+
+    def _add(self, sequence: NewSequence) -> None:
+        slot = sequence.slot
+        ids = unpack(sequence.token_ids).astype(np.int64)
+        self.token_ids[slot, : len(ids)] = torch.from_numpy(ids)
+        self.sampling[slot] = sequence.sampling
+        self.prompt_lengths[slot] = sequence.prompt_length
+        self.lengths[slot] = len(ids)
+        self._computed[slot] = 0
+        self._num_blocks[slot] = 0
+
+    def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
+        for slot, block in zip(slots.tolist(), blocks.tolist(), strict=True):
+            self._block_tables[slot, self._num_blocks[slot]] = block
+            self._num_blocks[slot] += 1
+
+    def _work(self, slots: _Ints, num_tokens: _Ints, num_decodes: int) -> StepWork:
+        starts = self._computed[slots]
+        ends = starts + num_tokens
+        self._computed[slots] = ends
+        rows_end = np.cumsum(num_tokens)
+        row_slots = np.repeat(slots, num_tokens)
+        positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)
+        pages = self._block_tables[row_slots, positions // self.block_size]
+        sampled = np.flatnonzero(ends == self.lengths[slots])
+        device_positions = self._on_device(positions)
+        max_blocks = -(-int(ends.max()) // self.block_size)
+        paged = PagedBatch(
+            positions=device_positions,
+            slot_mapping=self._on_device(pages * self.block_size + positions % self.block_size),
+            block_tables=self._on_device(self._block_tables[slots, :max_blocks]),
+            query_lengths=tuple(num_tokens.tolist()),
+            context_lengths=tuple(ends.tolist()),
+            num_decodes=num_decodes,
+        )
+        return StepWork(
+            token_ids=self.token_ids[self._on_device(row_slots), device_positions],
+            paged=paged,
+            slots=slots,
+            num_tokens=num_tokens,
+            sampled=sampled,
+            sample_rows=self._on_device(rows_end[sampled] - 1),
+        )
+
+    def _on_device(self, array: _Ints) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+

@@ -1,0 +1,43 @@
+"""What this host offers a shard: device, number format, memory."""
+
+import os
+
+import psutil
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_KV_FRACTION = 0.5
+"""Share of the host's free memory that the KV cache may take on a CPU: the rest is for activations and others."""
+
+
+def choose_device(name: str, rank: int, num_shards: int) -> torch.device:
+    """`name` is cpu, cuda or auto. Raises ValueError if there are fewer devices than shards."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but this host has no usable CUDA device; use --device cpu")
+    devices = torch.cuda.device_count() if name == "cuda" else len(os.sched_getaffinity(0))
+    if num_shards > devices:
+        kind = "CUDA devices" if name == "cuda" else "CPU cores"
+        raise ValueError(f"--num-shard {num_shards}, but this host has {devices} {kind}; use at most that many shards")
+    return torch.device(name, rank) if name == "cuda" else torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`name` is a key of `DTYPES` or auto: bfloat16 where the hardware multiplies it, else float32."""
+    if name != "auto":
+        return DTYPES[name]
+    has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def available_kv_bytes(device: torch.device, num_shards: int, fraction: float) -> int:
+    """Bytes that one shard's KV cache may take, now that the weights are loaded."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * fraction)
+    return int(psutil.virtual_memory().available * CPU_KV_FRACTION * fraction) // num_shards
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # mkldnn's own check accepts emulation through AVX512, which is slower than float32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,45 @@
+"""What fits where: pure arithmetic on a model's shape. Imports no torch.
+
+Every rank holds the same number of bytes (`partition` pads), so no function here takes a rank.
+"""
+
+from peregrine_server.model.config import FalconConfig
+from peregrine_server.model.partition import partition
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def num_weights(config: FalconConfig, num_shards: int = 1, has_packed_head: bool = False) -> int:
+    """Parameters one rank holds, padding and replicas included.
+
+    A tied head that is packed for its device (on a CPU) is a second copy of the embedding table.
+    """
+    part = partition(config, 0, num_shards)
+    hidden = config.hidden_size
+    num_tables = 1 if config.is_tied and not has_packed_head else 2
+    biases = part.qkv.size + part.ffn.size + 2 * hidden if config.has_bias else 0
+    matrices = hidden * (part.qkv.size + part.dense.size + 2 * part.ffn.size)
+    layer = matrices + biases + 2 * hidden * config.num_layer_norms
+    return num_tables * part.vocab.size * hidden + config.num_layers * layer + 2 * hidden
+
+
+def weight_bytes(config: FalconConfig, num_shards: int, dtype: str, has_packed_head: bool = False) -> int:
+    """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES."""
+    return num_weights(config, num_shards, has_packed_head) * DTYPE_BYTES[dtype]
+
+
+def kv_bytes_per_token(config: FalconConfig, num_shards: int, dtype: str) -> int:
+    """Bytes of KV cache that one token takes on each rank."""
+    num_kv_heads = partition(config, 0, num_shards).num_kv_heads
+    return 2 * config.num_layers * num_kv_heads * config.head_dim * DTYPE_BYTES[dtype]
+
+
+def tokens_that_fit(config: FalconConfig, num_shards: int, dtype: str, num_bytes: int, block_size: int = 1) -> int:
+    """Tokens of KV cache, in whole blocks, that `num_bytes` of every rank hold; 0 when there is nothing left."""
+    block_bytes = kv_bytes_per_token(config, num_shards, dtype) * block_size
+    return max(0, num_bytes) // block_bytes * block_size
+
+
+def padding_overhead(config: FalconConfig, num_shards: int) -> float:
+    """Weights that all ranks hold together beyond the model's own (zeros and replicas), as a fraction of those."""
+    return num_shards * num_weights(config, num_shards) / num_weights(config) - 1

@@ -1,0 +1,255 @@
+"""What a Falcon is: the one place that knows the dialects of config.json. Imports no torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B and falcon-11B, and models fine-tuned from them"
+
+MAX_SIZE = 2**24
+"""No dimension of a published model comes near; a larger one is a damaged or hostile file."""
+
+_FALCON_TYPES = ("falcon", "RefinedWebModel", "RefinedWeb")
+_FALCON_ARCHITECTURES = ("FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel")
+_RELATIVES = {
+    "llama": "Falcon3 is of this kind",
+    "falcon_h1": "Falcon-H1",
+    "falcon_mamba": "Falcon Mamba",
+    "mamba": "Falcon Mamba is of this kind",
+    "llava_next": "Falcon 2 VLM is of this kind",
+}
+_ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+"""Names of transformers' activations; every published Falcon has "gelu", the exact one."""
+
+_REQUIRED = object()
+
+
+class ConfigError(ValueError):
+    """config.json is missing or says something impossible. One line for the operator."""
+
+
+class UnsupportedModel(ValueError):
+    """config.json describes a model of another kind. One line that says which and what is supported."""
+
+
+@dataclass(frozen=True, slots=True)
+class FalconConfig:
+    """A Falcon's shape. Sizes are counts; `from_hf` validates them."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    """1 is multi-query, `num_heads` is multi-head."""
+    ffn_size: int
+    activation: str
+    is_parallel: bool
+    """Attention and MLP read the same residual; otherwise the MLP reads attention's result."""
+    num_layer_norms: int
+    """LayerNorms of a block: 1 or 2. A sequential block always has 2."""
+    has_bias: bool
+    """Of the linear layers; LayerNorms always have one."""
+    has_alibi: bool
+    """ALiBi in place of rotary positions."""
+    rope_theta: float
+    rope_factor: float
+    """Positions are divided by it ("linear" scaling); 1 is off."""
+    max_positions: int
+    """The length the model was trained for; nothing breaks beyond it."""
+    layer_norm_epsilon: float
+    is_tied: bool
+    """The output head is the embedding table."""
+    eos_token_ids: tuple[int, ...]
+    dtype: str
+    """The type the checkpoint was published in: "bfloat16", "float16" or "float32"."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def group_size(self) -> int:
+        """Query heads of one KV head."""
+        return self.num_heads // self.num_kv_heads
+
+    @staticmethod
+    def from_hf(hf: Mapping[str, Any]) -> "FalconConfig":
+        """Reads config.json's content in any of its dialects (old RefinedWeb, transition, transformers' own).
+
+        Raises UnsupportedModel for another kind of model, ConfigError for values that make no Falcon.
+        """
+        _check_supported(hf)
+        read = _Reader(hf)
+        hidden_size = read.size("hidden_size", "n_embed", "n_embd")
+        num_heads = read.size("num_attention_heads", "n_head")
+        is_new = read.flag("new_decoder_architecture", default=hf.get("n_head_kv") is not None)
+        is_parallel = is_new or read.flag("parallel_attn", default=True)
+        has_alibi = read.flag("alibi", default=False)
+        rope_theta, rope_factor = _rope(hf)
+        config = FalconConfig(
+            vocab_size=read.size("vocab_size", default=65024),
+            hidden_size=hidden_size,
+            num_layers=read.size("num_hidden_layers", "n_layer"),
+            num_heads=num_heads,
+            num_kv_heads=_num_kv_heads(read, num_heads, is_new),
+            ffn_size=read.size("ffn_hidden_size", default=4 * hidden_size),
+            activation=read.text("activation", default="gelu"),
+            is_parallel=is_parallel,
+            num_layer_norms=_num_layer_norms(read, is_new, is_parallel),
+            has_bias=read.flag("bias", default=False),
+            has_alibi=has_alibi,
+            rope_theta=rope_theta,
+            rope_factor=rope_factor,
+            max_positions=read.size("max_position_embeddings", default=2048),
+            layer_norm_epsilon=read.positive("layer_norm_epsilon", default=1e-5),
+            is_tied=read.flag("tie_word_embeddings", default=True),
+            eos_token_ids=_eos_token_ids(hf.get("eos_token_id")),
+            dtype=_dtype(read),
+        )
+        _check_consistent(config)
+        return config
+
+
+def load_config(path: Path) -> FalconConfig:
+    """Reads `path`/config.json. Raises ConfigError or UnsupportedModel, one line each."""
+    file = path / "config.json"
+    try:
+        hf = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file} does not exist: give the directory of a downloaded Falcon model") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not valid JSON ({error}): download it again") from None
+    if not isinstance(hf, dict):
+        raise ConfigError(f"{file} must hold a JSON object, not a {type(hf).__name__}")
+    try:
+        return FalconConfig.from_hf(hf)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{file}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+class _Reader:
+    """Typed values under the first of several names; null counts as absent, as in transformers."""
+
+    def __init__(self, hf: Mapping[str, Any]) -> None:
+        self._hf = hf
+
+    def _value(self, names: tuple[str, ...], default: Any) -> tuple[str, Any]:
+        for name in names:
+            if self._hf.get(name) is not None:
+                return name, self._hf[name]
+        if default is _REQUIRED:
+            raise ConfigError(f"{names[0]} is missing")
+        return names[0], default
+
+    def size(self, *names: str, default: Any = _REQUIRED) -> int:
+        name, value = self._value(names, default)
+        if not _is_int(value):
+            raise ConfigError(f"{name} must be an integer, not {value!r:.80}")
+        if not 0 < value <= MAX_SIZE:
+            raise ConfigError(f"{name} must be between 1 and {MAX_SIZE}, not {value!r:.80}")
+        return int(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        _, value = self._value((name,), default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be true or false, not {value!r:.80}")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        _, value = self._value((name,), default)
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} must be a string, not {value!r:.80}")
+        return value
+
+    def positive(self, name: str, default: float) -> float:
+        _, value = self._value((name,), default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ConfigError(f"{name} must be a positive number, not {value!r:.80}")
+        return float(value)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_supported(hf: Mapping[str, Any]) -> None:
+    model_type = hf.get("model_type")
+    if model_type not in _FALCON_TYPES:
+        relative = _RELATIVES.get(str(model_type))
+        which = f"model_type {model_type!r:.80}" + (f" ({relative})" if relative else "")
+        raise UnsupportedModel(f"{which} is not supported; supported are {SUPPORTED}")
+    architectures = hf.get("architectures") or list(_FALCON_ARCHITECTURES)
+    if not isinstance(architectures, list) or not set(map(str, architectures)) & set(_FALCON_ARCHITECTURES):
+        raise UnsupportedModel(f"architecture {architectures!r:.80} generates no text; supported are {SUPPORTED}")
+    quantization = hf.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise UnsupportedModel(f"a checkpoint quantized by {method!r:.80} is not supported; give the original weights")
+    if hf.get("apply_residual_connection_post_layernorm"):
+        raise UnsupportedModel("apply_residual_connection_post_layernorm is not supported: no published Falcon sets it")
+
+
+def _num_kv_heads(read: _Reader, num_heads: int, is_new: bool) -> int:
+    """Under plain multi-query the file's number means nothing: transformers 5 writes `num_heads` there."""
+    if not is_new and read.flag("multi_query", default=True):
+        return 1
+    num_kv_heads = read.size("num_kv_heads", "n_head_kv", default=num_heads)
+    if not is_new and num_kv_heads != num_heads:
+        raise ConfigError(f"num_kv_heads {num_kv_heads} without multi_query must equal the {num_heads} heads")
+    return num_kv_heads
+
+
+def _num_layer_norms(read: _Reader, is_new: bool, is_parallel: bool) -> int:
+    if not is_parallel:
+        return 2
+    if not is_new:
+        return 1
+    num = read.size("num_ln_in_parallel_attn", default=2)
+    if num > 2:
+        raise ConfigError(f"num_ln_in_parallel_attn must be 1 or 2, not {num}")
+    return num
+
+
+def _rope(hf: Mapping[str, Any]) -> tuple[float, float]:
+    """(theta, factor). Newer files hold both in rope_parameters, older ones in rope_theta and rope_scaling."""
+    scaling = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise ConfigError(f"rope_parameters must be an object, not {scaling!r:.80}")
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind not in ("default", "linear"):
+        raise UnsupportedModel(f"rotary positions of type {kind!r:.80} are not supported; default and linear are")
+    theta = _Reader(scaling).positive("rope_theta", default=_Reader(hf).positive("rope_theta", default=10000.0))
+    return theta, _Reader(scaling).positive("factor", default=1.0) if kind == "linear" else 1.0
+
+
+def _eos_token_ids(value: object) -> tuple[int, ...]:
+    """An id, a list of ids, or nothing (11, as in transformers)."""
+    ids = [11] if value is None else value if isinstance(value, list) else [value]
+    if not all(_is_int(token) and token >= 0 for token in ids):
+        raise ConfigError(f"eos_token_id must be a token id or a list of them, not {value!r:.80}")
+    return tuple(ids)
+
+
+def _dtype(read: _Reader) -> str:
+    name = read.text("dtype", default=read.text("torch_dtype", default="bfloat16")).removeprefix("torch.")
+    return name if name in ("bfloat16", "float16", "float32") else "bfloat16"
+
+
+def _check_consistent(config: FalconConfig) -> None:
+    if config.hidden_size % config.num_heads:
+        raise ConfigError(f"hidden_size {config.hidden_size} is not divisible by its {config.num_heads} heads")
+    if config.num_heads % config.num_kv_heads:
+        raise ConfigError(f"{config.num_heads} heads are not divisible by {config.num_kv_heads} KV heads")
+    if not config.has_alibi and config.head_dim % 2:
+        raise ConfigError(f"rotary positions need an even head dimension, not {config.head_dim}")
+    if config.activation not in _ACTIVATIONS:
+        raise ConfigError(f"activation {config.activation!r:.80} is not one of {', '.join(_ACTIVATIONS)}")
+    if any(token >= config.vocab_size for token in config.eos_token_ids):
+        raise ConfigError(f"eos_token_id {list(config.eos_token_ids)} is outside the vocabulary of {config.vocab_size}")

@@ -1,0 +1,59 @@
+"""Tensor parallelism: the collectives of one group of ranks on this machine."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class TensorParallel:
+    """One rank's end of the group. Every rank calls the same collectives in the same order."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        """A group of one, where every collective does nothing; `connect` makes larger ones."""
+        self.rank = rank
+        self.size = size
+
+    @staticmethod
+    def connect(
+        rank: int, size: int, rendezvous: Path, device: torch.device, timeout: timedelta = timedelta(minutes=5)
+    ) -> "TensorParallel":
+        """Meets the other ranks through the file `rendezvous`, which must not be left from an earlier group.
+
+        gloo on a CPU, NCCL on CUDA. Raises RuntimeError when a rank does not come, or a later collective is not
+        joined, within `timeout`.
+        """
+        if size > 1:
+            _stay_on_loopback()
+            store = dist.FileStore(str(rendezvous), size)
+            store.set_timeout(timeout)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        return TensorParallel(rank, size)
+
+    def all_reduce(self, x: Tensor) -> None:
+        """x becomes the sum of every rank's x. x is contiguous, of any shape, alike on all ranks."""
+        if self.size > 1:
+            dist.all_reduce(x)
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """x [T, N] of every rank, side by side in rank order: [T, size * N]."""
+        if self.size == 1:
+            return x
+        parts = x.new_empty((self.size, *x.shape))
+        dist.all_gather_into_tensor(parts, x.contiguous())
+        return parts.transpose(0, 1).reshape(x.shape[0], -1)
+
+    def close(self) -> None:
+        """Leaves the group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def _stay_on_loopback() -> None:
+    """Ranks share a machine; by default both libraries would listen on the address of the host's name."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ["NCCL_SOCKET_IFNAME"] = "lo"

@@ -1,0 +1,123 @@
+"""A shard's model, KV cache and batch behind one call: execute(Step) -> StepResult."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from peregrine_server.batch import Batch, StepWork
+from peregrine_server.device import available_kv_bytes, choose_device, choose_dtype
+from peregrine_server.model.config import load_config
+from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.parallel import TensorParallel
+from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
+from peregrine_server.sampler import Sampled, Sampler
+
+PROMPT_LOGPROB_ROWS = 256
+"""Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
+
+
+class Runner:
+    """Deterministic in its weights and the steps that it was sent."""
+
+    def __init__(self, config: ShardConfig, model: Falcon) -> None:
+        self._model = model
+        self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
+        self._sampler = Sampler(self._batch)
+        num_blocks = _num_blocks(config, model)
+        self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
+        self.ready = Ready(
+            rank=config.rank,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            weight_bytes=model.weight_bytes,
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            kv_bytes_per_token=model.kv_bytes_per_token,
+        )
+
+    @classmethod
+    def load(cls, config: ShardConfig, progress: Callable[[int, int], None]) -> "Runner":
+        """Joins the other ranks and reads this rank's slices. Errors are one line and say what to do."""
+        torch.set_num_threads(config.num_threads)
+        device = choose_device(config.device, config.rank, config.num_shards)
+        path = Path(config.model_path)
+        falcon_config = load_config(path)
+        parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
+        dtype = choose_dtype(config.dtype, device)
+        return cls(config, load_falcon(path, falcon_config, parallel, device, dtype, progress=progress))
+
+    @torch.inference_mode()
+    def execute(self, step: Step) -> StepResult:
+        """One step: apply the delta, run the model, sample, remember the tokens."""
+        work = self._batch.apply(step)
+        if work is None:
+            return StepResult(step.id, b"", b"", b"")
+        hidden = self._model.forward(work.token_ids, work.paged, self._kv)
+        prompt_logprobs = self._prompt_logprobs(work, hidden)
+        if not len(work.sampled):
+            return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
+        slots = work.slots[work.sampled]
+        sampled = self._sampler(self._model.logits(hidden[work.sample_rows]), slots)
+        self._batch.append(work, sampled.token_ids)
+        return _result(step.id, slots, sampled, prompt_logprobs)
+
+    def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
+        chunks = []
+        rows_end = np.cumsum(work.num_tokens)
+        for slot, end, count in zip(work.slots.tolist(), rows_end.tolist(), work.num_tokens.tolist(), strict=True):
+            if self._batch.sampling[slot].prompt_logprobs:
+                chunks += self._score(slot, int(work.paged.positions[end - count]), hidden[end - count : end])
+        return chunks
+
+    def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
+        """Row i of `hidden` scores the prompt token at position first + i + 1, if there is one."""
+        chunks = []
+        count = min(len(hidden), int(self._batch.prompt_lengths[slot]) - first - 1)
+        for start in range(0, count, PROMPT_LOGPROB_ROWS):
+            rows = hidden[start : min(start + PROMPT_LOGPROB_ROWS, count)]
+            position = first + start + 1
+            targets = self._batch.token_ids[slot, position : position + len(rows), None]
+            logprobs = self._model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
+            chunks.append(PromptLogprobs(slot, position, _floats(logprobs)))
+        return chunks
+
+
+def _num_blocks(config: ShardConfig, model: Falcon) -> int:
+    """Blocks of KV cache: as many as asked for, else as fit the free memory and could ever be used.
+
+    Raises ValueError if the longest request allowed would not fit.
+    """
+    needed = -(-config.max_total_tokens // config.block_size)
+    tokens = config.max_batch_total_tokens
+    if tokens is None:
+        free = available_kv_bytes(model.device, config.num_shards, config.memory_fraction)
+        tokens = min(free // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
+    blocks = tokens // config.block_size
+    if blocks < needed:
+        raise ValueError(
+            f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "
+            f"{config.max_total_tokens}: lower that, or raise --max-batch-total-tokens if memory allows"
+        )
+    return blocks
+
+
+def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: list[PromptLogprobs]) -> StepResult:
+    return StepResult(
+        step_id,
+        slots.astype("<i4").tobytes(),
+        sampled.token_ids.to(torch.int32).cpu().numpy().tobytes(),
+        _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
+        top_tokens=[
+            TopTokens(int(slots[row]), ids.to(torch.int32).cpu().numpy().tobytes(), _floats(logprobs))
+            for row, ids, logprobs in sampled.top
+        ],
+        prompt_logprobs=prompt,
+    )
+
+
+def _floats(values: Tensor) -> bytes:
+    return values.to(torch.float32).cpu().numpy().tobytes()

@@ -1,0 +1,116 @@
+"""A shard process: receive a Step, execute it, send the tokens. Started by the router, its ShardConfig on stdin."""
+
+import os
+import sys
+import threading
+import time
+
+import msgspec
+import zmq
+
+from peregrine_server.protocol import (
+    MAX_MESSAGE_BYTES,
+    Failed,
+    FromShard,
+    Loading,
+    ShardConfig,
+    Step,
+    ToShard,
+    decode_to_shard,
+    encode,
+)
+
+PROGRESS_SECONDS = 0.1
+"""Progress messages are sent at most this often."""
+
+
+def main() -> None:
+    """The life of a shard. Exits with 1 after a `Failed` message if it cannot go on."""
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=ShardConfig)
+    _leave_with_parent(os.getppid())
+    link = Link(config.socket_path)
+    try:
+        serve(config, link)
+    except Exception as error:
+        link.send(Failed(config.rank, describe(error)))
+        raise SystemExit(1) from (error if "PEREGRINE_DEBUG" in os.environ else None)
+    finally:
+        link.close()
+
+
+def serve(config: ShardConfig, link: "Link") -> None:
+    """Load, say so, then answer steps until told to leave."""
+    # Torch takes seconds to import: after the link is up, so that a dead router is noticed meanwhile.
+    from peregrine_server.runner import Runner
+
+    runner = Runner.load(config, link.progress(config.rank))
+    link.send(runner.ready)
+    while isinstance(message := link.receive(), Step):
+        result = runner.execute(message)
+        if config.rank == 0:
+            link.send(result)
+
+
+def describe(error: Exception) -> str:
+    """One line for the operator: the first line of the error, with its type where the text alone says too little."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else "no message"
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+class Link:
+    """The shard's end of the socket to the router. Messages are bounded and decoded to known types only."""
+
+    def __init__(self, path: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.connect(f"ipc://{path}")
+
+    def send(self, message: FromShard) -> None:
+        """Queues a message; does not wait for it to arrive."""
+        self._socket.send(encode(message))
+
+    def receive(self) -> ToShard:
+        """Waits for the router's next message."""
+        return decode_to_shard(self._socket.recv())
+
+    def progress(self, rank: int) -> "Progress":
+        """A callback that reports loading to the router."""
+        return Progress(self, rank)
+
+    def close(self) -> None:
+        """Sends what is queued, for a second at most."""
+        self._socket.close()
+        self._context.term()
+
+
+class Progress:
+    """Turns the loader's byte counts into `Loading` messages, not too many of them."""
+
+    def __init__(self, link: Link, rank: int) -> None:
+        self._link = link
+        self._rank = rank
+        self._last = 0.0
+
+    def __call__(self, loaded_bytes: int, total_bytes: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS or loaded_bytes == total_bytes:
+            self._last = now
+            self._link.send(Loading(self._rank, loaded_bytes, total_bytes))
+
+
+def _leave_with_parent(parent: int) -> None:
+    """Ends this process when the router is gone, even killed, even while this process waits in a collective."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The scheduler and the block pool, under histories that hypothesis makes up."""
+
+import pytest
+from fake_shards import FakeModel, expected, next_token
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from peregrine_router.blocks import BlockPool
+from peregrine_router.request import FinishReason, Request, SamplingParams
+from peregrine_router.scheduler import Scheduler, Sequence
+from peregrine_server.protocol import Step, encode, unpack
+
+NUM_BLOCKS = 12
+BLOCK_SIZE = 4
+
+
+def make_request(name: str, prompt: list[int], max_new_tokens: int) -> Request:
+    return Request(name, tuple(prompt), SamplingParams(), max_new_tokens)
+
+
+def make_scheduler(
+    num_blocks: int = NUM_BLOCKS, max_batch_size: int = 8, max_step_tokens: int = 16, eos: frozenset[int] = frozenset()
+) -> Scheduler:
+    pool = BlockPool(num_blocks, BLOCK_SIZE)
+    return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
+
+
+def run_step(scheduler: Scheduler, model: FakeModel) -> Step | None:
+    step = scheduler.schedule()
+    if step is not None:
+        scheduler.commit(model.execute(step))
+    return step
+
+
+def run_to_end(scheduler: Scheduler, model: FakeModel) -> None:
+    for _ in range(10_000):
+        if run_step(scheduler, model) is None:
+            return
+        scheduler.check_integrity()
+    raise AssertionError("it never ends")
+
+
+def generated(sequence: Sequence) -> list[int]:
+    return sequence.token_ids[len(sequence.request.prompt_ids) :]
+
+
+class Histories(RuleBasedStateMachine):
+    """Any order of submissions, cancellations, stop strings and steps, in a cache far too small for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9)
+        self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
+        self.sequences: list[Sequence] = []
+
+    @rule(prompt=st.lists(st.integers(0, 250), min_size=1, max_size=24), new=st.integers(1, 24))
+    def submit(self, prompt: list[int], new: int) -> None:
+        self.sequences.append(self.scheduler.submit(make_request(str(len(self.sequences)), prompt, new)))
+
+    @rule(count=st.integers(1, 12))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            run_step(self.scheduler, self.model)
+
+    @precondition(lambda self: self.sequences)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self.scheduler.cancel(data.draw(st.sampled_from(self.sequences)))
+
+    @precondition(lambda self: self.sequences)
+    @rule(data=st.data())
+    def cancel_while_its_step_runs(self, data: st.DataObject) -> None:
+        if (step := self.scheduler.schedule()) is not None:
+            self.scheduler.cancel(data.draw(st.sampled_from(self.sequences)))
+            self.scheduler.commit(self.model.execute(step))
+
+    @precondition(lambda self: self.scheduler.running)
+    @rule(data=st.data())
+    def match_a_stop_string(self, data: st.DataObject) -> None:
+        self.scheduler.finish(data.draw(st.sampled_from(self.scheduler.running)), FinishReason.STOP_SEQUENCE)
+
+    @invariant()
+    def holds_together(self) -> None:
+        self.scheduler.check_integrity()
+        for sequence in self.sequences:
+            tokens = generated(sequence)
+            assert tokens == expected(sequence.request.prompt_ids, len(tokens))
+
+    def teardown(self) -> None:
+        run_to_end(self.scheduler, self.model)
+        assert self.scheduler.pool.num_used == 0
+        assert all(s.is_done for s in self.sequences)
+        lengths = [s for s in self.sequences if s.finish_reason is FinishReason.LENGTH]
+        assert all(len(generated(s)) == s.request.max_new_tokens for s in lengths)
+
+
+Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class TestHistories(Histories.TestCase):
+    """Invariants hold after every event, every request ends with its own tokens, and every block comes back."""
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
+def test_block_pool_keeps_account_of_every_block(history: list[tuple[int, bool]]) -> None:
+    """Whatever is allocated and freed, each block is free or has one owner."""
+    pool, tables = BlockPool(16, BLOCK_SIZE), []
+    for count, is_free in history:
+        if is_free and tables:
+            pool.free(tables.pop(count % len(tables)))
+        elif (blocks := pool.allocate(count)) is not None:
+            tables.append(blocks)
+        else:
+            assert count > pool.num_free
+        pool.check_integrity(tables)
+
+
+def test_block_pool_refuses_a_second_free() -> None:
+    """Freeing a block twice is an error at once, not two owners later."""
+    pool = BlockPool(4, BLOCK_SIZE)
+    blocks = pool.allocate(2)
+    assert blocks is not None
+    pool.free(blocks)
+    with pytest.raises(ValueError, match="freed twice"):
+        pool.free(blocks[:1])
+
+
+def test_prompts_run_in_chunks_of_the_budget() -> None:
+    """A prompt longer than the budget is computed over several steps, none above the budget."""
+    scheduler, model = make_scheduler(max_step_tokens=7), FakeModel(NUM_BLOCKS, BLOCK_SIZE)
+    sequence = scheduler.submit(make_request("a", list(range(20)), 3))
+    run_to_end(scheduler, model)
+    assert model.step_tokens == [7, 7, 6, 1, 1]
+    assert generated(sequence) == expected(range(20), 3)
+
+
+def test_decodes_come_before_prompts() -> None:
+    """While a long prompt is computed in chunks, a running sequence gains a token at every step."""
+    scheduler, model = make_scheduler(max_step_tokens=5), FakeModel(NUM_BLOCKS, BLOCK_SIZE)
+    first = scheduler.submit(make_request("first", [1], 12))
+    run_step(scheduler, model)
+    scheduler.submit(make_request("second", list(range(16)), 1))
+    for _ in range(4):
+        before = len(generated(first))
+        step = run_step(scheduler, model)
+        assert step is not None
+        assert (step.num_decodes, unpack(step.num_tokens).tolist()) == (1, [4])
+        assert len(generated(first)) == before + 1
+
+
+def test_a_preempted_sequence_continues_with_the_same_tokens() -> None:
+    """When blocks run out the newest is recomputed later, and neither text changes."""
+    scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
+    old = scheduler.submit(make_request("old", [1, 2, 3], 18))
+    new = scheduler.submit(make_request("new", [4, 5, 6], 18))
+    run_to_end(scheduler, model)
+    assert scheduler.num_preemptions > 0
+    assert generated(old) == expected([1, 2, 3], 18)
+    assert generated(new) == expected([4, 5, 6], 18)
+
+
+def test_the_oldest_is_never_preempted() -> None:
+    """However many arrive after it, the first request finishes as soon as it would alone."""
+    scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
+    first = scheduler.submit(make_request("first", [1], 20))
+    for i in range(4):
+        scheduler.submit(make_request(str(i), [i] * 6, 12))
+    steps = 0
+    while not first.is_done:
+        run_step(scheduler, model)
+        steps += 1
+    assert steps == 20
+
+
+def test_an_end_token_ends_the_text_unless_ignored() -> None:
+    """eos_token is the reason when the model ends its text; ignore_eos goes on to the length."""
+    eos = next_token([9])
+    for ignore, reason, count in [(False, FinishReason.EOS_TOKEN, 1), (True, FinishReason.LENGTH, 4)]:
+        scheduler = make_scheduler(eos=frozenset({eos}))
+        sequence = scheduler.submit(Request("a", (9,), SamplingParams(), 4, ignore_eos=ignore))
+        run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
+        assert sequence.finish_reason is reason
+        assert len(generated(sequence)) == count
+
+
+def test_a_request_that_never_fits_is_refused() -> None:
+    """A request larger than the whole cache is refused on submission, not queued for ever."""
+    scheduler = make_scheduler()
+    with pytest.raises(ValueError, match="never fit"):
+        scheduler.submit(make_request("a", [1] * 40, 9))
+
+
+def test_a_decode_step_of_256_sequences_is_under_two_kilobytes() -> None:
+    """The message of a decode step stays small, whatever the sequences hold."""
+    scheduler = make_scheduler(num_blocks=10_000, max_batch_size=256, max_step_tokens=4096)
+    model = FakeModel(10_000, BLOCK_SIZE)
+    for i in range(256):
+        scheduler.submit(make_request(str(i), [i % 250] * 9, 50))
+    run_step(scheduler, model)
+    step = run_step(scheduler, model)
+    assert step is not None
+    assert len(unpack(step.slots)) == 256
+    assert len(encode(step)) < 2048
+
+
+def test_the_same_history_makes_the_same_decisions() -> None:
+    """The scheduler is deterministic: two runs of one history send the same bytes."""
+
+    def history() -> list[bytes]:
+        scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
+        for i in range(5):
+            scheduler.submit(make_request(str(i), [i] * 5, 14))
+        sent = []
+        while (step := run_step(scheduler, model)) is not None:
+            sent.append(encode(step))
+        return sent
+
+    assert history() == history()
