@@ -19,8 +19,11 @@ Rotary = tuple[Tensor, Tensor]
 class Linear(Protocol):
     """A weight, packed once for its device."""
 
-    out_features: int
-    in_features: int
+    @property
+    def out_features(self) -> int: ...
+
+    @property
+    def in_features(self) -> int: ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in], rows contiguous -> x @ weight.T (+ bias, added after rounding as transformers does) [T, out]."""
@@ -55,8 +58,8 @@ class Backend(Protocol):
     ) -> None:
         """Causal attention of q [T, Hq * D] (row stride free) over each sequence's pages into out [T, Hq * D] (a view).
 
-        Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi = bfloat16(slope) * position of the key,
-        rounded to bfloat16, as transformers builds it.
+        Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi = bfloat16(slope) * position of the
+        key, rounded to bfloat16, as transformers builds it.
         """
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels import Linear, Rotary
-from peregrine_kernels.cpu_attention import AttentionPlan
+from peregrine_kernels.cpu_attention import AttentionPlan, Heads
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
 from peregrine_kernels.reference import ACTIVATIONS
@@ -35,10 +35,10 @@ class CpuBackend:
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
     ) -> None:
         num_kv_heads, head_dim = keys.shape[2:]
-        heads = qkv.unflatten(1, (-1, head_dim))
+        heads = qkv.view(len(qkv), -1, head_dim)
         if rotary is not None:
             rotate_(heads[:, : num_heads + num_kv_heads], *rotary)
-        k, v = heads[:, num_heads:].split(num_kv_heads, dim=1)
+        k, v = torch.split(heads[:, num_heads:], num_kv_heads, dim=1)
         keys.flatten(0, 1).index_put_((batch.slot_mapping,), k)
         values.flatten(0, 1).index_put_((batch.slot_mapping,), v)
 
@@ -52,13 +52,15 @@ class CpuBackend:
         alibi_slopes: Tensor | None = None,
     ) -> None:
         plan = self._plan
-        if plan is None or plan.batch is not batch:
-            plan = self._plan = AttentionPlan(batch, keys.shape[1], alibi_slopes)
+        if plan is None or plan.batch is not batch or plan.alibi_slopes is not alibi_slopes:
+            _, block_size, num_kv_heads, head_dim = keys.shape
+            heads = Heads(num_kv_heads, q.shape[1] // (num_kv_heads * head_dim), head_dim)
+            plan = self._plan = AttentionPlan.of(batch, block_size, heads, alibi_slopes)
         plan.attend(q, keys, values, out)
 
 
 def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """x [T, heads, D] *= cos, plus (-second half, first half) * sin; one rounding less than transformers in bfloat16."""
+    """x = x * cos + (-second half, first half) * sin over x [T, heads, D], cos and sin [T, D]."""
     half = x.shape[-1] // 2
     sin = sin[:, None, :half]
     rotated = x * cos[:, None, :]

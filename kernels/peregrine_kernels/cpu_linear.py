@@ -11,7 +11,7 @@ from peregrine_kernels import Linear
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A bfloat16 weight in oneDNN's blocked layout: 1.3 to 2 times `F.linear` at decode sizes (docs/architecture.md)."""
+    """A bfloat16 weight in oneDNN's blocked layout."""
 
     packed: Tensor
     bias: Tensor | None

@@ -1,4 +1,4 @@
-"""The oracle: every op of `Backend` in plain PyTorch, one sequence at a time, on any device. Written to be read, not to be fast.
+"""The oracle: every op of `Backend` in plain PyTorch, one sequence at a time, on any device. Written to be read.
 
 Arithmetic is in float32 (float64 for float64 inputs) and rounded once, at the end, except where transformers rounds in
 between and a model would differ: the bias of a linear, the terms of the rotation, and ALiBi.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Rotary
+from peregrine_kernels import Linear, Rotary
 from peregrine_kernels.paged import PagedBatch
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
@@ -51,7 +51,7 @@ class ReferenceLinear:
 class ReferenceBackend:
     """See `Backend` for what each op takes and gives."""
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> ReferenceLinear:
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         return ReferenceLinear(weight, bias)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -67,7 +67,7 @@ class ReferenceBackend:
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
     ) -> None:
         num_kv_heads, head_dim = keys.shape[2:]
-        q, k, v = qkv.unflatten(1, (-1, head_dim)).split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+        q, k, v = torch.split(split_heads(qkv, head_dim), [num_heads, num_kv_heads, num_kv_heads], dim=1)
         if rotary is not None:
             q.copy_(rotate(q, rotary))
             k.copy_(rotate(k, rotary))
@@ -85,20 +85,25 @@ class ReferenceBackend:
     ) -> None:
         _, block_size, num_kv_heads, head_dim = keys.shape
         num_heads = q.shape[1] // head_dim
-        rows = zip(q.split(batch.query_lengths), out.split(batch.query_lengths), strict=True)
+        rows = zip(*(torch.split(x, list(batch.query_lengths)) for x in (q, out)), strict=True)
         for sequence, (q_rows, out_rows) in enumerate(rows):
             slots = batch.slots_of(sequence, block_size)
             k, v = (
                 pages.flatten(0, 1)[slots].repeat_interleave(num_heads // num_kv_heads, dim=1)
                 for pages in (keys, values)
             )
-            attended = causal_attention(q_rows.unflatten(1, (-1, head_dim)), k, v, alibi_slopes)
+            attended = causal_attention(split_heads(q_rows, head_dim), k, v, alibi_slopes)
             out_rows.copy_(attended.flatten(1))
 
 
 def widen(x: Tensor) -> Tensor:
     """x in float32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """x [T, heads * D] -> [T, heads, D], a view whatever the row stride."""
+    return x.view(len(x), -1, head_dim)
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
@@ -109,7 +114,7 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, alibi_slopes: Tensor | None) -> Tensor:
-    """q [N, heads, D], the last N of L tokens; k, v [L, heads, D] -> softmax((q.k + alibi) / sqrt(D)) v [N, heads, D]."""
+    """softmax((q.k + alibi) / sqrt(D)) v: q [N, heads, D], the last N of L tokens; k, v [L, heads, D] -> as q."""
     (length, _, head_dim), num_queries = k.shape, len(q)
     position = torch.arange(length, device=q.device)
     scores = torch.einsum("nhd,lhd->hnl", widen(q), widen(k))

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
+
 from peregrine_router.generation import EngineStats
 from peregrine_router.request import (
     Finished,
@@ -17,7 +19,6 @@ from peregrine_router.request import (
 )
 from peregrine_router.scheduler import Committed, Scheduler, Sequence
 from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
 
 HEARTBEAT_SECONDS = 5.0
 """An idle engine sends an empty step this often, so that health is known and not assumed."""
@@ -28,8 +29,9 @@ STALL_SECONDS = 60.0
 class Shards(Protocol):
     """What the engine needs of the shards; tests pass fakes."""
 
-    failure: Exception | None
-    """Set once a shard has failed or died."""
+    @property
+    def failure(self) -> Exception | None:
+        """Set once a shard has failed or died."""
 
     async def send(self, step: Step) -> None: ...
 
@@ -44,6 +46,7 @@ class Generation(AsyncIterator[TokenEvent]):
         self.text = tokenizer.stream(sequence.request.stop)
         self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
         self.prompt_logprobs: list[float | None] = [None] * len(sequence.request.prompt_ids)
+        self.scheduled_at: float | None = None
         self._engine = engine
         self._is_over = False
 
@@ -132,6 +135,7 @@ class Engine:
             if await self._has_work():
                 return
             step = self._scheduler.heartbeat()
+        self._note_start(step)
         result = await self._ask(step)
         self._take_prompt_logprobs(result.prompt_logprobs)
         top_tokens = {top.slot: top for top in result.top_tokens}
@@ -154,12 +158,21 @@ class Engine:
         self._step_started = None
         return result
 
+    def _in_flight(self, slot: int) -> Generation | None:
+        """Whose tokens the oldest step in flight computes in `slot`; None if it was cancelled since."""
+        sequence = self._scheduler.in_flight().get(slot)
+        return None if sequence is None else self._generations.get(sequence.request.id)
+
+    def _note_start(self, step: Step) -> None:
+        now = time.monotonic()
+        for new in step.new:
+            generation = self._in_flight(new.slot)
+            if generation is not None and generation.scheduled_at is None:
+                generation.scheduled_at = now
+
     def _take_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
-        sequences = self._scheduler.in_flight()
         for chunk in chunks:
-            sequence = sequences.get(chunk.slot)
-            generation = self._generations.get(sequence.request.id) if sequence else None
-            if generation is not None:
+            if (generation := self._in_flight(chunk.slot)) is not None:
                 values = unpack_floats(chunk.logprobs).tolist()
                 generation.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
 

@@ -9,9 +9,10 @@ recomputed. The oldest therefore always goes on, and everything ends.
 from collections import deque
 from dataclasses import dataclass, field
 
+from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
+
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request
-from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +142,8 @@ class Scheduler:
         """Raises AssertionError unless blocks, slots and queues agree."""
         self.pool.check_integrity(sequence.blocks for sequence in self.running)
         slots = [sequence.slot for sequence in self.running]
-        assert len(set(slots)) == len(slots) and not set(slots) & set(self._free_slots), "a slot has two owners"
+        assert len(set(slots)) == len(slots), "a slot has two owners"
+        assert not set(slots) & set(self._free_slots), "a slot is free and owned"
         assert all(not s.blocks and s.slot == -1 for s in self.waiting), "a waiting sequence holds blocks or a slot"
         assert not any(s.is_done for s in (*self.running, *self.waiting)), "a finished sequence is still queued"
         for s in self.running:

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import zmq
 import zmq.asyncio
-
 from peregrine_server.protocol import (
     MAX_MESSAGE_BYTES,
     Failed,

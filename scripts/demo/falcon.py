@@ -5,10 +5,13 @@ plain matrices; expanded heads and `is_causal` take the flash kernel (3470 inste
 on 2 cores with AVX512-BF16, batches of 8 x 512).
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import FalconConfig, FalconForCausalLM
+from transformers.models.falcon.modeling_falcon import FalconAttention, FalconDecoderLayer
 from vocabulary import END_OF_TEXT_ID, MAX_POSITIONS, VOCAB_SIZE
 
 
@@ -42,10 +45,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def attention(module: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def attention(module: FalconAttention, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Causal multi-query attention; rows of the fused projection are the query heads, then k, then v."""
     batch, length, hidden = x.shape
-    heads, size = module.num_heads, module.head_dim
+    heads = module.num_heads
+    size = hidden // heads
     fused = module.query_key_value(x).view(batch, length, heads + 2, size).transpose(1, 2)
     query, key, value = fused.split((heads, 1, 1), dim=1)
     query, key = rotate(query, cos, sin).to(value.dtype), rotate(key, cos, sin).to(value.dtype)
@@ -54,16 +58,20 @@ def attention(module: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return module.dense(mixed.transpose(1, 2).reshape(batch, length, hidden))  # type: ignore[no-any-return]
 
 
+def block_output(block: FalconDecoderLayer, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """What a block adds: attention and MLP read the same LayerNorm."""
+    x = block.input_layernorm(hidden)
+    return attention(block.self_attention, x, cos, sin) + block.mlp(x)  # type: ignore[no-any-return]
+
+
 def logits(model: FalconForCausalLM, ids: Tensor, dropout: float) -> Tensor:
     """Scores of the next token, [batch, length, vocabulary]; dropout on what each block adds."""
     falcon = model.transformer
     hidden = falcon.word_embeddings(ids)
     positions = torch.arange(ids.shape[1])[None]
     cos, sin = (table[:, None] for table in falcon.rotary_emb(hidden, position_ids=positions))
-    for block in falcon.h:
-        x = block.input_layernorm(hidden)
-        added = attention(block.self_attention, x, cos, sin) + block.mlp(x)
-        hidden = hidden + F.dropout(added, dropout, training=dropout > 0)
+    for block in cast(list[FalconDecoderLayer], falcon.h):
+        hidden = hidden + F.dropout(block_output(block, hidden, cos, sin), dropout, training=dropout > 0)
     return model.lm_head(falcon.ln_f(hidden))  # type: ignore[no-any-return]
 
 

@@ -114,4 +114,3 @@ class Batch:
 
     def _on_device(self, array: _Ints) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-

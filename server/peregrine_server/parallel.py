@@ -13,13 +13,13 @@ class TensorParallel:
     """One rank's end of the group. Every rank calls the same collectives in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
-        """A group of one, where every collective does nothing; `connect` makes larger ones."""
+        """A group of one, where every collective does nothing; `join` makes larger ones."""
         self.rank = rank
         self.size = size
 
     @staticmethod
-    def connect(
-        rank: int, size: int, rendezvous: Path, device: torch.device, timeout: timedelta = timedelta(minutes=5)
+    def join(
+        rank: int, size: int, device: torch.device, rendezvous: str | Path, timeout: timedelta = timedelta(minutes=5)
     ) -> "TensorParallel":
         """Meets the other ranks through the file `rendezvous`, which must not be left from an earlier group.
 
@@ -28,7 +28,7 @@ class TensorParallel:
         """
         if size > 1:
             _stay_on_loopback()
-            store = dist.FileStore(str(rendezvous), size)
+            store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]  # absent from torch.distributed.__all__
             store.set_timeout(timeout)
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
@@ -43,9 +43,9 @@ class TensorParallel:
         """x [T, N] of every rank, side by side in rank order: [T, size * N]."""
         if self.size == 1:
             return x
-        parts = x.new_empty((self.size, *x.shape))
-        dist.all_gather_into_tensor(parts, x.contiguous())
-        return parts.transpose(0, 1).reshape(x.shape[0], -1)
+        parts = x.new_empty((self.size * x.shape[0], x.shape[1]))
+        dist.all_gather_single(parts, x.contiguous())
+        return parts.view(self.size, *x.shape).transpose(0, 1).reshape(len(x), -1)
 
     def close(self) -> None:
         """Leaves the group."""

@@ -1,7 +1,7 @@
 """The messages between the router and its shards. MessagePack through msgspec: no pickle, no torch.
 
 One ZeroMQ PAIR socket per rank. The router sends every shard the same bytes; rank 0 alone answers a `Step`.
-Numbers travel as packed little-endian arrays (`pack` / `unpack`), so that a decode step of 256 sequences stays under 2 KB.
+Numbers travel as packed little-endian arrays (`pack` / `unpack`): a decode step of 256 sequences is under 2 KB.
 """
 
 from collections.abc import Sequence

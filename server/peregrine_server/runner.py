@@ -24,7 +24,7 @@ class Runner:
     """Deterministic in its weights and the steps that it was sent."""
 
     def __init__(self, config: ShardConfig, model: Falcon) -> None:
-        self._model = model
+        self.model = model
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
         self._sampler = Sampler(self._batch)
         num_blocks = _num_blocks(config, model)
@@ -56,12 +56,12 @@ class Runner:
         work = self._batch.apply(step)
         if work is None:
             return StepResult(step.id, b"", b"", b"")
-        hidden = self._model.forward(work.token_ids, work.paged, self._kv)
+        hidden = self.model.forward(work.token_ids, work.paged, self._kv)
         prompt_logprobs = self._prompt_logprobs(work, hidden)
         if not len(work.sampled):
             return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
         slots = work.slots[work.sampled]
-        sampled = self._sampler(self._model.logits(hidden[work.sample_rows]), slots)
+        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), slots)
         self._batch.append(work, sampled.token_ids)
         return _result(step.id, slots, sampled, prompt_logprobs)
 
@@ -81,7 +81,7 @@ class Runner:
             rows = hidden[start : min(start + PROMPT_LOGPROB_ROWS, count)]
             position = first + start + 1
             targets = self._batch.token_ids[slot, position : position + len(rows), None]
-            logprobs = self._model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
+            logprobs = self.model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
             chunks.append(PromptLogprobs(slot, position, _floats(logprobs)))
         return chunks
 

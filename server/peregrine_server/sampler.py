@@ -73,7 +73,7 @@ class Sampler:
 
 def penalize_repetition(scores: Tensor, known: Tensor, penalty: float) -> None:
     """In place on scores [V]: tokens that occur in `known` become less likely (CTRL, arXiv:1909.05858)."""
-    ids = known.unique()
+    ids = torch.unique(known)
     seen = scores[ids]
     scores[ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
 
@@ -129,7 +129,7 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray
 
 
 def draw(scores: Tensor, uniform: Tensor) -> Tensor:
-    """int64[R]: one token of each row of scores [R, V], by inverting the distribution function at uniform float64[R]."""
+    """int64[R]: a token of each row of scores [R, V], by inverting the distribution function at uniform float64[R]."""
     cumulative = scores.softmax(-1).double().cumsum(-1)
     targets = uniform * cumulative[:, -1]
     ids = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]

@@ -74,7 +74,8 @@ class Link:
 
     def receive(self) -> ToShard:
         """Waits for the router's next message."""
-        return decode_to_shard(self._socket.recv())
+        message: ToShard = decode_to_shard(self._socket.recv())
+        return message
 
     def progress(self, rank: int) -> "Progress":
         """A callback that reports loading to the router."""

@@ -27,7 +27,7 @@ _SINGLES = ("model.safetensors", "pytorch_model.bin")
 _AGAIN = "download it again"
 
 
-class CheckpointError(Exception):
+class CheckpointError(ValueError):
     """The weights cannot be loaded. One line for the operator: which file, what is wrong, what to do."""
 
 
@@ -54,6 +54,9 @@ class TensorFile(Protocol):
         A vector counts as one column. Raises CheckpointError when the file cannot be read.
         """
 
+    def release(self) -> None:
+        """Gives back the memory that copying a tensor took; to be called after the last copy from it."""
+
     def close(self) -> None:
         """Nothing can be copied afterwards."""
 
@@ -76,10 +79,13 @@ def _open_indexed(index: Path) -> list[TensorFile]:
     files: list[TensorFile] = []
     try:
         for shard in sorted(set(weight_map.values())):
-            files.append(_open(index.parent / shard))
-            missing = sorted(name for name, file in weight_map.items() if file == shard and name not in files[-1].tensors)
+            file = _open(index.parent / shard)
+            files.append(file)
+            missing = sorted(name for name in weight_map if weight_map[name] == shard and name not in file.tensors)
             if missing:
-                raise CheckpointError(f"{files[-1].path} lacks {missing[0]}, which {index.name} places there; {_AGAIN}")
+                raise CheckpointError(
+                    f"{file.path} lacks {missing[0]!r:.200}, which {index.name} places there; {_AGAIN}"
+                )
     except CheckpointError:
         close_all(files)
         raise
@@ -129,6 +135,9 @@ class SafetensorsFile:
             self.close()
             raise
 
+    def release(self) -> None:
+        """Nothing is kept."""
+
     def close(self) -> None:
         os.close(self._descriptor)
 
@@ -139,13 +148,14 @@ class SafetensorsFile:
         width = math.prod(info.shape[1:])
         item = info.dtype.itemsize
         staging = torch.empty((num_rows, num_columns), dtype=info.dtype)
-        data = memoryview(staging.view(torch.uint8).view(-1).numpy())
+        data = staging.view(-1).view(torch.uint8).numpy().data
         start = info.offset + (row * width + column) * item
         if num_columns == width:
             self._read(data, start)
         else:
+            row_bytes = num_columns * item
             for index in range(num_rows):
-                self._read(data[index * num_columns * item : (index + 1) * num_columns * item], start + index * width * item)
+                self._read(data[index * row_bytes : (index + 1) * row_bytes], start + index * width * item)
         target.copy_(staging)
 
     def _read(self, data: memoryview, offset: int) -> None:
@@ -166,11 +176,15 @@ class SafetensorsFile:
         self._read(memoryview(length_bytes), 0)
         length = int.from_bytes(length_bytes, "little")
         if length > min(file_size - 8, MAX_HEADER_BYTES):
-            raise CheckpointError(f"{self.path} is truncated or no safetensors file: header of {length} bytes; {_AGAIN}")
+            raise CheckpointError(
+                f"{self.path} is truncated or no safetensors file ({length} bytes of header); {_AGAIN}"
+            )
         header = bytearray(length)
         self._read(memoryview(header), 8)
         try:
             return dict(self._parse(json.loads(header), 8 + length, file_size))
+        except CheckpointError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise CheckpointError(f"{self.path} has a damaged header; {_AGAIN}") from None
 
@@ -200,12 +214,14 @@ class TorchFile:
         self._opened: tuple[str, Tensor] | None = None
         self.tensors = {name: _describe(tensor) for name, tensor in self._load().items()}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._opened = None
+
+    def close(self) -> None:
+        self.release()
 
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         if self._opened is None or self._opened[0] != name:
-            self._opened = None
             tensor = self._load()[name]
             self._opened = name, tensor.view(tensor.shape[0], -1) if tensor.dim() == 1 else tensor
         num_rows, num_columns = target.shape

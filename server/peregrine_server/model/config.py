@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B and falcon-11B, and models fine-tuned from them"
+SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"
 
 MAX_SIZE = 2**24
 """No dimension of a published model comes near; a larger one is a damaged or hostile file."""
@@ -175,7 +175,7 @@ class _Reader:
         return float(value)
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -1,9 +1,8 @@
-"""Falcon on a paged KV cache, one rank of it: the model, its three kinds of blocks, and how it is loaded.
+"""Falcon on a paged KV cache, one rank of it: the model, its three kinds of blocks, and how they are loaded.
 
-T tokens of one step, H hidden size; a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
+T tokens in a step, H hidden size; a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,65 +12,294 @@ from torch import Tensor
 
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
-from peregrine_server.model.layers import Embedding, Head, RotaryPositions, alibi_slopes
-from peregrine_server.model.partition import Partition, partition, whole
-from peregrine_server.model.weights import Weights, layer_norms
+from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions, alibi_slopes
+from peregrine_server.model.partition import Partition, Slice, partition, whole
+from peregrine_server.model.weights import Progress, Weights, layer_norms
 from peregrine_server.parallel import TensorParallel
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes loaded, bytes in all) of this rank, in the serving dtype."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rank:
+    """What the parts of one rank's model share."""
+
+    config: FalconConfig
+    part: Partition
+    parallel: TensorParallel
+    backend: Backend
+    device: torch.device
+    dtype: torch.dtype
+    alibi_slopes: Tensor | None
+    """float32[Hq]"""
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Falcon:
-    """One rank's share of a model. It holds weights and no state: `forward` is a function of its arguments."""
+    """One rank's share of a model. It holds weights and no state; `load_falcon` makes it."""
 
-    def __init__(
-        self,
-        context: "Context",
-        embedding: Embedding,
-        rotary: RotaryPositions | None,
-        blocks: tuple["Block", ...],
-        final_norm: "LayerNorm",
-        head: Head,
-    ) -> None:
-        """`load_falcon` assembles the parts."""
-        self.config = context.config
-        self._context = context
-        self._embedding, self._rotary, self._blocks = embedding, rotary, blocks
-        self._final_norm, self._head = final_norm, head
+    rank: Rank
+    embedding: Embedding
+    rotary: RotaryPositions | None
+    blocks: tuple["Block", ...]
+    final_norm: LayerNorm
+    head: Head
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
         """token_ids int64[T] -> hidden states after the last LayerNorm [T, H], alike on every rank.
 
-        Writes the tokens' keys and values to `kv` at the batch's slots. Every rank calls it with the same arguments
-        but its own cache.
+        Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
-        x = self._embedding(token_ids)
-        step = StepBuffers.of(self._context, batch, self._rotary(batch.positions) if self._rotary else None)
-        for block, keys, values in zip(self._blocks, kv.keys, kv.values, strict=True):
-            x = block(x, step, keys, values)
-        return self._final_norm(x)
+        x = self.embedding(token_ids)
+        now = Pass.of(self.rank, batch, self.rotary(batch.positions) if self.rotary else None)
+        for block, keys, values in zip(self.blocks, kv.keys, kv.values, strict=True):
+            x = block(x, now, keys, values)
+        return self.final_norm(x)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [S, H] -> float32[S, vocabulary], alike on every rank. Every rank calls it."""
-        return self._head(hidden)
+        return self.head(hidden)
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """This rank's pages for num_blocks * block_size tokens."""
-        c, part = self._context, self._context.part
+        config, rank = self.config, self.rank
         return KVCache.allocate(
-            self.config.num_layers, num_blocks, block_size, part.num_kv_heads, self.config.head_dim, c.dtype, c.device
+            config.num_layers, num_blocks, block_size, rank.part.num_kv_heads, config.head_dim, rank.dtype, rank.device
         )
+
+    @property
+    def config(self) -> FalconConfig:
+        return self.rank.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.rank.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rank.dtype
 
     @property
     def kv_bytes_per_token(self) -> int:
         """On this rank."""
-        return memory.kv_bytes_per_token(self.config, self._context.parallel.size, self._context.dtype_name)
+        return memory.kv_bytes_per_token(self.config, self.rank.parallel.size, self.rank.dtype_name)
 
     @property
     def weight_bytes(self) -> int:
         """On this rank."""
-        c = self._context
-        return memory.weight_bytes(self.config, c.parallel.size, c.dtype_name, has_packed_head=c.device.type == "cpu")
+        is_cpu = self.rank.device.type == "cpu"
+        return memory.weight_bytes(self.config, self.rank.parallel.size, self.rank.dtype_name, has_packed_head=is_cpu)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What one forward pass computes or allocates once for all its blocks."""
+
+    rank: Rank
+    batch: PagedBatch
+    rotary: Rotary | None
+    mixed: Tensor
+    """[T, Hq * D + F]: what the one output GEMM of a parallel block reads."""
+    attended: Tensor
+    """[T, Hq * D] of `mixed`."""
+    activated: Tensor
+    """[T, F] of `mixed`."""
+
+    @staticmethod
+    def of(rank: Rank, batch: PagedBatch, rotary: Rotary | None) -> "Pass":
+        """Parallel blocks get the two parts side by side, sequential ones one after the other, each contiguous."""
+        num_tokens, sizes = len(batch.positions), (rank.part.dense.size, rank.part.ffn.size)
+        mixed = torch.empty((num_tokens, sum(sizes)), dtype=rank.dtype, device=rank.device)
+        if rank.config.is_parallel:
+            attended, activated = mixed[:, : sizes[0]], mixed[:, sizes[0] :]
+        else:
+            end = num_tokens * sizes[0]
+            attended, activated = (part.view(num_tokens, -1) for part in (mixed.view(-1)[:end], mixed.view(-1)[end:]))
+        return Pass(rank, batch, rotary, mixed, attended, activated)
+
+    def attend(self, qkv: Tensor, keys: Tensor, values: Tensor) -> None:
+        """qkv [T, (Hq + 2 Hkv) * D] is rotated in place and cached; `attended` is written."""
+        backend, num_heads = self.rank.backend, self.rank.part.num_heads
+        backend.rotary_kv_write(qkv, self.rotary, self.batch, keys, values, num_heads)
+        q = qkv[:, : self.rank.part.dense.size]
+        backend.attention(q, self.batch, keys, values, self.attended, self.rank.alibi_slopes)
+
+    def activate(self, up: Tensor) -> None:
+        """up [T, F]; `activated` is written."""
+        self.rank.backend.activation(self.rank.config.activation, up, self.activated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParallelBlock:
+    """Attention and MLP of one LayerNorm (7B, 11B): two GEMMs and one all-reduce.
+
+    x ─┬─ norm ─ [qkv | up] ─┬─ rotary, cache, attention ─┬─ [dense | down] ─ all-reduce ─ + ─
+       │                     └─ activation ───────────────┘                                │
+       └───────────────────────────────────────────────────────────────────────────────────┘
+    """
+
+    rank: Rank
+    norm: LayerNorm
+    qkv_up: Linear
+    dense_down: Linear
+    bias: Tensor | None
+    """[H], of dense and down together: added once, not by every rank."""
+
+    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
+        """x [T, H], keys and values of this layer -> [T, H]."""
+        qkv_up, qkv_size = self.qkv_up(self.norm(x)), self.rank.part.qkv.size
+        now.attend(qkv_up[:, :qkv_size], keys, values)
+        now.activate(qkv_up[:, qkv_size:])
+        out = self.dense_down(now.mixed)
+        self.rank.parallel.all_reduce(out)
+        return _add(out, self.bias, x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoNormBlock:
+    """Attention and MLP of a LayerNorm each (40B, 180B): three GEMMs and one all-reduce.
+
+    x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─┬─ [dense | down] ─ all-reduce ─ + ─
+       ├─ mlp_norm ─ up ─ activation ──────────────────────┘                                │
+       └────────────────────────────────────────────────────────────────────────────────────┘
+    """
+
+    rank: Rank
+    attention_norm: LayerNorm
+    mlp_norm: LayerNorm
+    qkv: Linear
+    up: Linear
+    dense_down: Linear
+    bias: Tensor | None
+    """[H], of dense and down together."""
+
+    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
+        """x [T, H], keys and values of this layer -> [T, H]."""
+        now.attend(self.qkv(self.attention_norm(x)), keys, values)
+        now.activate(self.up(self.mlp_norm(x)))
+        out = self.dense_down(now.mixed)
+        self.rank.parallel.all_reduce(out)
+        return _add(out, self.bias, x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequentialBlock:
+    """The MLP reads what attention made (rw): four GEMMs and two all-reduces.
+
+    x ─┬─ attention_norm ─ qkv ─ cache, attention ─ dense ─ all-reduce ─ + ─ y
+       └─────────────────────────────────────────────────────────────────┘
+    y ─┬─ mlp_norm ─ up ─ activation ─ down ─ all-reduce ─ + ─
+       └───────────────────────────────────────────────────┘
+    """
+
+    rank: Rank
+    attention_norm: LayerNorm
+    mlp_norm: LayerNorm
+    qkv: Linear
+    up: Linear
+    dense: Linear
+    down: Linear
+    dense_bias: Tensor | None
+    down_bias: Tensor | None
+
+    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
+        """x [T, H], keys and values of this layer -> [T, H]."""
+        now.attend(self.qkv(self.attention_norm(x)), keys, values)
+        out = self.dense(now.attended)
+        self.rank.parallel.all_reduce(out)
+        x = _add(out, self.dense_bias, x)
+        now.activate(self.up(self.mlp_norm(x)))
+        out = self.down(now.activated)
+        self.rank.parallel.all_reduce(out)
+        return _add(out, self.down_bias, x)
+
+
+Block = ParallelBlock | TwoNormBlock | SequentialBlock
+
+
+def _add(out: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
+    """out is a GEMM's result, which nobody else holds."""
+    return out.add_(residual) if bias is None else out.add_(bias).add_(residual)
+
+
+def load_falcon(
+    path: Path,
+    config: FalconConfig,
+    parallel: TensorParallel,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: Backend | None = None,
+    progress: Progress | None = None,
+) -> Falcon:
+    """Loads this rank's share of the checkpoint in directory `path`, cast to `dtype`, for `backend`.
+
+    The host needs room for the rank's weights and one tensor. Raises CheckpointError.
+    """
+    backend = backend or backend_for(device)
+    part = partition(config, parallel.rank, parallel.size)
+    with Weights(path, config, parallel.size, device, dtype, progress) as weights:
+        slopes = alibi_slopes(config.num_heads, part.heads, device) if config.has_alibi else None
+        loader = _Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
+        return loader.falcon()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Assembles a model from weights, in the order in which a checkpoint holds them."""
+
+    rank: Rank
+    weights: Weights
+
+    def falcon(self) -> Falcon:
+        rank, config, vocab = self.rank, self.rank.config, self.rank.part.vocab
+        table = self.weights.rows(("word_embeddings.weight", vocab))
+        embedding = Embedding(table, rank.part.vocab_start, rank.parallel)
+        rotary = None if config.has_alibi else RotaryPositions.of(config, rank.dtype, rank.device)
+        blocks = tuple(self.block(f"h.{layer}.") for layer in range(config.num_layers))
+        final_norm = self.norm("ln_f")
+        # A tied head is the table itself; where linears are packed, it is packed beside the table.
+        head = rank.backend.linear(table if config.is_tied else self.weights.rows(("lm_head.weight", vocab)))
+        return Falcon(rank, embedding, rotary, blocks, final_norm, Head(head, config.vocab_size, rank.parallel))
+
+    def block(self, at: str) -> Block:
+        rank, config, part = self.rank, self.rank.config, self.rank.part
+        norms = [self.norm(at + name) for name in layer_norms(config)]
+        qkv, dense = (at + "self_attention.query_key_value", part.qkv), (at + "self_attention.dense", part.dense)
+        up, down = (at + "mlp.dense_h_to_4h", part.ffn), (at + "mlp.dense_4h_to_h", part.ffn)
+        if not config.is_parallel:
+            inputs, outputs = (self.by_rows(qkv), self.by_rows(up)), (self.by_columns(dense), self.by_columns(down))
+            biases = self.bias(dense[0]), self.bias(down[0])
+            return SequentialBlock(rank, norms[0], norms[1], *inputs, *outputs, *biases)
+        bias = self.bias(dense[0], down[0])
+        if len(norms) == 1:
+            return ParallelBlock(rank, norms[0], self.by_rows(qkv, up), self.by_columns(dense, down), bias)
+        inputs = self.by_rows(qkv), self.by_rows(up)
+        return TwoNormBlock(rank, norms[0], norms[1], *inputs, self.by_columns(dense, down), bias)
+
+    def norm(self, name: str) -> LayerNorm:
+        weight, bias = (self.whole_vector(f"{name}.{kind}") for kind in ("weight", "bias"))
+        return LayerNorm(weight, bias, self.rank.config.layer_norm_epsilon, self.rank.backend)
+
+    def by_rows(self, *parts: tuple[str, Slice]) -> Linear:
+        """Linears of one input as one, their outputs split over the ranks, bias and all."""
+        bias = None
+        if self.rank.config.has_bias:
+            bias = self.weights.vector(*((f"{name}.bias", rows) for name, rows in parts))
+        return self.rank.backend.linear(self.weights.rows(*((f"{name}.weight", rows) for name, rows in parts)), bias)
+
+    def by_columns(self, *parts: tuple[str, Slice]) -> Linear:
+        """Linears whose outputs are summed as one, their inputs split over the ranks. The block adds the bias."""
+        return self.rank.backend.linear(self.weights.columns(*((f"{name}.weight", columns) for name, columns in parts)))
+
+    def bias(self, *names: str) -> Tensor | None:
+        """[H]: the sum of the biases of linears whose outputs are summed."""
+        if not self.rank.config.has_bias:
+            return None
+        return torch.stack([self.whole_vector(f"{name}.bias") for name in names]).sum(dim=0)
+
+    def whole_vector(self, name: str) -> Tensor:
+        return self.weights.vector((name, whole(self.rank.config.hidden_size)))

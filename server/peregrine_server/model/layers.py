@@ -4,15 +4,16 @@ import math
 from dataclasses import dataclass
 
 import torch
-from peregrine_kernels import Linear, Rotary
+from peregrine_kernels import Backend, Linear, Rotary
 from torch import Tensor
 from torch.nn import functional as F
 
+from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import Slice
 from peregrine_server.parallel import TensorParallel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
     """The embedding table, its rows split over the ranks."""
 
@@ -32,7 +33,7 @@ class Embedding:
         return x
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Head:
     """The output head, its rows split over the ranks."""
 
@@ -46,7 +47,21 @@ class Head:
         return logits[:, : self.vocab_size].float()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNorm:
+    """weight and bias [H]."""
+
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+    backend: Backend
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [T, H] -> [T, H]."""
+        return self.backend.layer_norm(x, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RotaryPositions:
     """Rotary tables computed for the positions of a step, so that no length is beyond them."""
 
@@ -55,10 +70,11 @@ class RotaryPositions:
     dtype: torch.dtype
 
     @staticmethod
-    def of(head_dim: int, theta: float, factor: float, dtype: torch.dtype, device: torch.device) -> "RotaryPositions":
+    def of(config: FalconConfig, dtype: torch.dtype, device: torch.device) -> "RotaryPositions":
         """theta ** (-2i / D), divided by the factor of linear scaling."""
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        return RotaryPositions((1.0 / theta**exponents / factor).to(device), dtype)
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+        frequencies = 1.0 / config.rope_theta**exponents / config.rope_factor
+        return RotaryPositions(frequencies.to(device), dtype)
 
     def __call__(self, positions: Tensor) -> Rotary:
         """positions int64[T] -> cos and sin [T, D]; float32 until the cast, as in transformers."""

@@ -8,16 +8,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from peregrine_server import memory
 from peregrine_server.model.checkpoint import CheckpointError, TensorFile, TensorInfo, close_all, open_checkpoint
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import Slice, whole
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes loaded, bytes in all) of this rank, in the serving dtype."""
 
 PIECE_BYTES = 4 * 2**20
 """Of the serving dtype: what is staged on the host at a time."""
 
 _EMBEDDING = "word_embeddings.weight"
 _HEAD = "lm_head.weight"
-_HARMLESS = re.compile(r"\.(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\.(self_attention|attention|attn)\.(masked_)?bias$")
+_ANOTHER = "config.json may be of another model"
+_HARMLESS = re.compile(r"\.(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\.(self_attention|attention)\.(masked_)?bias$")
 """Buffers that older code saved with the weights: recomputable tables and causal masks."""
 
 
@@ -36,16 +41,16 @@ class Weights:
         self,
         path: Path,
         config: FalconConfig,
+        num_ranks: int,
         device: torch.device,
         dtype: torch.dtype,
-        report: Callable[[int], None] = lambda num_bytes: None,
+        progress: Progress | None = None,
     ) -> None:
         """Opens the checkpoint in directory `path` and accounts for every tensor. Raises CheckpointError.
 
-        `config` is then the given one with the LayerNorms that the checkpoint has. `report` is called with the bytes
-        of the serving dtype that each piece added.
+        `config` is then the given one with the LayerNorms that the checkpoint has.
         """
-        self._device, self._dtype, self._report = device, dtype, report
+        self._device, self._dtype, self._progress = device, dtype, progress
         self._files = open_checkpoint(path)
         try:
             sources = _by_name(self._files)
@@ -54,6 +59,8 @@ class Weights:
         except CheckpointError:
             close_all(self._files)
             raise
+        self._loaded_bytes = 0
+        self._total_bytes = memory.weight_bytes(self.config, num_ranks, str(dtype).removeprefix("torch."))
 
     def __enter__(self) -> "Weights":
         return self
@@ -64,25 +71,27 @@ class Weights:
     def rows(self, *parts: tuple[str, Slice]) -> Tensor:
         """Row slices of matrices of equal width, one below the other: [sum of the slices' sizes, width]."""
         width = self._sources[parts[0][0]].info.shape[1]
-        out = self._empty(sum(rows.size for _, rows in parts), width)
-        for (name, rows), region in zip(parts, out.split([rows.size for _, rows in parts]), strict=True):
-            self._fill(region, name, rows, whole(width))
+        out, start = self._empty(sum(rows.size for _, rows in parts), width), 0
+        for name, rows in parts:
+            self._fill(out.narrow(0, start, rows.size), name, rows, whole(width))
+            start += rows.size
         return out
 
     def columns(self, *parts: tuple[str, Slice]) -> Tensor:
         """Column slices of matrices of equal height, side by side: [height, sum of the slices' sizes]."""
         height = self._sources[parts[0][0]].info.shape[0]
-        out = self._empty(height, sum(columns.size for _, columns in parts))
-        regions = out.split([columns.size for _, columns in parts], dim=1)
-        for (name, columns), region in zip(parts, regions, strict=True):
-            self._fill(region, name, whole(height), columns)
+        out, start = self._empty(height, sum(columns.size for _, columns in parts)), 0
+        for name, columns in parts:
+            self._fill(out.narrow(1, start, columns.size), name, whole(height), columns)
+            start += columns.size
         return out
 
     def vector(self, *parts: tuple[str, Slice]) -> Tensor:
         """Slices of vectors, one after the other: [sum of the slices' sizes]."""
-        out = self._empty(sum(rows.size for _, rows in parts), 1)
-        for (name, rows), region in zip(parts, out.split([rows.size for _, rows in parts]), strict=True):
-            self._fill(region, name, rows, whole(1))
+        out, start = self._empty(sum(rows.size for _, rows in parts), 1), 0
+        for name, rows in parts:
+            self._fill(out.narrow(0, start, rows.size), name, rows, whole(1))
+            start += rows.size
         return out.view(-1)
 
     def _empty(self, *shape: int) -> Tensor:
@@ -100,8 +109,14 @@ class Weights:
                     count = min(step, down.length - start)
                     piece = out.narrow(0, down.target + start, count).narrow(1, across.target, across.length)
                     source.file.copy(source.name, down.source + start, across.source, piece)
-                    self._report(piece.numel() * self._dtype.itemsize)
-        self._report((out.numel() - rows.num_real * columns.num_real) * self._dtype.itemsize)
+                    self._report(piece.numel())
+        source.file.release()
+        self._report(out.numel() - rows.num_real * columns.num_real)
+
+    def _report(self, num_elements: int) -> None:
+        self._loaded_bytes += num_elements * self._dtype.itemsize
+        if self._progress and num_elements:
+            self._progress(self._loaded_bytes, self._total_bytes)
 
 
 def expected_tensors(config: FalconConfig) -> dict[str, tuple[int, ...]]:
@@ -162,16 +177,15 @@ def _check(
     if is_tied:
         sources.pop(_HEAD, None)
     if missing := sorted(expected.keys() - sources.keys()):
-        raise CheckpointError(f"{path} lacks tensor {_first(missing)}; config.json may be of another model")
+        raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_ANOTHER}")
     if unknown := sorted(sources.keys() - expected.keys()):
-        raise CheckpointError(f"{path} has the unexpected tensor {_first(unknown)}; config.json may be of another model")
+        raise CheckpointError(f"{path} has the unexpected tensor {_first(unknown)}; {_ANOTHER}")
     for name, shape in expected.items():
-        source = sources[name]
-        if source.info.shape != shape:
-            found = f"{list(source.info.shape)} instead of {list(shape)}"
-            raise CheckpointError(f"{source.file.path}: tensor {name} has shape {found}; config.json may be of another model")
-        if source.info.dtype is None:
-            raise CheckpointError(f"{source.file.path}: tensor {name} is not of a floating-point type that can be loaded")
+        file, info = sources[name].file, sources[name].info
+        if info.shape != shape:
+            raise CheckpointError(f"{file.path}: {name} has shape {list(info.shape)}, not {list(shape)}; {_ANOTHER}")
+        if info.dtype is None:
+            raise CheckpointError(f"{file.path}: {name} is of no type that can be loaded; give floating-point weights")
     return sources
 
 

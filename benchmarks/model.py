@@ -1,0 +1,184 @@
+"""`make bench`: how near a shard's steps come to their bare GEMMs, and how far ahead of transformers they are.
+
+Everything is measured in one run, probes taking turns, so that a machine whose speed drifts moves all of them alike.
+Claims are the ratios; the absolute figures say which machine it was.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.checkpoint import make_checkpoint
+from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "model-cpu.json"
+BATCHES = (1, 8, 32)
+PROMPTS = (128, 1024)
+CONTEXT = 128
+STEPS = 12
+"""Decode steps of one turn."""
+PEER_TOKENS = 12
+"""New tokens of one turn of transformers, beyond the first."""
+
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A ratio with a bar."""
+
+    text: str
+    ratios: list[float]
+    bar: float
+    is_ceiling: bool
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def holds(self) -> bool:
+        return self.median <= self.bar if self.is_ceiling else self.median >= self.bar
+
+
+def main() -> None:
+    """Measures, prints, and keeps the data."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    options = parser.parse_args()
+    make_checkpoint(options.path)
+    samples = measure(options.path, options.rounds)
+    claims = make_claims(samples)
+    print(table(samples, claims))
+    if options.save:
+        save(samples, claims)
+
+
+def measure(path: Path, rounds: int) -> Samples:
+    """Seconds by probe; the lists of one round's turns are in step with one another."""
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    ours, peer, memory = Ours(path, threads), Transformers(path), Memory()
+    gemms = BareGemms(ours.model)
+    samples: Samples = defaultdict(list)
+    # The first round fills caches and builds oneDNN's primitives for every shape.
+    for round_ in tqdm(range(rounds + 1), desc="rounds", leave=False):
+        turn: Samples = defaultdict(list)
+        turn["memory"].append(memory.seconds())
+        for batch in BATCHES:
+            decode_turn(turn, ours, gemms, batch)
+        for length in PROMPTS:
+            turn[f"gemms prefill {length}"].append(gemms.seconds(length, 1))
+            turn[f"ours prefill {length}"].append(ours.prefill(length))
+        for batch in (1, 8):
+            peer_turn(turn, peer, batch)
+        if round_:
+            for name, values in turn.items():
+                samples[name].append(statistics.median(values))
+    return samples
+
+
+def decode_turn(turn: Samples, ours: Ours, gemms: BareGemms, batch: int) -> None:
+    """Fresh sequences, then single steps and their bare GEMMs alternating."""
+    for slot in range(batch):
+        ours.prefill(CONTEXT, slot)
+    for _ in range(STEPS):
+        turn[f"gemms decode {batch}"].append(gemms.seconds(batch, batch))
+        turn[f"ours decode {batch}"].append(ours.decode(batch))
+
+
+def peer_turn(turn: Samples, peer: Transformers, batch: int) -> None:
+    """Its decode step is the difference of two runs, so that its prefill does not count."""
+    first = peer.generate(batch, CONTEXT, 1)
+    whole = peer.generate(batch, CONTEXT, 1 + PEER_TOKENS)
+    turn[f"transformers decode {batch}"].append((whole - first) / PEER_TOKENS)
+    if batch == 1:
+        for length in PROMPTS:
+            turn[f"transformers prefill {length}"].append(peer.generate(1, length, 1))
+
+
+def make_claims(samples: Samples) -> list[Claim]:
+    """The ratios, round by round."""
+
+    def ratios(above: str, below: str) -> list[float]:
+        return [a / b for a, b in zip(samples[above], samples[below], strict=True)]
+
+    claims = [
+        Claim(f"decode step / its bare GEMMs, batch {b}", ratios(f"ours decode {b}", f"gemms decode {b}"), 1.15, True)
+        for b in BATCHES
+    ]
+    claims += [
+        Claim(f"prefill / its bare GEMMs, {n} tokens", ratios(f"ours prefill {n}", f"gemms prefill {n}"), 1.25, True)
+        for n in PROMPTS
+    ]
+    claims += [
+        Claim(
+            f"times transformers, {b} stream{'s' * (b > 1)}",
+            ratios(f"transformers decode {b}", f"ours decode {b}"),
+            bar,
+            False,
+        )
+        for b, bar in ((1, 1.8), (8, 2.5))
+    ]
+    return claims
+
+
+def table(samples: Samples, claims: list[Claim]) -> str:
+    """Medians over the rounds, least and most in brackets."""
+    median = {name: statistics.median(values) for name, values in samples.items()}
+    lines = [f"memory read {MEMORY_BYTES / median['memory'] / 1e9:.1f} GB/s; {len(samples['memory'])} rounds", ""]
+    lines.append(f"{'':24}{'bare GEMMs':>14}{'ours':>14}{'ours':>14}{'transformers':>14}")
+    for kind, sizes in (("decode", BATCHES), ("prefill", PROMPTS)):
+        for size in sizes:
+            seconds = median[f"ours {kind} {size}"]
+            peer = median.get(f"transformers {kind} {size}")
+            lines.append(
+                f"{kind + ' ' + str(size):24}{median[f'gemms {kind} {size}'] * 1e3:11.1f} ms{seconds * 1e3:11.1f} ms"
+                f"{size / seconds:8.1f} tok/s" + (f"{size / peer:8.1f} tok/s" if peer else "")
+            )
+    lines.append("")
+    for claim in claims:
+        sign = "<=" if claim.is_ceiling else ">="
+        spread = f"{min(claim.ratios):.2f}-{max(claim.ratios):.2f}"
+        verdict = "holds" if claim.holds else "MISSED"
+        lines.append(f"{claim.text:44}{claim.median:6.2f}  [{spread}]  {sign} {claim.bar}  {verdict}")
+    return "\n".join(lines)
+
+
+def save(samples: Samples, claims: list[Claim]) -> None:
+    """Results are data: machine, versions, commit, every sample."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    data = {
+        "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0))},
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "seconds": samples,
+        "claims": [{"claim": c.text, "median": c.median, "ratios": c.ratios, "bar": c.bar} for c in claims],
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def cpu_name() -> str:
+    """As the kernel calls it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What is timed: the memory, a step's bare GEMMs, our steps, transformers. Each probe runs once per call, in seconds."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peregrine_server.model.falcon import Falcon, ParallelBlock
+from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
+from peregrine_server.runner import Runner
+from transformers import AutoModelForCausalLM, FalconForCausalLM
+
+MEMORY_BYTES = 2**30
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds that `call` takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+class Memory:
+    """Reads a gigabyte that no cache holds."""
+
+    def __init__(self) -> None:
+        self._buffer = torch.ones(MEMORY_BYTES // 4)
+
+    def seconds(self) -> float:
+        return timed(self._buffer.sum)
+
+
+class BareGemms:
+    """The packed GEMMs of one step of the model and nothing else: its own weights, its own calls."""
+
+    def __init__(self, model: Falcon) -> None:
+        self._model = model
+
+    @torch.inference_mode()
+    def seconds(self, num_tokens: int, num_sampled: int) -> float:
+        """Every layer on `num_tokens` rows, the head on `num_sampled`."""
+        config, dtype = self._model.config, self._model.dtype
+        x = torch.randn(num_tokens, config.hidden_size).to(dtype)
+        mixed = torch.randn(num_tokens, config.hidden_size + config.ffn_size).to(dtype)
+
+        def run() -> None:
+            for block in self._model.blocks:
+                assert isinstance(block, ParallelBlock)
+                block.qkv_up(x)
+                block.dense_down(mixed)
+            self._model.head.linear(x[:num_sampled])
+
+        return timed(run)
+
+
+class Ours:
+    """A shard without a router: steps in, tokens out, as `Runner.execute` does for the server."""
+
+    def __init__(self, path: Path, num_threads: int) -> None:
+        config = ShardConfig(
+            rank=0,
+            num_shards=1,
+            socket_path="",
+            model_path=str(path),
+            device="cpu",
+            dtype="bfloat16",
+            rendezvous="",
+            num_threads=num_threads,
+            max_batch_size=32,
+            max_total_tokens=2048,
+        )
+        self.runner = Runner.load(config, lambda _done, _total: None)
+        self.model = self.runner.model
+        self._next_id = 0
+
+    def prefill(self, length: int, slot: int = 0) -> float:
+        """One prompt of `length` tokens, and its first token."""
+        blocks_each = 2048 // self.runner.ready.block_size
+        used = -(-(length + 64) // self.runner.ready.block_size)
+        ids = torch.randint(0, self.model.config.vocab_size, (length,)).tolist()
+        step = Step(
+            self._id(),
+            new=[NewSequence(slot, pack(ids), length, SamplingParams())],
+            slots=pack([slot]),
+            num_tokens=pack([length]),
+            block_rows=pack([0] * used),
+            new_blocks=pack(range(slot * blocks_each, slot * blocks_each + used)),
+        )
+        return timed(lambda: self.runner.execute(step))
+
+    def decode(self, batch_size: int) -> float:
+        """One token for each of the sequences in the first slots."""
+        step = Step(self._id(), slots=pack(range(batch_size)), num_decodes=batch_size)
+        return timed(lambda: self.runner.execute(step))
+
+    def _id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+
+class Transformers:
+    """`generate` in bfloat16 on the same weights, all streams in one static batch."""
+
+    def __init__(self, path: Path) -> None:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+        assert isinstance(model, FalconForCausalLM)
+        self._model = model.eval()
+
+    @torch.inference_mode()
+    def generate(self, batch_size: int, length: int, new_tokens: int) -> float:
+        ids = torch.randint(12, self._model.config.vocab_size, (batch_size, length))
+        return timed(
+            lambda: self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                pad_token_id=11,
+            )
+        )

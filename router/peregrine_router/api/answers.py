@@ -1,0 +1,91 @@
+"""From tokens to TGI's JSON."""
+
+from collections.abc import Callable
+from typing import cast
+
+from peregrine_router.api.run import Generated
+from peregrine_router.api.schemas import (
+    BestOfSequence,
+    Details,
+    GenerateParameters,
+    GenerateRequest,
+    GenerateResponse,
+    PrefillToken,
+    Sequence,
+    StreamDetails,
+    StreamResponse,
+)
+from peregrine_router.request import Finished, Request, Token, TokenEvent
+
+
+def describe_generated(ranked: list[Generated], body: GenerateRequest, prefix: str) -> GenerateResponse:
+    """The answer of a request that is not streamed: the best sequence, the others in its details."""
+    best, given = ranked[0], body.parameters or GenerateParameters()
+    answer: GenerateResponse = {"generated_text": prefix + _end(best).generated_text}
+    if given.details or given.decoder_input_details:
+        details = cast(Details, _describe(best))
+        if len(ranked) > 1:
+            details["best_of_sequences"] = [_describe_loser(each, prefix) for each in ranked[1:]]
+        answer["details"] = details
+    return answer
+
+
+def describe_event(request: Request, body: GenerateRequest, prefix: str) -> Callable[[TokenEvent], StreamResponse]:
+    """What makes the events of one stream."""
+    has_details = bool(body.parameters and body.parameters.details)
+
+    def describe(event: TokenEvent) -> StreamResponse:
+        answer: StreamResponse = {
+            "index": event.index,
+            "token": event.token,
+            "generated_text": None,
+            "details": None,
+        }
+        if event.top_tokens:
+            answer["top_tokens"] = event.top_tokens
+        if event.finished is not None:
+            answer["generated_text"] = prefix + event.finished.generated_text
+            answer["details"] = _stream_details(request, event.finished) if has_details else None
+        return answer
+
+    return describe
+
+
+def _describe(generated: Generated) -> Sequence:
+    finished = _end(generated)
+    sequence: Sequence = {
+        "finish_reason": finished.reason,
+        "generated_tokens": finished.generated_tokens,
+        "seed": _seed(generated.request),
+        "prefill": [_prefill(token) for token in generated.prefill],
+        "tokens": generated.tokens,
+    }
+    if any(generated.top_tokens):
+        sequence["top_tokens"] = generated.top_tokens
+    return sequence
+
+
+def _describe_loser(generated: Generated, prefix: str) -> BestOfSequence:
+    return {"generated_text": prefix + _end(generated).generated_text, **_describe(generated)}
+
+
+def _stream_details(request: Request, finished: Finished) -> StreamDetails:
+    return {
+        "finish_reason": finished.reason,
+        "generated_tokens": finished.generated_tokens,
+        "seed": _seed(request),
+        "input_length": len(request.prompt_ids),
+    }
+
+
+def _prefill(token: Token) -> PrefillToken:
+    return {"id": token.id, "text": token.text, "logprob": token.logprob}
+
+
+def _seed(request: Request) -> int | None:
+    return request.sampling.seed if request.sampling.do_sample else None
+
+
+def _end(generated: Generated) -> Finished:
+    assert generated.finished is not None
+    return generated.finished

@@ -1,0 +1,150 @@
+"""The bodies of the TGI routes. Requests are pydantic models; answers are dictionaries, encoded as they are."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
+
+from peregrine_router.request import FinishReason, Token
+
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+U64 = Annotated[int, Field(ge=0, lt=2**64)]
+I32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Float = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def parameter(description: str, example: Any, default: Any = None) -> Any:
+    """An optional field; null is as good as leaving it out."""
+    return Field(default, description=description, examples=[example])
+
+
+class GenerateParameters(BaseModel):
+    """How to generate. Unknown names are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    best_of: U64 | None = parameter("Generate this many sequences, answer with the likeliest. Needs sampling.", 1)
+    temperature: Float | None = parameter("Above 1 flattens the distribution, below 1 sharpens it. > 0.", 0.5)
+    repetition_penalty: Float | None = parameter("Above 1 makes tokens seen before less likely. > 0.", 1.03)
+    frequency_penalty: Float | None = parameter("Lowers a token by this for each time it was generated. -2 to 2.", 0.1)
+    top_k: I32 | None = parameter("Sample among the k likeliest tokens. > 0.", 10)
+    top_p: Float | None = parameter("Sample among the likeliest tokens that hold this probability. 1 is off.", 0.95)
+    typical_p: Float | None = parameter("Locally typical sampling with this mass. 1 is off.", 0.95)
+    do_sample: bool | None = parameter("Sample instead of taking the likeliest token; implied by the above.", True)
+    max_new_tokens: U32 | None = parameter("Most tokens to generate. Not set: as many as there is room for.", 20)
+    return_full_text: bool | None = parameter("Put the prompt before the generated text.", False)
+    stop: list[str] | None = parameter("Stop after one of these texts; it stays in the generated text.", ["\nUser:"])
+    truncate: U64 | None = parameter("Keep only the last n tokens of the prompt.", 1000)
+    watermark: bool | None = parameter("Not supported.", False)
+    details: bool | None = parameter("Answer with `details`.", True)
+    decoder_input_details: bool | None = parameter("Answer with the prompt's tokens and log-probabilities.", False)
+    seed: U64 | None = parameter("The same seed samples the same tokens. Not set: a random one.", 42)
+    top_n_tokens: U32 | None = parameter("Show the n likeliest tokens at each step.", 5)
+    grammar: Any = parameter("Not supported.", None)
+    adapter_id: str | None = parameter("Not supported.", None)
+    ignore_eos: bool = parameter("Go on after an end of text token.", False, default=False)
+
+
+class GenerateRequest(BaseModel):
+    """A prompt and how to continue it."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    inputs: str = Field(description="The prompt.", examples=["My name is Olivier and I"])
+    parameters: GenerateParameters | None = Field(
+        None, description="Left out, tokens are sampled; given without `do_sample`, the likeliest token is taken."
+    )
+
+
+class CompatGenerateRequest(GenerateRequest):
+    """The same, streamed if `stream` says so."""
+
+    stream: bool = Field(False, description="Answer as POST /generate_stream does.")
+
+
+class PrefillToken(TypedDict):
+    """A token of the prompt; the first has no log-probability."""
+
+    id: int
+    text: str
+    logprob: float | None
+
+
+class Sequence(TypedDict):
+    """How one generation went."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    seed: int | None
+    prefill: list[PrefillToken]
+    tokens: list[Token]
+    top_tokens: NotRequired[list[tuple[Token, ...]]]
+
+
+class BestOfSequence(Sequence):
+    """A sequence that was not the likeliest of `best_of`."""
+
+    generated_text: str
+
+
+class Details(Sequence):
+    """How the generation went. `seed` is null if nothing was sampled."""
+
+    best_of_sequences: NotRequired[list[BestOfSequence]]
+
+
+class GenerateResponse(TypedDict):
+    """The generated text; `details` only if asked for."""
+
+    generated_text: str
+    details: NotRequired[Details]
+
+
+class StreamDetails(TypedDict):
+    """How the generation went."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    seed: int | None
+    input_length: int
+
+
+class StreamResponse(TypedDict):
+    """One event of a stream. The last one has the whole text."""
+
+    index: int
+    token: Token
+    top_tokens: NotRequired[tuple[Token, ...]]
+    generated_text: str | None
+    details: StreamDetails | None
+
+
+class ErrorResponse(TypedDict):
+    """Every error's body."""
+
+    error: str
+    error_type: str
+
+
+class Info(TypedDict):
+    """The model and the server's limits."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_device_type: str
+    model_pipeline_tag: str | None
+    num_shard: int
+    max_concurrent_requests: int
+    max_best_of: int
+    max_stop_sequences: int
+    max_input_tokens: int
+    max_total_tokens: int
+    max_batch_total_tokens: int
+    max_batch_size: int | None
+    max_top_n_tokens: int
+    validation_workers: int
+    router: Literal["peregrine"]
+    version: str
+    sha: str | None
+    docker_label: str | None

@@ -1,0 +1,52 @@
+"""The command `peregrine`. Wiring only: arguments in, exit code out."""
+
+import asyncio
+import sys
+
+from peregrine_router.settings import parse_settings
+from peregrine_router.shards import ShardError
+
+USAGE = """\
+usage: peregrine serve [options]     start the server; no options serve the built-in demo model
+       peregrine serve --help        every option, with its environment variable and default
+       peregrine --version
+"""
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Exit codes: 0 after a graceful stop, 1 if serving failed, 2 for bad arguments, 130 for Ctrl-C while starting."""
+    match sys.argv[1:]:
+        case ["serve", *options]:
+            raise SystemExit(serve(options))
+        case ["--version"]:
+            from importlib.metadata import version
+
+            print(f"peregrine {version('peregrine')}")
+        case [] | ["-h" | "--help"]:
+            print(USAGE, end="")
+        case [command, *_]:
+            print(f"peregrine: no command {command!r}\n{USAGE}", end="", file=sys.stderr)
+            raise SystemExit(2)
+
+
+def serve(options: list[str]) -> int:
+    """`peregrine serve`. Everything that the operator can mend is one line on stderr, not a traceback."""
+    settings = parse_settings(options)
+    # After the settings: a wrong option is reported without waiting for these imports.
+    import uvloop
+
+    from peregrine_router.serve import run
+    from peregrine_router.startup import prepare
+
+    try:
+        return uvloop.run(run(prepare(settings)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return INTERRUPTED
+    except (ValueError, OSError, ShardError) as error:
+        print(f"peregrine: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    main()

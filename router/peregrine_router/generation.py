@@ -1,0 +1,68 @@
+"""What the HTTP side needs of an engine, so that it can be tested without one."""
+
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from peregrine_router.request import Request, TokenEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Gauges of one moment. `preemptions` counts from the start."""
+
+    queue_size: int = 0
+    batch_size: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded, and the limits that follow from it."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_device_type: str
+    """cpu or cuda."""
+    num_shard: int
+    max_batch_total_tokens: int
+    vocab_size: int
+    max_input_tokens: int
+    max_total_tokens: int
+    model_pipeline_tag: str | None = None
+
+
+class TokenStream(Protocol):
+    """One request's tokens. Raises GenerationFailed if the engine loses the request."""
+
+    @property
+    def scheduled_at(self) -> float | None:
+        """`time.monotonic()` of the first step that worked on the request; None while it waits."""
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
+
+    def __anext__(self) -> Awaitable[TokenEvent]: ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Cancels the request if it still runs. May be called twice."""
+
+
+class Engine(Protocol):
+    """Turns requests into tokens."""
+
+    def submit(self, request: Request) -> TokenStream:
+        """Queues a request. Raises Overloaded, InvalidRequest or GenerationFailed at once."""
+
+    def cancel(self, request_id: str) -> None:
+        """Ends a request without another token; no effect on one that has ended or never was."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a token can be made now."""
+
+    @property
+    def stats(self) -> EngineStats:
+        """The gauges of this moment."""

@@ -1,0 +1,158 @@
+"""Every option once: flag, environment variable, default, bounds, help. Names and meanings are TGI's launcher's."""
+
+import os
+import sys
+from typing import Any, Literal, NoReturn
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Device = Literal["cpu", "cuda"]
+
+
+def option(default: Any, env: str, help: str, **bounds: Any) -> Any:
+    """A field that the command line sets, else the environment variable `env`."""
+    return Field(default, description=f"{help} [env: {env}]", json_schema_extra={"env": env}, **bounds)
+
+
+class Settings(BaseSettings):
+    """Serve a Falcon model over HTTP. A flag wins over its environment variable; `auto` stands for "not set"."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        cli_prog_name="peregrine serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_parse_none_str="auto",
+        cli_exit_on_error=False,
+        cli_shortcuts={"port": "p"},
+    )
+
+    model_id: str | None = option(None, "MODEL_ID", "A model of the hub, or a folder. Not set: the demo model.")
+    revision: str | None = option(None, "REVISION", "Commit, branch or tag of the hub's model.")
+    num_shard: int = option(1, "NUM_SHARD", "Devices (on a CPU: processes) that share the model. Any number works.")
+    dtype: Dtype | None = option(
+        None, "DTYPE", "Number format. Not set: bfloat16 where the device computes in it, else float32."
+    )
+    device: Device | None = option(None, "DEVICE", "Where the model runs. Not set: cuda if there is one.")
+    port: int = option(3000, "PORT", "TCP port; 0 lets the system choose.", ge=0, le=65535)
+    # Shells and containers set HOSTNAME to the machine's name: reading it would open the server to the network unasked.
+    hostname: str = option("127.0.0.1", "PEREGRINE_HOSTNAME", "Address to listen on; 0.0.0.0 is every interface.")
+    max_concurrent_requests: int = option(
+        128, "MAX_CONCURRENT_REQUESTS", "Requests in the server at once; more are answered 429.", ge=1
+    )
+    max_input_tokens: int | None = option(
+        None, "MAX_INPUT_TOKENS", "Longest prompt. Not set: one less than max_total_tokens.", ge=1
+    )
+    max_total_tokens: int | None = option(
+        None, "MAX_TOTAL_TOKENS", "Longest prompt and answer together. Not set: as long as the model allows.", ge=2
+    )
+    max_batch_prefill_tokens: int | None = option(
+        None, "MAX_BATCH_PREFILL_TOKENS", "Tokens one step computes at most; longer prompts are split.", ge=1
+    )
+    max_batch_total_tokens: int | None = option(
+        None, "MAX_BATCH_TOTAL_TOKENS", "Tokens the KV cache holds. Not set: as many as fit in memory.", ge=1
+    )
+    max_batch_size: int | None = option(
+        None, "MAX_BATCH_SIZE", "Requests computed at once. Not set: max_concurrent_requests."
+    )
+    max_best_of: int = option(2, "MAX_BEST_OF", "Largest `best_of` of a request.", ge=1)
+    max_stop_sequences: int = option(4, "MAX_STOP_SEQUENCES", "Most `stop` sequences of a request.", ge=0)
+    max_top_n_tokens: int = option(5, "MAX_TOP_N_TOKENS", "Largest `top_n_tokens` of a request.", ge=0)
+    validation_workers: int = option(2, "VALIDATION_WORKERS", "Threads that tokenize prompts.")
+    payload_limit: int = option(2_000_000, "PAYLOAD_LIMIT", "Largest request body in bytes; above is 413.", ge=1)
+    block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
+    huggingface_hub_cache: str | None = option(
+        None, "HUGGINGFACE_HUB_CACHE", "Folder of downloaded models. Not set: the hub library's own."
+    )
+    compute_type: str | None = option(
+        None, "COMPUTE_TYPE", "The response header x-compute-type. Not set: cpu+optimized or gpu+optimized."
+    )
+    json_output: bool = option(False, "JSON_OUTPUT", "Log in JSON, one object a line.")
+    graceful_termination_timeout: int = option(
+        90, "GRACEFUL_TERMINATION_TIMEOUT", "Seconds that running requests have to finish after SIGTERM.", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        for is_wrong, message in _contradictions(self):
+            if is_wrong:
+                raise ValueError(message)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment variables that `option` names, then the defaults."""
+        return init_settings, _Environment(settings_cls)
+
+
+class _Environment(PydanticBaseSettingsSource):
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return os.environ.get(_env_name(field)) or None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _env_name(field: FieldInfo) -> str:
+    assert isinstance(field.json_schema_extra, dict)
+    return str(field.json_schema_extra["env"])
+
+
+def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
+    prompt, total = settings.max_input_tokens, settings.max_total_tokens
+    prefill, cache = settings.max_batch_prefill_tokens, settings.max_batch_total_tokens
+    return [
+        (settings.num_shard < 1, "`num_shard` cannot be < 1"),
+        (settings.validation_workers < 1, "`validation_workers` must be > 0"),
+        (settings.max_batch_size is not None and settings.max_batch_size < 1, "`max_batch_size` must be > 0"),
+        (
+            prompt is not None and total is not None and prompt >= total,
+            f"`max_input_tokens` must be < `max_total_tokens`. Given: {prompt} and {total}",
+        ),
+        (
+            prefill is not None and cache is not None and prefill > cache,
+            f"`max_batch_prefill_tokens` must be <= `max_batch_total_tokens`. Given: {prefill} and {cache}",
+        ),
+        (
+            total is not None and cache is not None and total > cache,
+            f"`max_total_tokens` must be <= `max_batch_total_tokens`. Given: {total} and {cache}",
+        ),
+    ]
+
+
+def parse_settings(argv: list[str]) -> Settings:
+    """The settings of `peregrine serve <argv>`. A wrong option is one line on stderr and exit code 2."""
+    try:
+        return CliApp.run(Settings, cli_args=argv)
+    except ValidationError as error:
+        _refuse(_describe(error))
+    except SettingsError as error:
+        _refuse(str(error).removeprefix("error parsing CLI: "))
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    flag, env = "--" + name.replace("_", "-"), _env_name(Settings.model_fields[name])
+    return f"{flag} (or {env}): {first['msg'].replace('Input', 'it', 1)}. Given: {first['input']!r}"
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"peregrine serve: {message} (see peregrine serve --help)", file=sys.stderr)
+    raise SystemExit(2)

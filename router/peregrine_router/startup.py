@@ -1,0 +1,139 @@
+"""What is decided before the first request: port, model, limits; and what the operator is told of it."""
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from peregrine_router.blocks import BlockPool
+from peregrine_router.generation import ModelInfo
+from peregrine_router.hub import DEMO_MODEL_ID, resolve_model
+from peregrine_router.log import configure_logging
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.settings import Settings
+from peregrine_router.tokenizer import Tokenizer
+from peregrine_server.model.config import FalconConfig, load_config
+from peregrine_server.protocol import Ready, ShardConfig
+
+STEP_TOKENS = {"cpu": 512, "cuda": 4096}
+"""Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU's GEMMs reach their peak at about 512
+rows (1.15 B Falcon, 2 cores: 411 GFLOP/s at 512, 255 at 32), and a longer chunk only delays the running streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before any process is started; every mistake that can be found by then has been."""
+
+    settings: Settings
+    listener: socket.socket
+    path: Path
+    config: FalconConfig
+    tokenizer: Tokenizer
+    max_total_tokens: int
+
+    @property
+    def model_id(self) -> str:
+        return self.settings.model_id or DEMO_MODEL_ID
+
+    @property
+    def max_batch_size(self) -> int:
+        """Sequences that run at once: as many as requests are let in, unless told otherwise."""
+        return self.settings.max_batch_size or self.settings.max_concurrent_requests
+
+    @property
+    def threads_per_shard(self) -> int:
+        """On a CPU the shards share the cores: one thread more than cores slows all of them down."""
+        return max(1, len(os.sched_getaffinity(0)) // self.settings.num_shard)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Takes the port, finds the model, reads its configuration. Raises ValueError or OSError with one line."""
+    configure_logging(json_output=settings.json_output)
+    listener = bind(settings.hostname, settings.port)
+    path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
+    config = load_config(path)
+    total = settings.max_total_tokens or max(config.max_positions, (settings.max_input_tokens or 0) + 1)
+    return Prepared(settings, listener, path, config, Tokenizer.load(path), total)
+
+
+def bind(hostname: str, port: int) -> socket.socket:
+    """A TCP socket on the address, not yet listening: taken first, so that a used port is said before a model loads."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(f"port {port} is in use: stop what listens there, or choose another --port") from None
+        raise OSError(f"cannot listen on {hostname}:{port} ({error.strerror}): check --hostname and --port") from None
+    return listener
+
+
+def shard_config(prepared: Prepared) -> ShardConfig:
+    """What every rank is told; rank and paths are added as each is spawned."""
+    settings = prepared.settings
+    return ShardConfig(
+        rank=0,
+        num_shards=settings.num_shard,
+        socket_path="",
+        rendezvous="",
+        model_path=str(prepared.path),
+        device=settings.device or "auto",
+        dtype=settings.dtype or "auto",
+        num_threads=prepared.threads_per_shard,
+        max_batch_size=prepared.max_batch_size,
+        max_total_tokens=prepared.max_total_tokens,
+        max_batch_total_tokens=settings.max_batch_total_tokens,
+        block_size=settings.block_size,
+    )
+
+
+def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
+    """Sized by the smallest shard."""
+    settings = prepared.settings
+    device = ready[0].device.partition(":")[0]
+    return Scheduler(
+        BlockPool(min(shard.num_blocks for shard in ready), settings.block_size),
+        max_batch_size=prepared.max_batch_size,
+        max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
+        eos_token_ids=prepared.tokenizer.eos_token_ids,
+    )
+
+
+def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
+    """What `/info` tells."""
+    settings, first = prepared.settings, ready[0]
+    return ModelInfo(
+        model_id=prepared.model_id,
+        model_sha=settings.revision,
+        model_dtype=first.dtype,
+        model_device_type=first.device.partition(":")[0],
+        num_shard=len(ready),
+        max_batch_total_tokens=min(shard.num_blocks for shard in ready) * first.block_size,
+        vocab_size=prepared.config.vocab_size,
+        max_input_tokens=settings.max_input_tokens or prepared.max_total_tokens - 1,
+        max_total_tokens=prepared.max_total_tokens,
+    )
+
+
+def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]:
+    """What was loaded, on what, how much fits, and where it answers."""
+    config, first = prepared.config, ready[0]
+    weights = sum(shard.weight_bytes for shard in ready)
+    kv_bytes = sum(shard.kv_bytes_per_token for shard in ready)
+    kv_tokens = info.max_batch_total_tokens
+    shards = f"{len(ready)} shard{'s' * (len(ready) > 1)}"
+    threads = f" of {prepared.threads_per_shard} threads" if info.model_device_type == "cpu" else ""
+    host, port = prepared.listener.getsockname()[:2]
+    return [
+        f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
+        f"{config.num_kv_heads} KV heads, vocabulary {config.vocab_size:,}",
+        f"  device    {info.model_device_type}, {first.dtype}, {shards}{threads}",
+        f"  weights   {weights / 2**20:,.0f} MiB",
+        f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes",
+        f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "
+        f"{prepared.max_batch_size} at once",
+        f"  serving   http://{f'[{host}]' if ':' in host else host}:{port}  (API documentation: /docs)",
+    ]

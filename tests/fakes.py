@@ -1,0 +1,205 @@
+"""An engine without a model, a small tokenizer, and a real HTTP server around them."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import tokenizers
+import uvicorn
+from fastapi import FastAPI
+from peregrine_router.app import build_app
+from peregrine_router.generation import EngineStats, ModelInfo
+from peregrine_router.request import Finished, FinishReason, Request, Token, TokenEvent
+from peregrine_router.settings import Settings
+from peregrine_router.tokenizer import Tokenizer
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+EOS = "<|endoftext|>"
+CORPUS = ["the quick brown fox jumps over the lazy dog", "falcons dive; the falcon dives again and again"]
+
+
+def train_backend() -> tokenizers.Tokenizer:
+    """Byte-level BPE, as every Falcon's; id 0 is the end of text."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(CORPUS * 5, trainer)
+    return backend
+
+
+def make_tokenizer() -> Tokenizer:
+    """The above with its end of text."""
+    return Tokenizer(train_backend(), frozenset({0}))
+
+
+INFO = ModelInfo(
+    model_id="peregrine/test",
+    model_sha=None,
+    model_dtype="float32",
+    model_device_type="cpu",
+    num_shard=1,
+    max_batch_total_tokens=4096,
+    vocab_size=320,
+    max_input_tokens=60,
+    max_total_tokens=80,
+)
+
+
+@dataclass
+class FakeEngine:
+    """Says `says` to everyone, then the end of text; its behaviour can be changed while it serves."""
+
+    tokenizer: Tokenizer
+    says: str = " falcons dive"
+    delay: float = 0.0
+    error_at: int | None = None
+    """The number of the token in whose place `error` is raised."""
+    error: Exception = field(default_factory=RuntimeError)
+    is_cut: bool = False
+    """Whether streams end without their last event."""
+    submit_error: Exception | None = None
+    logprobs: tuple[float, ...] = (-0.5,)
+    """Of every token of the first, second, ... request; repeated."""
+    is_healthy: bool = True
+    stats: EngineStats = field(default_factory=EngineStats)
+    requests: list[Request] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+
+    def submit(self, request: Request) -> "FakeStream":
+        """See peregrine_router.generation.Engine."""
+        if self.submit_error is not None:
+            raise self.submit_error
+        logprob = self.logprobs[len(self.requests) % len(self.logprobs)]
+        self.requests.append(request)
+        self.running.add(request.id)
+        return FakeStream(self, request, logprob)
+
+    def cancel(self, request_id: str) -> None:
+        """See peregrine_router.generation.Engine."""
+        if request_id in self.running:
+            self.running.remove(request_id)
+            self.cancelled.append(request_id)
+
+
+class FakeStream:
+    """One request's tokens."""
+
+    def __init__(self, engine: FakeEngine, request: Request, logprob: float) -> None:
+        self.scheduled_at: float | None = None
+        self._engine = engine
+        self._request = request
+        self._logprob = logprob if request.sampling.logprobs else None
+        self._ids = [*engine.tokenizer.encode(engine.says), 0]
+        self._text = engine.tokenizer.stream(request.stop)
+        self._index = 0
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        engine = self._engine
+        if self._request.id not in engine.running or (engine.is_cut and self._index == 2):
+            raise StopAsyncIteration
+        self.scheduled_at = self.scheduled_at or time.monotonic()
+        await asyncio.sleep(engine.delay)
+        if engine.error_at == self._index + 1:
+            engine.running.discard(self._request.id)
+            raise engine.error
+        return self._next_event()
+
+    async def aclose(self) -> None:
+        """See peregrine_router.generation.TokenStream."""
+        self._engine.cancel(self._request.id)
+
+    def _next_event(self) -> TokenEvent:
+        request, tokenizer = self._request, self._engine.tokenizer
+        token_id = self._ids[self._index % len(self._ids)]
+        self._index += 1
+        delta = self._text.push(token_id)
+        reason = self._reason(token_id)
+        if reason is not None:
+            delta += self._text.flush()
+            self._engine.running.discard(request.id)
+        token = tokenizer.describe(token_id, self._logprob)
+        is_first_with_prefill = self._index == 1 and request.sampling.prompt_logprobs
+        return TokenEvent(
+            index=self._index,
+            token=token if token.special else Token(token_id, delta, self._logprob),
+            text_delta=delta,
+            top_tokens=tuple(tokenizer.describe(id, -float(id)) for id in range(1, request.sampling.top_n_tokens + 1)),
+            prefill=self._prefill() if is_first_with_prefill else (),
+            finished=None if reason is None else Finished(reason, self._text.text, self._index),
+        )
+
+    def _reason(self, token_id: int) -> FinishReason | None:
+        if self._text.matched is not None:
+            return FinishReason.STOP_SEQUENCE
+        if self._index == self._request.max_new_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.EOS_TOKEN if token_id == 0 and not self._request.ignore_eos else None
+
+    def _prefill(self) -> tuple[Token, ...]:
+        ids = self._request.prompt_ids
+        return tuple(self._engine.tokenizer.describe(id, None if at == 0 else -1.0) for at, id in enumerate(ids))
+
+
+class Server:
+    """A client of a server that runs in a thread, and the engine behind it."""
+
+    def __init__(self, url: str, engine: FakeEngine) -> None:
+        self.url = url
+        self.engine = engine
+        self.client = httpx.Client(base_url=url, timeout=10)
+
+    def generate(self, inputs: str = "the", path: str = "/generate", **parameters: Any) -> httpx.Response:
+        """POSTs to a route."""
+        return self.client.post(path, json={"inputs": inputs, "parameters": parameters})
+
+    def metrics(self) -> dict[str, float]:
+        """Every series by its name and labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        series = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in series}
+
+
+@contextlib.contextmanager
+def serve(engine: FakeEngine, info: ModelInfo = INFO, **settings: Any) -> Iterator[Server]:
+    """The app on a free port."""
+    app = build_app(engine, engine.tokenizer, Settings(**settings), info)
+    with listen(app) as url:
+        server = Server(url, engine)
+        with server.client:
+            yield server
+
+
+@contextlib.contextmanager
+def listen(app: FastAPI) -> Iterator[str]:
+    """Runs uvicorn in a thread until the block ends."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def wait_until(condition: Any, seconds: float = 5.0) -> None:
+    """Fails if `condition` does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)

@@ -1,0 +1,121 @@
+"""One rank of a group, run as a process: drives `Falcon.forward` by hand and saves every logit.
+
+A job (JSON on standard input) names the rank, the group and its cases; results go to one file a rank.
+"""
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peregrine_kernels import PagedBatch, backend_for
+from peregrine_kernels.reference import ReferenceBackend
+from peregrine_server.model.config import load_config
+from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.parallel import TensorParallel
+from torch import Tensor
+
+BLOCK_SIZE = 8
+NUM_BLOCKS = 64
+
+Work = list[tuple[int, int]]
+"""(sequence, how many of its next tokens it computes) of one step."""
+
+
+def schedule(name: str, lengths: list[int]) -> Iterator[Work]:
+    """The prefill of sequences of the given lengths.
+
+    "whole": one after the other. "chunks of <n>": side by side. "ragged": side by side, the first sequence a token at
+    a time, each other in larger chunks than the one before.
+    """
+    if name == "whole":
+        yield from ([(sequence, length)] for sequence, length in enumerate(lengths))
+        return
+    chunks = [4 * i + 1 if name == "ragged" else int(name.removeprefix("chunks of ")) for i in range(len(lengths))]
+    for start in range(max(-(-length // chunk) for length, chunk in zip(lengths, chunks, strict=True))):
+        left = [(i, min(chunk, lengths[i] - start * chunk)) for i, chunk in enumerate(chunks)]
+        yield sorted(((i, count) for i, count in left if count > 0), key=lambda item: item[1] != 1)
+
+
+class Sequences:
+    """Token ids, blocks and logits of every sequence of a case."""
+
+    def __init__(self, model: Falcon, prompts: list[list[int]]) -> None:
+        self.model = model
+        self.tokens = [list(prompt) for prompt in prompts]
+        self.done = [0] * len(prompts)
+        self.logits: list[list[Tensor]] = [[] for _ in prompts]
+        self._tables: list[list[int]] = [[] for _ in prompts]
+        self._free = random.Random(0).sample(range(NUM_BLOCKS), NUM_BLOCKS)
+        self._kv = model.allocate_kv_cache(NUM_BLOCKS, BLOCK_SIZE)
+        for pages in (*self._kv.keys, *self._kv.values):
+            pages.fill_(float("nan"))  # what no token wrote must not be read
+
+    def run(self, work: Work) -> None:
+        """One step."""
+        positions = [range(self.done[i], self.done[i] + count) for i, count in work]
+        token_ids = [self.tokens[i][p] for (i, _), span in zip(work, positions, strict=True) for p in span]
+        for (i, count), span in zip(work, positions, strict=True):
+            while len(self._tables[i]) * BLOCK_SIZE < span.stop:
+                self._tables[i].append(self._free.pop())
+            self.done[i] += count
+        hidden = self.model.forward(torch.tensor(token_ids), self._batch(work, positions), self._kv)
+        logits = self.model.logits(hidden)
+        for (i, _), rows in zip(work, logits.split([count for _, count in work]), strict=True):
+            self.logits[i].append(rows)
+
+    def _batch(self, work: Work, positions: list[range]) -> PagedBatch:
+        tables = [self._tables[i] for i, _ in work]
+        width = max(map(len, tables))
+        spans = list(zip(tables, positions, strict=True))
+        slots = [table[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE for table, span in spans for p in span]
+        counts = tuple(count for _, count in work)
+        return PagedBatch(
+            positions=torch.tensor([p for span in positions for p in span]),
+            slot_mapping=torch.tensor(slots),
+            block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
+            query_lengths=counts,
+            context_lengths=tuple(span.stop for span in positions),
+            num_decodes=next((i for i, count in enumerate(counts) if count > 1), len(counts)),
+        )
+
+    def generate(self, num_tokens: int) -> None:
+        """Greedy decoding of all sequences together."""
+        for _ in range(num_tokens):
+            for tokens, logits in zip(self.tokens, self.logits, strict=True):
+                tokens.append(int(logits[-1][-1].argmax()))
+            self.run([(i, 1) for i in range(len(self.tokens))])
+
+
+def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
+    """Loads a checkpoint; for every schedule, the tokens and float32 logits of every position of every sequence."""
+    path, device = Path(case["path"]), torch.device("cpu")
+    backend = ReferenceBackend() if case["backend"] == "reference" else backend_for(device)
+    progress: list[tuple[int, int]] = []
+    model = load_falcon(
+        path, load_config(path), parallel, device, getattr(torch, case["dtype"]), backend, lambda *p: progress.append(p)
+    )
+    results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
+    for name in case["schedules"]:
+        sequences = Sequences(model, case["prompts"])
+        for work in schedule(name, [len(prompt) for prompt in case["prompts"]]):
+            sequences.run(work)
+        sequences.generate(case["num_generated"])
+        logits = [torch.cat(rows) for rows in sequences.logits]
+        results[name] = {"tokens": sequences.tokens, "logits": logits}
+    return results
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    parallel = TensorParallel.join(job["rank"], job["size"], torch.device("cpu"), job["rendezvous"])
+    torch.save([run_case(case, parallel) for case in job["cases"]], job["output"])
+    parallel.close()
+
+
+if __name__ == "__main__":
+    main()
