@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import torch
-from peregrine_server.model.config import FalconConfig, load_config
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
+
+from peregrine_server.model.config import FalconConfig, load_config
 
 SEED = 20260
 CONFIG = {

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM, FalconForCausalLM
+
 from peregrine_server.model.falcon import Falcon, ParallelBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
 from peregrine_server.runner import Runner
-from transformers import AutoModelForCausalLM, FalconForCausalLM
 
 MEMORY_BYTES = 2**30
 

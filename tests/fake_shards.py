@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+
 from peregrine_server.protocol import Step, StepResult, decode_to_shard, encode, pack, unpack
 
 VOCAB = 251

@@ -13,12 +13,13 @@ import httpx
 import tokenizers
 import uvicorn
 from fastapi import FastAPI
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
 from peregrine_router.app import build_app
 from peregrine_router.generation import EngineStats, ModelInfo
 from peregrine_router.request import Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 EOS = "<|endoftext|>"
 CORPUS = ["the quick brown fox jumps over the lazy dog", "falcons dive; the falcon dives again and again"]

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels import Linear, Rotary
-from peregrine_kernels.cpu_attention import AttentionPlan, Heads
+from peregrine_kernels.cpu_attention import AttentionPlan, Layout
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
 from peregrine_kernels.reference import ACTIVATIONS
@@ -54,16 +54,16 @@ class CpuBackend:
         plan = self._plan
         if plan is None or plan.batch is not batch or plan.alibi_slopes is not alibi_slopes:
             _, block_size, num_kv_heads, head_dim = keys.shape
-            heads = Heads(num_kv_heads, q.shape[1] // (num_kv_heads * head_dim), head_dim)
-            plan = self._plan = AttentionPlan.of(batch, block_size, heads, alibi_slopes)
+            group = q.shape[1] // (num_kv_heads * head_dim)
+            layout = Layout(block_size, num_kv_heads, group, head_dim, keys.dtype)
+            plan = self._plan = AttentionPlan.of(batch, layout, alibi_slopes)
         plan.attend(q, keys, values, out)
 
 
 def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     """x = x * cos + (-second half, first half) * sin over x [T, heads, D], cos and sin [T, D]."""
     half = x.shape[-1] // 2
-    sin = sin[:, None, :half]
-    rotated = x * cos[:, None, :]
-    rotated[..., :half].addcmul_(x[..., half:], sin, value=-1)
-    rotated[..., half:].addcmul_(x[..., :half], sin)
-    x.copy_(rotated)
+    sine = x * sin[:, None, :]
+    x *= cos[:, None, :]
+    x[..., :half] -= sine[..., half:]
+    x[..., half:] += sine[..., :half]

@@ -1,7 +1,8 @@
 """Paged causal attention on a CPU.
 
-What depends on the step alone (which pages, which masks) is planned once and serves every layer. Query heads that
-share a KV head are rows of one matrix, so K and V are read once for all of them. Scores and softmax are float32.
+What depends on the step alone (pages, masks, scratch memory) is planned once and serves every layer: an allocation of
+megabytes costs more in page faults than the arithmetic done in it. Query heads that share a KV head are rows of one
+matrix, so K and V are read once for all of them. Scores and softmax are float32.
 
 B sequences, L keys, K KV heads, each of G query heads, D head dim.
 """
@@ -14,20 +15,57 @@ from torch import Tensor
 
 from peregrine_kernels.paged import PagedBatch
 
-MAX_SCORES = 1 << 21
-"""Scores of a prefill chunk that are computed at a time."""
-
 MAX_KEYS = 1 << 21
-"""Elements of K that are attended together in a decode."""
+"""Elements of K that decodes attend to in one go: bounds the scratch memory, and what must stay in the cache."""
+
+MAX_SCORES = 1 << 21
+"""Scores that a prefill chunk computes in one go, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
-    """The shape of one layer's attention."""
+class Layout:
+    """What every layer of a model shares."""
 
+    block_size: int
     num_kv_heads: int
     group: int
     head_dim: int
+    dtype: torch.dtype
+
+    def scratch(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype)
+
+    def wide_scratch(self, narrow: Tensor) -> Tensor:
+        """float32 of narrow's shape: narrow itself where it is float32."""
+        return narrow if narrow.dtype == torch.float32 else torch.empty(narrow.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The rows of the cache that hold some sequences' K and V, and where they are gathered to."""
+
+    rows: Tensor
+    """int64[B * K * L], of pages [slots * K, D]"""
+    keys: Tensor
+    """[B * K, L, D]"""
+    wide_keys: Tensor
+    """float32[B * K, L, D]"""
+    values: Tensor
+    """[B * K, L, D]"""
+
+    @staticmethod
+    def of(slots: Tensor, layout: Layout) -> "Pages":
+        """slots int64[B, L]"""
+        heads = torch.arange(layout.num_kv_heads)[:, None]
+        rows = (slots[:, None, :] * layout.num_kv_heads + heads).flatten(0, 1)
+        keys, values = (layout.scratch(*rows.shape, layout.head_dim) for _ in range(2))
+        return Pages(rows.flatten(), keys, layout.wide_scratch(keys), values)
+
+    def gather(self, keys: Tensor, values: Tensor) -> None:
+        """keys, values [slots * K, D]"""
+        for pages, gathered in ((keys, self.keys), (values, self.values)):
+            torch.index_select(pages, 0, self.rows, out=gathered.flatten(0, 1))
+        self.wide_keys.copy_(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +73,37 @@ class Decodes:
     """B sequences of one query token each, alike in length."""
 
     rows: Tensor
-    """int64[B]"""
-    slots: Tensor
-    """int64[B * K * L]: rows of pages [slots * K, D]. A shorter sequence repeats its last token, because a slot that
-    was never written may hold NaN, which no mask removes."""
-    bias: Tensor | None
-    """float32, broadcasts to [B * K, G, L]: the mask of the shorter ones, and ALiBi"""
-    heads: Heads
+    """int64[B], of q and out"""
+    pages: Pages
+    bias: Tensor
+    """float32, broadcasts to [B * K, G, L]: masks the shorter ones, adds ALiBi"""
+    scores: Tensor
+    """float32[B * K, G, L]"""
+    probabilities: Tensor
+    """[B * K, G, L]"""
 
     @staticmethod
-    def of(sequences: list[int], batch: PagedBatch, block_size: int, heads: Heads, alibi: Tensor | None) -> "Decodes":
+    def of(sequences: list[int], batch: PagedBatch, layout: Layout, alibi: Tensor | None) -> "Decodes":
         lengths = torch.tensor([batch.context_lengths[sequence] for sequence in sequences])
         position = torch.arange(int(lengths.max()))
-        slots = torch.stack(
-            [
-                batch.slots_of(sequence, block_size)[position.clamp(max=length - 1)]
-                for sequence, length in zip(sequences, lengths.tolist(), strict=True)
-            ]
-        )
-        bias = None
-        if alibi is not None or int(lengths.min()) < len(position):
-            mask = torch.zeros(len(sequences), 1, 1, len(position))
-            mask.masked_fill_(position >= lengths[:, None, None, None], -torch.inf)
-            if alibi is not None:
-                mask = mask + alibi[:, :, : len(position)]
-            bias = mask.expand(-1, heads.num_kv_heads, -1, -1).flatten(0, 1)
-        return Decodes(torch.tensor(sequences), page_rows(slots, heads.num_kv_heads), bias, heads)
+        # A shorter sequence repeats its last token: a slot never written may hold NaN, which no mask removes.
+        slots = [
+            batch.slots_of(sequence, layout.block_size)[position.clamp(max=batch.context_lengths[sequence] - 1)]
+            for sequence in sequences
+        ]
+        pages = Pages.of(torch.stack(slots), layout)
+        mask = torch.where(position < lengths[:, None], 0.0, -torch.inf)[:, None, None, :]
+        bias = mask if alibi is None else mask + alibi[:, :, : len(position)]
+        bias = bias.expand(-1, layout.num_kv_heads, -1, -1).flatten(0, 1)
+        probabilities = layout.scratch(len(bias), layout.group, len(position))
+        return Decodes(torch.tensor(sequences), pages, bias, layout.wide_scratch(probabilities), probabilities)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-        shape = (len(self.rows) * self.heads.num_kv_heads, -1, self.heads.head_dim)
-        k, v = (pages.index_select(0, self.slots).view(shape) for pages in (keys, values))
-        queries = q.index_select(0, self.rows).view(shape)
-        attended = softmax_attention(scaled(queries), k.float().mT, v, self.bias)
+        self.pages.gather(keys, values)
+        queries = q.index_select(0, self.rows).view(len(self.scores), -1, keys.shape[1])
+        torch.baddbmm(self.bias, scaled(queries), self.pages.wide_keys.mT, out=self.scores)
+        torch.softmax(self.scores, -1, out=self.scores)
+        attended = torch.bmm(self.probabilities.copy_(self.scores), self.pages.values)
         out.index_copy_(0, self.rows, attended.view(len(self.rows), -1))
 
 
@@ -75,39 +112,52 @@ class PrefillChunk:
     """The last N of one sequence's L tokens."""
 
     rows: slice
-    slots: Tensor
-    """int64[K * L]"""
+    """Of q and out"""
+    pages: Pages
+    layout: Layout
     alibi: Tensor | None
-    """float32[K, G, L]"""
-    heads: Heads
+    """float32[K, G, >= L]"""
+    step: int
+    """How many query tokens are attended in one go"""
+    causal: Tensor
+    """float32[step, 1, step], -inf where the key comes after the query"""
+    scores: Tensor
+    """float32[step * K * G * L]"""
+    probabilities: Tensor
+    """[step * K * G * L]"""
+
+    @staticmethod
+    def of(sequence: int, rows: slice, batch: PagedBatch, layout: Layout, alibi: Tensor | None) -> "PrefillChunk":
+        scores_per_token = layout.num_kv_heads * layout.group * batch.context_lengths[sequence]
+        step = min(max(1, MAX_SCORES // scores_per_token), batch.query_lengths[sequence])
+        pages = Pages.of(batch.slots_of(sequence, layout.block_size)[None], layout)
+        causal = torch.full((step, step), -torch.inf).triu_(1)[:, None, :]
+        probabilities = layout.scratch(step * scores_per_token)
+        scores = layout.wide_scratch(probabilities)
+        return PrefillChunk(rows, pages, layout, alibi, step, causal, scores, probabilities)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-        shape = (self.heads.num_kv_heads, -1, self.heads.head_dim)
-        k, v = (pages.index_select(0, self.slots).view(shape) for pages in (keys, values))
-        k = k.float().mT
-        q, out = (x[self.rows].view(-1, shape[0], self.heads.group, shape[2]) for x in (q, out))
-        step = max(1, MAX_SCORES // (k.shape[2] * self.heads.num_kv_heads * self.heads.group))
-        for start in range(0, len(q), step):
-            block = slice(start, min(start + step, len(q)))
-            length = k.shape[2] - len(q) + block.stop
-            out[block] = self.attend_block(q[block], k[:, :, :length], v[:, :length])
+        self.pages.gather(keys, values)
+        shape = (-1, self.layout.num_kv_heads, self.layout.group, self.layout.head_dim)
+        q, out = (x[self.rows].view(shape) for x in (q, out))
+        for start in range(0, len(q), self.step):
+            block = slice(start, min(start + self.step, len(q)))
+            out[block] = self.attend_block(q[block], self.pages.keys.shape[1] - len(q) + block.stop)
 
-    def attend_block(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [n, K, G, D], the last n of L tokens; k float32[K, D, L]; v [K, L, D] -> [n, K, G, D]."""
-        num_queries, length = len(q), k.shape[2]
-        scores = torch.bmm(scaled(q.transpose(0, 1).flatten(1, 2)), k)
-        by_query = scores.view(self.heads.num_kv_heads, num_queries, self.heads.group, length)
-        by_query[..., length - num_queries :] += torch.full((num_queries, num_queries), -torch.inf).triu_(1)[:, None]
+    def attend_block(self, q: Tensor, length: int) -> Tensor:
+        """q [n, K, G, D], the last n of the first `length` tokens -> [n, K, G, D]."""
+        num_queries, num_kv_heads, group, head_dim = q.shape
+        shape = (num_kv_heads, num_queries * group, length)
+        scores, probabilities = (x[: math.prod(shape)].view(shape) for x in (self.scores, self.probabilities))
+        queries = scaled(q.transpose(0, 1).reshape(num_kv_heads, -1, head_dim))
+        torch.bmm(queries, self.pages.wide_keys[:, :length].mT, out=scores)
+        by_query = scores.view(num_kv_heads, num_queries, group, length)
+        by_query[..., length - num_queries :] += self.causal[:num_queries, :, :num_queries]
         if self.alibi is not None:
             by_query += self.alibi[:, None, :, :length]
-        attended = torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
-        return attended.view(self.heads.num_kv_heads, num_queries, self.heads.group, -1).transpose(0, 1)
-
-
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """q float32[N, G, D], scaled; k float32[N, D, L]; v [N, L, D]; bias broadcasts to [N, G, L] -> [N, G, D] like v."""
-    scores = torch.bmm(q, k) if bias is None else torch.baddbmm(bias, q, k)
-    return torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
+        torch.softmax(scores, -1, out=scores)
+        attended = torch.bmm(probabilities.copy_(scores), self.pages.values[:, :length])
+        return attended.view(num_kv_heads, num_queries, group, head_dim).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,35 +169,33 @@ class AttentionPlan:
     parts: tuple[Decodes | PrefillChunk, ...]
 
     @staticmethod
-    def of(batch: PagedBatch, block_size: int, heads: Heads, alibi_slopes: Tensor | None) -> "AttentionPlan":
-        alibi = None
-        if alibi_slopes is not None:
-            alibi = scaled_alibi(alibi_slopes, max(batch.context_lengths), heads)
+    def of(batch: PagedBatch, layout: Layout, alibi_slopes: Tensor | None) -> "AttentionPlan":
+        alibi = None if alibi_slopes is None else scaled_alibi(alibi_slopes, max(batch.context_lengths), layout)
         parts: list[Decodes | PrefillChunk] = [
-            Decodes.of(group, batch, block_size, heads, alibi) for group in alike_in_length(batch, heads)
+            Decodes.of(sequences, batch, layout, alibi) for sequences in alike_in_length(batch, layout)
         ]
         start = batch.num_decodes
         for sequence in range(batch.num_decodes, len(batch.query_lengths)):
-            end = start + batch.query_lengths[sequence]
-            slots = page_rows(batch.slots_of(sequence, block_size)[None], heads.num_kv_heads)
-            parts.append(PrefillChunk(slice(start, end), slots, alibi, heads))
-            start = end
+            rows = slice(start, start + batch.query_lengths[sequence])
+            parts.append(PrefillChunk.of(sequence, rows, batch, layout, alibi))
+            start = rows.stop
         return AttentionPlan(batch, alibi_slopes, tuple(parts))
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
         """q, out [T, K * G * D]; keys, values [num_blocks, block_size, K, D]."""
+        keys, values = keys.flatten(0, 2), values.flatten(0, 2)
         for part in self.parts:
-            part.attend(q, keys.flatten(0, 2), values.flatten(0, 2), out)
+            part.attend(q, keys, values, out)
 
 
-def alike_in_length(batch: PagedBatch, heads: Heads) -> list[list[int]]:
-    """The decodes in groups of at most MAX_KEYS elements (or one), none twice as long as another of its group."""
+def alike_in_length(batch: PagedBatch, layout: Layout) -> list[list[int]]:
+    """The decodes in groups of at most MAX_KEYS elements (or one), each more than half as long as its group's longest."""
     groups: list[list[int]] = []
     longest = 0
     for sequence in sorted(range(batch.num_decodes), key=lambda sequence: -batch.context_lengths[sequence]):
         length = batch.context_lengths[sequence]
-        has_room = groups and (len(groups[-1]) + 1) * longest * heads.num_kv_heads * heads.head_dim <= MAX_KEYS
-        if has_room and 2 * length > longest:
+        keys_of_one = longest * layout.num_kv_heads * layout.head_dim
+        if groups and 2 * length > longest and (len(groups[-1]) + 1) * keys_of_one <= MAX_KEYS:
             groups[-1].append(sequence)
         else:
             groups.append([sequence])
@@ -155,18 +203,12 @@ def alike_in_length(batch: PagedBatch, heads: Heads) -> list[list[int]]:
     return groups
 
 
-def page_rows(slots: Tensor, num_kv_heads: int) -> Tensor:
-    """slots int64[B, L] -> int64[B * K * L], the rows of pages [slots * K, D] in the order [B, K, L]."""
-    rows: Tensor = slots[:, None, :] * num_kv_heads + torch.arange(num_kv_heads)[:, None]
-    return rows.flatten()
-
-
 def scaled(q: Tensor) -> Tensor:
     """q [..., D] / sqrt(D) in float32."""
     return q.float() / math.sqrt(q.shape[-1])
 
 
-def scaled_alibi(slopes: Tensor, length: int, heads: Heads) -> Tensor:
+def scaled_alibi(slopes: Tensor, length: int, layout: Layout) -> Tensor:
     """float32[K, G, L]: what ALiBi adds to scores that are scaled already."""
-    alibi = (slopes.bfloat16()[:, None] * torch.arange(length)).float() / math.sqrt(heads.head_dim)
-    return alibi.view(heads.num_kv_heads, heads.group, length)
+    alibi = (slopes.bfloat16()[:, None] * torch.arange(length)).float() / math.sqrt(layout.head_dim)
+    return alibi.view(layout.num_kv_heads, layout.group, length)

@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
-
 from peregrine_router.generation import EngineStats
 from peregrine_router.request import (
     Finished,
@@ -19,6 +17,7 @@ from peregrine_router.request import (
 )
 from peregrine_router.scheduler import Committed, Scheduler, Sequence
 from peregrine_router.tokenizer import Tokenizer
+from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
 
 HEARTBEAT_SECONDS = 5.0
 """An idle engine sends an empty step this often, so that health is known and not assumed."""

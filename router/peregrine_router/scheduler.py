@@ -9,10 +9,9 @@ recomputed. The oldest therefore always goes on, and everything ends.
 from collections import deque
 from dataclasses import dataclass, field
 
-from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
-
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request
+from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import zmq
 import zmq.asyncio
+
 from peregrine_server.protocol import (
     MAX_MESSAGE_BYTES,
     Failed,

@@ -31,7 +31,9 @@ def export(model: FalconForCausalLM, tokenizer: Tokenizer, folder: Path) -> None
     model.generation_config = GenerationConfig(eos_token_id=END_OF_TEXT_ID)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
-    size = (folder / "model.safetensors").stat().st_size
+    weights = folder / "model.safetensors"
+    weights.chmod(0o644)  # safetensors writes it for its owner alone
+    size = weights.stat().st_size
     assert size <= MAX_BYTES, f"model.safetensors has {size:,} bytes"
     assert model.config.num_kv_heads == 1
 

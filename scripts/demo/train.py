@@ -139,11 +139,11 @@ def train(run: Run, work: Path, documents: Documents, validation: Tensor, num_by
     """The loop: until the time is up, with a checkpoint every `every` steps and the best one kept apart."""
     rng = np.random.default_rng(run.step)
     streams = {length: batches(documents, length, TOKENS_PER_BATCH, rng) for _, length in STAGES}
-    smooth, progress = 0.0, run.clock.tick()
+    smooth, progress = math.nan, run.clock.tick()
     while progress < 1:
         length = max(length for begin, length in STAGES if progress >= begin)
         value = train_step(run, *next(streams[length]), learning_rate(progress))
-        smooth += (value - smooth) * max(0.02, 1 / run.step)
+        smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
         progress = run.clock.tick()
         if run.step % 20 == 0:
             speed = run.tokens / run.clock.trained_s

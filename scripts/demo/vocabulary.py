@@ -1,5 +1,6 @@
 """The demo's tokenizer: byte-level BPE, one special token, the chat form of falcon-instruct."""
 
+import json
 from pathlib import Path
 
 from corpus import Chapter, as_text
@@ -66,3 +67,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         chat_template=CHAT_TEMPLATE,
     )
     wrapped.save_pretrained(folder, save_jinja_files=False)
+    config = folder / "tokenizer_config.json"
+    # transformers 5 writes "TokenizersBackend", a name that transformers 4 does not know; both know this one.
+    settings = json.loads(config.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peregrine_kernels import PagedBatch
 from torch import Tensor
 
+from peregrine_kernels import PagedBatch
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, unpack
 
 _Ints = NDArray[np.int64]

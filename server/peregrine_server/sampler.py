@@ -85,10 +85,15 @@ def penalize_frequency(scores: Tensor, generated: Tensor, penalty: float) -> Non
 
 def warp(scores: Tensor, params: list[SamplingParams]) -> Tensor:
     """Temperature, top_k, top_p, typical_p on scores [S, V], each on the rows that use it."""
-    scores = _on_rows(scores, [p.temperature for p in params], 1.0, lambda x, t: x / t)
+    scores = _on_rows(scores, [p.temperature for p in params], 1.0, divide_by_temperature)
     scores = _on_rows(scores, [p.top_k for p in params], 0, keep_top_k)
     scores = _on_rows(scores, [p.top_p for p in params], 1.0, keep_top_p)
     return _on_rows(scores, [p.typical_p for p in params], 1.0, keep_typical)
+
+
+def divide_by_temperature(scores: Tensor, temperature: Tensor) -> Tensor:
+    """scores [R, V], temperature [R, 1]. The best score becomes 0, so that no temperature makes an infinity of it."""
+    return (scores - scores.amax(-1, keepdim=True)) / temperature
 
 
 def keep_top_k(scores: Tensor, k: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from fakes import FakeEngine, Server, make_tokenizer, serve
 from peregrine_router.tokenizer import Tokenizer
 

@@ -5,6 +5,7 @@ import threading
 
 import httpx
 import pytest
+
 from fakes import INFO, FakeEngine, Server, serve, wait_until
 from peregrine_router.request import GenerationFailed, InvalidRequest
 
@@ -139,7 +140,7 @@ def test_incomplete_generation(engine: FakeEngine) -> None:
 
 def test_client_that_leaves_is_cancelled(engine: FakeEngine) -> None:
     """Closing the connection while waiting for /generate cancels the request and frees its permit."""
-    engine.delay = 0.05
+    engine.delay = 0.4
     with serve(engine, max_concurrent_requests=1) as server:
         with pytest.raises(httpx.ReadTimeout):
             server.client.post("/generate", json={"inputs": "the"}, timeout=0.1)
@@ -151,7 +152,7 @@ def test_client_that_leaves_is_cancelled(engine: FakeEngine) -> None:
 
 def test_overloaded(engine: FakeEngine) -> None:
     """A request over the limit is answered 429 at once, with `Retry-After`; best_of counts as many."""
-    engine.delay = 0.1
+    engine.delay = 0.4
     with serve(engine, max_concurrent_requests=2) as server:
         first = threading.Thread(target=server.generate)
         first.start()

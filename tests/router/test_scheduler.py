@@ -1,10 +1,11 @@
 """The scheduler and the block pool, under histories that hypothesis makes up."""
 
 import pytest
-from fake_shards import FakeModel, expected, next_token
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import Scheduler, Sequence

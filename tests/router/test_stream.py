@@ -2,10 +2,16 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
 from fakes import FakeEngine, Server, serve, wait_until
 from peregrine_router.request import GenerationFailed, Overloaded
 
@@ -112,7 +118,7 @@ def test_unexpected_failure_tells_nothing_of_the_inside(engine: FakeEngine) -> N
 
 def test_client_that_leaves_is_cancelled(engine: FakeEngine) -> None:
     """Closing a stream cancels its request and frees its permit."""
-    engine.delay = 0.02
+    engine.delay = 0.2
     with serve(engine, max_concurrent_requests=1) as server:
         with server.client.stream("POST", "/generate_stream", json={"inputs": "the"}) as answer:
             next(answer.iter_lines())
@@ -123,12 +129,40 @@ def test_client_that_leaves_is_cancelled(engine: FakeEngine) -> None:
 
 
 async def test_many_streams_at_once(engine: FakeEngine) -> None:
-    """A hundred concurrent streams each get their own whole text, and every permit comes back."""
-    with serve(engine, max_concurrent_requests=100) as server:
+    """Forty concurrent streams each get their own whole text, and every permit comes back."""
+    with serve(engine, max_concurrent_requests=40) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=20, limits=httpx.Limits()) as client:
             body = {"inputs": "the"}
-            answers = await asyncio.gather(*(client.post("/generate_stream", json=body) for _ in range(100)))
-            again = await asyncio.gather(*(client.post("/generate", json=body) for _ in range(100)))
+            answers = await asyncio.gather(*(client.post("/generate_stream", json=body) for _ in range(40)))
+            again = await asyncio.gather(*(client.post("/generate", json=body) for _ in range(40)))
     assert all('"generated_text":" falcons dive"' in answer.text for answer in answers)
     assert {answer.status_code for answer in again} == {200}
     assert not engine.running
+
+
+SLOW_SERVER = """
+import socket, uvicorn
+from fakes import INFO, FakeEngine, make_tokenizer
+from peregrine_router.app import build_app
+from peregrine_router.settings import Settings
+engine = FakeEngine(make_tokenizer(), delay=0.2)
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+app = build_app(engine, engine.tokenizer, Settings(), INFO)
+uvicorn.Server(uvicorn.Config(app, log_config=None)).run([listener])
+"""
+
+
+def test_running_streams_finish_after_sigterm() -> None:
+    """A server told to stop ends its running streams properly first; sse-starlette by itself would cut them."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", SLOW_SERVER]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{process.stdout.readline().strip()}/generate_stream"
+        with httpx.stream("POST", url, json={"inputs": "the"}, timeout=10) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = "".join(lines)
+    assert '"generated_text":" falcons dive"' in rest

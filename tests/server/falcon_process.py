@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peregrine_kernels import PagedBatch, backend_for
-from peregrine_kernels.reference import ReferenceBackend
+from torch import Tensor
+
+from peregrine_kernels import PagedBatch
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
-from torch import Tensor
 
 BLOCK_SIZE = 8
-NUM_BLOCKS = 64
+NUM_BLOCKS = 128
 
 Work = list[tuple[int, int]]
 """(sequence, how many of its next tokens it computes) of one step."""
@@ -93,11 +93,9 @@ class Sequences:
 def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
     """Loads a checkpoint; for every schedule, the tokens and float32 logits of every position of every sequence."""
     path, device = Path(case["path"]), torch.device("cpu")
-    backend = ReferenceBackend() if case["backend"] == "reference" else backend_for(device)
     progress: list[tuple[int, int]] = []
-    model = load_falcon(
-        path, load_config(path), parallel, device, getattr(torch, case["dtype"]), backend, lambda *p: progress.append(p)
-    )
+    dtype = getattr(torch, case["dtype"])
+    model = load_falcon(path, load_config(path), parallel, device, dtype, progress=lambda *p: progress.append(p))
     results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
     for name in case["schedules"]:
         sequences = Sequences(model, case["prompts"])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from peregrine_kernels import backend_for
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import load_falcon

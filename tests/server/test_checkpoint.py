@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from checkpoints import build_model, write_checkpoint, write_tensors
 from peregrine_server.model.checkpoint import CheckpointError, close_all, open_checkpoint
 from peregrine_server.model.config import load_config
 from peregrine_server.model.weights import Weights
-from torch import Tensor
 
 CPU = torch.device("cpu")
 QKV = "transformer.h.0.self_attention.query_key_value.weight"

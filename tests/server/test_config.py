@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from checkpoints import PUBLISHED, VARIANTS, build_model, config_json
 from peregrine_server.model.config import MAX_SIZE, ConfigError, FalconConfig, UnsupportedModel, load_config
 

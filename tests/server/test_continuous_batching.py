@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import FalconForCausalLM
+
 from checkpoints import VARIANTS, build_model, write_checkpoint
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduler import Scheduler, Sequence
 from peregrine_server.protocol import ShardConfig, StepResult, decode_to_shard, encode, unpack_floats
 from peregrine_server.runner import Runner
-from transformers import FalconForCausalLM
 
 BLOCK_SIZE = 8
 MAX_TOKENS = 96

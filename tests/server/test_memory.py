@@ -1,6 +1,7 @@
 """What fits where, against the published figures."""
 
 import pytest
+
 from checkpoints import PUBLISHED
 from peregrine_server.memory import kv_bytes_per_token, num_weights, padding_overhead, tokens_that_fit, weight_bytes
 from peregrine_server.model.config import FalconConfig

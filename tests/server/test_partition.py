@@ -1,9 +1,10 @@
 """The arithmetic of sharding: complete, aligned with its KV heads, and equal on every rank."""
 
 import pytest
-from checkpoints import PUBLISHED
 from hypothesis import given
 from hypothesis import strategies as st
+
+from checkpoints import PUBLISHED
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import Partition, Run, Slice, partition
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
 from checkpoints import build_model, write_checkpoint, write_tensors
 from peregrine_server.model.config import FalconConfig, load_config
 from peregrine_server.model.partition import Run, Slice, whole
 from peregrine_server.model.weights import PIECE_BYTES, Weights, expected_tensors
-from torch import Tensor
 
 CPU = torch.device("cpu")
 UP = "h.1.mlp.dense_h_to_4h.weight"

@@ -1,6 +1,5 @@
 """Exception type -> status, error type, text: one table. Every error's body is {"error", "error_type"}."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ from peregrine_router.api.schemas import ErrorResponse
 from peregrine_router.request import GenerationFailed, InvalidRequest, Overloaded
 
 RETRY_AFTER_SECONDS = 1
-log = logging.getLogger(__name__)
 
 
 class IncompleteGeneration(RuntimeError):

@@ -1,6 +1,7 @@
 """Server-sent events: one JSON object an event, keep-alive comments, an error event instead of a silent end."""
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
@@ -8,7 +9,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from peregrine_router.api.errors import STREAM_KINDS, kind_of
+from peregrine_router.api.errors import INTERNAL, STREAM_KINDS, kind_of
 from peregrine_router.api.run import Run
 from peregrine_router.request import TokenEvent
 
@@ -16,6 +17,7 @@ SEND_TIMEOUT_SECONDS = 60.0
 """A client that takes nothing for this long while events wait is dropped."""
 KEEP_ALIVE_SECONDS = 15
 """TGI's."""
+log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,4 +64,7 @@ class RunResponse(EventSourceResponse):
                     yield encode_event(describe(event))
         except Exception as error:
             await self._run.close(error)
-            yield encode_event(kind_of(error, STREAM_KINDS).body(str(error)))
+            kind = kind_of(error, STREAM_KINDS)
+            if kind is INTERNAL:
+                log.exception("a stream failed")
+            yield encode_event(kind.body(str(error)))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peregrine_kernels import Backend, KVCache, Linear, PagedBatch, Rotary, backend_for
 from torch import Tensor
 
+from peregrine_kernels import Backend, KVCache, Linear, PagedBatch, Rotary, backend_for
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions, alibi_slopes

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from peregrine_kernels import Backend, Linear, Rotary
 from torch import Tensor
 from torch.nn import functional as F
 
+from peregrine_kernels import Backend, Linear, Rotary
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import Slice
 from peregrine_server.parallel import TensorParallel

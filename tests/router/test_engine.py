@@ -1,0 +1,174 @@
+"""The engine's loop on shards without a model."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from fake_shards import FakeModel, FakeShards, expected
+from peregrine_router import engine as engine_module
+from peregrine_router.blocks import BlockPool
+from peregrine_router.engine import Engine, Generation
+from peregrine_router.request import FinishReason, GenerationFailed, InvalidRequest, Request, SamplingParams, TokenEvent
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.tokenizer import Tokenizer
+
+BLOCK_SIZE = 4
+
+
+def byte_tokenizer() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    return Tokenizer(backend, frozenset())
+
+
+class Rig:
+    """An engine on fake shards, and its parts."""
+
+    def __init__(self, num_blocks: int, step_seconds: float) -> None:
+        self.tokenizer = byte_tokenizer()
+        self.model = FakeModel(num_blocks, BLOCK_SIZE)
+        self.shards = FakeShards(self.model, step_seconds)
+        pool = BlockPool(num_blocks, BLOCK_SIZE)
+        self.scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+        self.engine = Engine(self.shards, self.scheduler, self.tokenizer)
+
+    def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> Generation:
+        name = f"{prompt}-{count}"
+        return self.engine.submit(Request(name, tuple(prompt), SamplingParams(logprobs=True), count, stop))
+
+
+@asynccontextmanager
+async def running(num_blocks: int = 64, step_seconds: float = 0.0) -> AsyncIterator[Rig]:
+    rig = Rig(num_blocks, step_seconds)
+    task = asyncio.create_task(rig.engine.run())
+    yield rig
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def read(generation: Generation) -> list[TokenEvent]:
+    return [event async for event in generation]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_events_carry_the_tokens_in_order() -> None:
+    """Indices count from 1, the last event alone is final, and the deltas join to its text."""
+    async with running() as rig:
+        events = await read(rig.submit([1, 2, 3], 20))
+    assert [event.token.id for event in events] == expected([1, 2, 3], 20)
+    assert [event.index for event in events] == list(range(1, 21))
+    assert [event.finished is not None for event in events] == [False] * 19 + [True]
+    last = events[-1].finished
+    assert last is not None
+    assert last.reason is FinishReason.LENGTH
+    assert "".join(event.text_delta for event in events) == last.generated_text
+
+
+async def test_many_requests_run_together_and_keep_their_tokens() -> None:
+    """Twenty requests in a cache for a few of them all end with their own tokens, and free every block."""
+    async with running(num_blocks=24) as rig:
+        results = await asyncio.gather(*(read(rig.submit([i, i + 1], 30)) for i in range(20)))
+        assert rig.scheduler.pool.num_used == 0
+    for i, events in enumerate(results):
+        assert [event.token.id for event in events] == expected([i, i + 1], 30)
+    assert max(rig.model.batch_sizes) > 1
+
+
+async def test_a_stop_sequence_ends_the_text_across_tokens() -> None:
+    """A stop string that three tokens make together ends the generation at the third."""
+    tokenizer = byte_tokenizer()
+    tokens = expected([65], 60)
+    # Three neighbouring tokens that are whole characters of their own.
+    at = next(i for i in range(60) if all(tokenizer.decode([t]).isascii() for t in tokens[i : i + 3]))
+    stop = tokenizer.decode(tokens[at : at + 3])
+    async with running() as rig:
+        events = await read(rig.submit([65], 60, stop=(stop,)))
+        assert rig.scheduler.pool.num_used == 0
+    last = events[-1].finished
+    assert last is not None
+    assert last.reason is FinishReason.STOP_SEQUENCE
+    assert last.generated_text.endswith(stop)
+    assert last.generated_text.count(stop) == 1
+    assert len(events) <= at + 3
+
+
+async def test_closing_a_stream_cancels_its_request() -> None:
+    """A reader that leaves frees the blocks; its neighbour goes on."""
+    async with running(step_seconds=0.001) as rig:
+        leaving, staying = rig.submit([1], 100), rig.submit([2], 100)
+        await anext(leaving)
+        await leaving.aclose()
+        await until(lambda: len(rig.scheduler.running) == 1)
+        assert [event.token.id for event in await read(staying)] == expected([2], 100)
+        assert rig.scheduler.pool.num_used == 0
+
+
+async def test_cancelling_the_reading_task_cancels_its_request() -> None:
+    """The task of a request that the web server gives up takes the generation with it."""
+    async with running(step_seconds=0.001) as rig:
+        task = asyncio.create_task(read(rig.submit([1], 200)))
+        await until(lambda: len(rig.scheduler.running) == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: rig.scheduler.pool.num_used == 0)
+
+
+async def test_a_failed_shard_fails_every_request_and_health() -> None:
+    """Nobody waits for ever: running and later requests raise, and the server is not healthy."""
+    rig = Rig(64, 0.001)
+    task = asyncio.create_task(rig.engine.run())
+    generation = rig.submit([1], 200)
+    await anext(generation)
+    assert rig.engine.is_healthy
+    rig.shards.failure = RuntimeError("shard 0 was killed")
+    assert not rig.engine.is_healthy
+    with pytest.raises(GenerationFailed, match="shard 0 was killed"):
+        await read(generation)
+    with pytest.raises(RuntimeError, match="shard 0 was killed"):
+        await task
+    with pytest.raises(GenerationFailed):
+        rig.submit([2], 1)
+
+
+async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard that lives but does not answer is noticed by the time of its step."""
+    monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.02)
+    async with running(step_seconds=0.5) as rig:
+        generation = rig.submit([1], 5)
+        assert rig.engine.is_healthy
+        await until(lambda: not rig.engine.is_healthy)
+        await generation.aclose()
+
+
+async def test_an_idle_engine_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without requests the shards are asked all the same, so that health is known."""
+    monkeypatch.setattr(engine_module, "HEARTBEAT_SECONDS", 0.01)
+    async with running() as rig:
+        await until(lambda: len(rig.model.batch_sizes) >= 3)
+    assert set(rig.model.batch_sizes) == {0}
+
+
+async def test_a_request_larger_than_the_cache_is_invalid() -> None:
+    """It is refused at once, with the numbers."""
+    async with running(num_blocks=2) as rig:
+        with pytest.raises(InvalidRequest, match="never fit"):
+            rig.submit([1] * 8, 1)
+
+
+async def test_the_clock_of_a_request_starts_with_its_first_step() -> None:
+    """`scheduled_at` is None in the queue and set once a step works on the request."""
+    async with running() as rig:
+        generation = rig.submit([1], 2)
+        assert generation.scheduled_at is None
+        await read(generation)
+        assert generation.scheduled_at is not None

@@ -1,0 +1,195 @@
+"""TGI's checks in TGI's words and order, and what becomes of parameters that pass."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fakes import INFO, FakeEngine, make_tokenizer, serve
+from peregrine_router.api.schemas import GenerateParameters
+from peregrine_router.request import InvalidRequest, Request
+from peregrine_router.settings import Settings
+from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.validation import Validator
+
+
+async def validate(
+    inputs: str = "the", is_stream: bool = False, settings: dict[str, Any] | None = None, **given: Any
+) -> tuple[Request, ...]:
+    validator = Validator(make_tokenizer(), Settings(**(settings or {})), INFO)
+    try:
+        return await validator.validate(inputs, GenerateParameters(**given), is_stream=is_stream)
+    finally:
+        validator.close()
+
+
+async def refusal(inputs: str = "the", **given: Any) -> str:
+    with pytest.raises(InvalidRequest) as error:
+        await validate(inputs, **given)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"best_of": 2}, "you must use sampling when `best_of` is > 1"),
+        ({"best_of": 3}, "`best_of` must be > 0 and <= 2. Given: 3"),
+        ({"best_of": 0}, "`best_of` must be > 0 and <= 2. Given: 0"),
+        ({"best_of": 2, "settings": {"max_best_of": 1}}, "`best_of` != 1 is not allowed for this endpoint"),
+        ({"best_of": 2, "is_stream": True}, "`best_of` != 1 is not supported when streaming tokens"),
+        (
+            {"decoder_input_details": True, "is_stream": True},
+            "`decoder_input_details` == true is not supported when streaming tokens",
+        ),
+        ({"temperature": 0.0}, "`temperature` must be strictly positive"),
+        ({"temperature": -1.0}, "`temperature` must be strictly positive"),
+        ({"temperature": 1e-50}, "`temperature` must be strictly positive"),
+        ({"temperature": 1e39}, "`temperature` is too large"),
+        ({"repetition_penalty": 0.0}, "`repetition_penalty` must be strictly positive"),
+        ({"frequency_penalty": 2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        ({"frequency_penalty": -2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        ({"top_p": 0.0}, "`top_p` must be > 0.0 and < 1.0"),
+        ({"top_p": 1.1}, "`top_p` must be > 0.0 and < 1.0"),
+        ({"typical_p": -0.1}, "`typical_p` must be > 0.0 and < 1.0"),
+        ({"top_k": 0}, "`top_k` must be strictly positive"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
+        ({"stop": ["a"] * 5}, "`stop` supports up to 4 stop sequences. Given: 5"),
+        ({"stop": ["a", ""]}, "`stop` sequences cannot be empty"),
+        ({"stop": ["a" * 1025]}, "`stop` sequences must have at most 1024 characters. Given: 1025"),
+        ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set when `best_of` > 1"),
+        ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+        ({"inputs": ""}, "`inputs` cannot be empty"),
+        ({"inputs": "a\0b"}, "`inputs` cannot contain the NUL character"),
+        ({"truncate": 0}, "`truncate` must be strictly positive and less than 60. Given: 0"),
+        ({"truncate": 61}, "`truncate` must be strictly positive and less than 60. Given: 61"),
+        (
+            {"inputs": "x" * 50, "max_new_tokens": 31},
+            "`inputs` tokens + `max_new_tokens` must be <= 80. Given: 50 `inputs` tokens and 31 `max_new_tokens`",
+        ),
+        ({"inputs": "x" * 61}, "`inputs` must have less than 60 tokens. Given: 61"),
+        (
+            {"inputs": "x" * 90},
+            "`inputs` tokens + `max_new_tokens` must be <= 80. Given: 90 `inputs` tokens and 0 `max_new_tokens`",
+        ),
+        ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
+        ({"watermark": True}, "watermark is not supported"),
+        ({"adapter_id": "x"}, "adapter_id is not supported"),
+    ],
+)
+async def test_refusals(given: dict[str, Any], message: str) -> None:
+    """Each wrong parameter is refused in TGI's words."""
+    assert await refusal(**given) == message
+
+
+async def test_order() -> None:
+    """Of several faults the one that TGI looks at first is named."""
+    faults: list[dict[str, Any]] = [
+        {"best_of": 2},
+        {"temperature": 0.0},
+        {"repetition_penalty": 0.0},
+        {"frequency_penalty": 3.0},
+        {"top_p": 0.0},
+        {"typical_p": 0.0},
+        {"top_k": 0},
+        {"max_new_tokens": 0},
+        {"stop": [""]},
+        {"top_n_tokens": 9},
+        {"inputs": ""},
+        {"truncate": 0},
+        {"grammar": {}},
+    ]
+    together: dict[str, Any] = {}
+    for fault in reversed(faults):
+        together = fault | together
+        if fault != {"best_of": 2}:  # The others count as sampling.
+            assert await refusal(**together) == await refusal(**fault), fault
+
+
+async def test_bounds_are_inclusive() -> None:
+    """Values on the bounds pass: prompts of max_input_tokens, totals of max_total_tokens, top_p of 1 as off."""
+    (request,) = await validate("x" * 60, max_new_tokens=20, top_p=1.0, typical_p=1.0, truncate=60)
+    assert (len(request.prompt_ids), request.max_new_tokens) == (60, 20)
+    assert not request.sampling.do_sample
+
+
+async def test_defaults() -> None:
+    """Left alone, generation is greedy, everything is off, and there is room for max_total_tokens."""
+    (request,) = await validate("x" * 10)
+    assert request.max_new_tokens == 70
+    assert request.sampling == type(request.sampling)()
+    assert request.stop == ()
+    assert not request.ignore_eos
+
+
+async def test_truncate_keeps_the_end() -> None:
+    """`truncate` drops the prompt's first tokens."""
+    (whole,) = await validate("the fox jumps")
+    (cut,) = await validate("the fox jumps", truncate=3)
+    assert cut.prompt_ids == whole.prompt_ids[-3:]
+
+
+@pytest.mark.parametrize(
+    "given", [{"do_sample": True}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.5}, {"typical_p": 0.5}]
+)
+async def test_sampling_turns_on(given: dict[str, Any]) -> None:
+    """Any parameter that shapes sampling turns it on, with a random seed unless one is given."""
+    (first,) = await validate(**given)
+    (second,) = await validate(**given)
+    (seeded,) = await validate(**given, seed=7)
+    assert first.sampling.do_sample
+    assert first.sampling.seed != second.sampling.seed
+    assert seeded.sampling.seed == 7
+
+
+@pytest.mark.parametrize("given", [{"temperature": 1.0}, {"repetition_penalty": 1.2}, {"seed": 7}])
+async def test_sampling_stays_off(given: dict[str, Any]) -> None:
+    """A temperature of 1, penalties and seeds leave decoding greedy."""
+    (request,) = await validate(**given)
+    assert not request.sampling.do_sample
+
+
+async def test_omitted_parameters_sample(tokenizer: Tokenizer) -> None:
+    """Without `parameters` tokens are sampled, as in TGI."""
+    validator = Validator(tokenizer, Settings(), INFO)
+    (request,) = await validator.validate("the", None)
+    validator.close()
+    assert request.sampling.do_sample
+
+
+async def test_logprobs_where_they_are_seen() -> None:
+    """Log-probabilities are asked for only where the answer shows or compares them."""
+    assert not (await validate())[0].sampling.logprobs
+    assert (await validate(details=True))[0].sampling.logprobs
+    assert (await validate(is_stream=True))[0].sampling.logprobs
+    assert (await validate(best_of=2, do_sample=True))[0].sampling.logprobs
+
+
+async def test_best_of_makes_as_many_requests() -> None:
+    """`best_of` makes requests that differ in id and seed alone."""
+    first, second = await validate(best_of=2, temperature=1.0)
+    assert first.prompt_ids == second.prompt_ids
+    assert first.id != second.id
+    assert first.sampling.seed != second.sampling.seed
+    assert first.sampling.do_sample
+
+
+async def test_tokens_the_model_does_not_know(tokenizer: Tokenizer) -> None:
+    """A token beyond the model's vocabulary is refused here: in a shard it would be out of bounds."""
+    validator = Validator(tokenizer, Settings(), replace(INFO, vocab_size=50))
+    with pytest.raises(InvalidRequest, match="not in the model's vocabulary"):
+        await validator.validate("the quick brown fox", None)
+    validator.close()
+
+
+def test_refusal_over_http(engine: FakeEngine) -> None:
+    """Over HTTP a refusal is a 422 with TGI's prefix, and the server serves on."""
+    with serve(engine) as server:
+        answer = server.generate("a\0b")
+        assert answer.status_code == 422
+        assert answer.json() == {
+            "error": "Input validation error: `inputs` cannot contain the NUL character",
+            "error_type": "validation",
+        }
+        assert server.generate("a").status_code == 200
+        assert server.generate(ignore_eos=True, max_new_tokens=9).headers["x-generated-tokens"] == "9"
+    assert engine.requests[-1].ignore_eos
