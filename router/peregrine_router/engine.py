@@ -82,7 +82,7 @@ class Engine:
         self._step_started: float | None = None
 
     def submit(self, request: Request) -> Generation:
-        """Queues a request. Raises InvalidRequest if it never fits the cache, GenerationFailed if the shards are gone."""
+        """Queues a request. InvalidRequest if it never fits the cache, GenerationFailed if the shards are gone."""
         if self._failure is not None:
             raise GenerationFailed(str(self._failure))
         try:

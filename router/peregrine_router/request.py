@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as clients see it. `logprob` is None where it was not asked for, or has no meaning (first of a prompt)."""
+    """A token as clients see it. `logprob` is None where nobody asked, and for the first token of a prompt."""
 
     id: int
     text: str

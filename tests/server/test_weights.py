@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from peregrine_server.parallel import TensorParallel
 from torch import Tensor
 
 from checkpoints import build_model, write_checkpoint, write_tensors
+from peregrine_server.memory import weight_bytes
 from peregrine_server.model.config import FalconConfig, load_config
+from peregrine_server.model.falcon import load_falcon
 from peregrine_server.model.partition import Run, Slice, whole
 from peregrine_server.model.weights import PIECE_BYTES, Weights, expected_tensors
 
@@ -91,6 +94,7 @@ def test_harmless_buffers_and_missing_prefix_are_accepted(tmp_path: Path) -> Non
     tensors = {name.removeprefix("transformer."): tensor.clone() for name, tensor in state("7b-odd").items()}
     for name in ("rotary.inv_freq", "maybe_rotary.inv_freq", "rotary_emb.inv_freq", "bias", "masked_bias"):
         tensors[f"h.0.self_attention.{name}"] = torch.zeros(4)
+    tensors["rotary_emb.inv_freq"] = torch.zeros(4)
     opened(tmp_path, tensors, "7b-odd")
 
 
@@ -109,6 +113,22 @@ def test_the_weights_decide_how_many_layer_norms(variant: str, num_layer_norms: 
     for assumed in (1, 2):
         with Weights(tmp_path, replace(config, num_layer_norms=assumed), 1, CPU, torch.float32) as weights:
             assert weights.config == replace(config, num_layer_norms=num_layer_norms)
+
+
+def bytes_read() -> int:
+    """By this process, in all."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("variant", ["7b", "40b", "11b"])
+def test_a_rank_reads_only_its_slices(variant: str, tmp_path: Path) -> None:
+    """The second of two ranks reads no more of the files than the weights that it keeps, and their headers."""
+    path = write_checkpoint(tmp_path, build_model(variant))
+    config = load_config(path)
+    before = bytes_read()
+    load_falcon(path, config, TensorParallel(1, 2), CPU, torch.float32)
+    assert bytes_read() - before <= weight_bytes(config, 2, "float32") + 10_000
+    assert weight_bytes(config, 2, "float32") < 0.7 * (path / "model.safetensors").stat().st_size
 
 
 @pytest.fixture(scope="module")

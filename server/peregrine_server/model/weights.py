@@ -22,7 +22,7 @@ PIECE_BYTES = 4 * 2**20
 _EMBEDDING = "word_embeddings.weight"
 _HEAD = "lm_head.weight"
 _ANOTHER = "config.json may be of another model"
-_HARMLESS = re.compile(r"\.(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\.(self_attention|attention)\.(masked_)?bias$")
+_HARMLESS = re.compile(r"\b(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\b(self_attention|attention)\.(masked_)?bias$")
 """Buffers that older code saved with the weights: recomputable tables and causal masks."""
 
 
