@@ -27,8 +27,7 @@ PROMPTS = (128, 1024)
 CONTEXT = 128
 STEPS = 12
 """Decode steps of one turn."""
-PEER_TOKENS = 12
-"""New tokens of one turn of transformers, beyond the first."""
+PEER_BATCHES = (1, 8)
 
 Samples = dict[str, list[float]]
 
@@ -73,40 +72,32 @@ def measure(path: Path, rounds: int) -> Samples:
     ours, peer, memory = Ours(path, threads), Transformers(path), Memory()
     gemms = BareGemms(ours.model)
     samples: Samples = defaultdict(list)
+    for slot in tqdm(range(max(BATCHES)), desc="filling the KV cache", leave=False):
+        ours.prefill(CONTEXT, slot)
     # The first round fills caches and builds oneDNN's primitives for every shape.
     for round_ in tqdm(range(rounds + 1), desc="rounds", leave=False):
         turn: Samples = defaultdict(list)
         turn["memory"].append(memory.seconds())
         for batch in BATCHES:
-            decode_turn(turn, ours, gemms, batch)
+            decode_turn(turn, ours, gemms, peer, batch)
         for length in PROMPTS:
             turn[f"gemms prefill {length}"].append(gemms.seconds(length, 1))
-            turn[f"ours prefill {length}"].append(ours.prefill(length))
-        for batch in (1, 8):
-            peer_turn(turn, peer, batch)
+            turn[f"ours prefill {length}"].append(ours.prefill(length, slot=max(BATCHES)))
+            turn[f"transformers prefill {length}"] += peer.generate(1, length, 1)
         if round_:
             for name, values in turn.items():
                 samples[name].append(statistics.median(values))
     return samples
 
 
-def decode_turn(turn: Samples, ours: Ours, gemms: BareGemms, batch: int) -> None:
-    """Fresh sequences, then single steps and their bare GEMMs alternating."""
-    for slot in range(batch):
-        ours.prefill(CONTEXT, slot)
+def decode_turn(turn: Samples, ours: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
+    """Single steps and their bare GEMMs alternating, then transformers' on as many streams of the same context."""
     for _ in range(STEPS):
         turn[f"gemms decode {batch}"].append(gemms.seconds(batch, batch))
         turn[f"ours decode {batch}"].append(ours.decode(batch))
-
-
-def peer_turn(turn: Samples, peer: Transformers, batch: int) -> None:
-    """Its decode step is the difference of two runs, so that its prefill does not count."""
-    first = peer.generate(batch, CONTEXT, 1)
-    whole = peer.generate(batch, CONTEXT, 1 + PEER_TOKENS)
-    turn[f"transformers decode {batch}"].append((whole - first) / PEER_TOKENS)
-    if batch == 1:
-        for length in PROMPTS:
-            turn[f"transformers prefill {length}"].append(peer.generate(1, length, 1))
+    if batch in PEER_BATCHES:
+        _first, *steps = peer.generate(batch, CONTEXT, 1 + STEPS)
+        turn[f"transformers decode {batch}"] += steps
 
 
 def make_claims(samples: Samples) -> list[Claim]:

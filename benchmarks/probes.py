@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, FalconForCausalLM
+from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from peregrine_server.model.falcon import Falcon, ParallelBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
 from peregrine_server.runner import Runner
 
 MEMORY_BYTES = 2**30
+MAX_TOKENS = 2048
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -67,25 +69,25 @@ class Ours:
             dtype="bfloat16",
             rendezvous="",
             num_threads=num_threads,
-            max_batch_size=32,
-            max_total_tokens=2048,
+            max_batch_size=33,
+            max_batch_total_tokens=33 * MAX_TOKENS,
+            max_total_tokens=MAX_TOKENS,
         )
         self.runner = Runner.load(config, lambda _done, _total: None)
         self.model = self.runner.model
         self._next_id = 0
 
     def prefill(self, length: int, slot: int = 0) -> float:
-        """One prompt of `length` tokens, and its first token."""
-        blocks_each = 2048 // self.runner.ready.block_size
-        used = -(-(length + 64) // self.runner.ready.block_size)
+        """One prompt of `length` tokens, and its first token; the slot's blocks suffice for `MAX_TOKENS`."""
+        blocks = MAX_TOKENS // self.runner.ready.block_size
         ids = torch.randint(0, self.model.config.vocab_size, (length,)).tolist()
         step = Step(
             self._id(),
             new=[NewSequence(slot, pack(ids), length, SamplingParams())],
             slots=pack([slot]),
             num_tokens=pack([length]),
-            block_rows=pack([0] * used),
-            new_blocks=pack(range(slot * blocks_each, slot * blocks_each + used)),
+            block_rows=pack([0] * blocks),
+            new_blocks=pack(range(slot * blocks, (slot + 1) * blocks)),
         )
         return timed(lambda: self.runner.execute(step))
 
@@ -108,15 +110,28 @@ class Transformers:
         self._model = model.eval()
 
     @torch.inference_mode()
-    def generate(self, batch_size: int, length: int, new_tokens: int) -> float:
+    def generate(self, batch_size: int, length: int, new_tokens: int) -> list[float]:
+        """Seconds to the first token, then of each step after it."""
         ids = torch.randint(12, self._model.config.vocab_size, (batch_size, length))
-        return timed(
-            lambda: self._model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                min_new_tokens=new_tokens,
-                max_new_tokens=new_tokens,
-                pad_token_id=11,
-            )
+        clock = Clock()
+        self._model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            pad_token_id=11,
+            stopping_criteria=StoppingCriteriaList([clock]),
         )
+        return [after - before for before, after in pairwise(clock.times)]
+
+
+class Clock(StoppingCriteria):
+    """Stops nothing; notes when each token was there."""
+
+    def __init__(self) -> None:
+        self.times = [time.perf_counter()]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool)

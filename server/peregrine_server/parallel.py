@@ -28,10 +28,12 @@ class TensorParallel:
         """
         if size > 1:
             _stay_on_loopback()
-            store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]  # absent from torch.distributed.__all__
+            store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]  # not in its __all__
             store.set_timeout(timeout)
-            backend = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+            backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=device_id
+            )
         return TensorParallel(rank, size)
 
     def all_reduce(self, x: Tensor) -> None:

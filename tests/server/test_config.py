@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from checkpoints import PUBLISHED, VARIANTS, build_model, config_json
-from peregrine_server.model.config import MAX_SIZE, ConfigError, FalconConfig, UnsupportedModel, load_config
+from peregrine_server.model.config import MAX_LAYERS, MAX_SIZE, ConfigError, FalconConfig, UnsupportedModel, load_config
 
 FALCON_7B = PUBLISHED["falcon-7b"]
 
@@ -106,7 +106,8 @@ def test_other_models_are_refused(change: dict[str, Any], words: list[str]) -> N
         ({"n_head": None}, "num_attention_heads is missing"),
         ({"hidden_size": 0}, "hidden_size must be between 1"),
         ({"n_layer": -1}, "n_layer must be between 1"),
-        ({"n_layer": MAX_SIZE + 1}, "n_layer must be between 1"),
+        ({"n_layer": MAX_LAYERS + 1}, "n_layer must be between 1"),
+        ({"vocab_size": MAX_SIZE + 1}, "vocab_size must be between 1"),
         ({"vocab_size": "65024"}, "vocab_size must be an integer"),
         ({"vocab_size": True}, "vocab_size must be an integer"),
         ({"vocab_size": 1e9}, "vocab_size must be an integer"),

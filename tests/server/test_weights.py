@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peregrine_server.parallel import TensorParallel
 from torch import Tensor
 
 from checkpoints import build_model, write_checkpoint, write_tensors
@@ -20,6 +19,7 @@ from peregrine_server.model.config import FalconConfig, load_config
 from peregrine_server.model.falcon import load_falcon
 from peregrine_server.model.partition import Run, Slice, whole
 from peregrine_server.model.weights import PIECE_BYTES, Weights, expected_tensors
+from peregrine_server.parallel import TensorParallel
 
 CPU = torch.device("cpu")
 UP = "h.1.mlp.dense_h_to_4h.weight"

@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"
 
 MAX_SIZE = 2**24
-"""No dimension of a published model comes near; a larger one is a damaged or hostile file."""
+MAX_LAYERS = 1000
+"""No published model comes near; more is a damaged or hostile file."""
 
 _FALCON_TYPES = ("falcon", "RefinedWebModel", "RefinedWeb")
 _FALCON_ARCHITECTURES = ("FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel")
@@ -92,7 +93,7 @@ class FalconConfig:
         config = FalconConfig(
             vocab_size=read.size("vocab_size", default=65024),
             hidden_size=hidden_size,
-            num_layers=read.size("num_hidden_layers", "n_layer"),
+            num_layers=read.size("num_hidden_layers", "n_layer", limit=MAX_LAYERS),
             num_heads=num_heads,
             num_kv_heads=_num_kv_heads(read, num_heads, is_new),
             ffn_size=read.size("ffn_hidden_size", default=4 * hidden_size),
@@ -148,12 +149,12 @@ class _Reader:
             raise ConfigError(f"{names[0]} is missing")
         return names[0], default
 
-    def size(self, *names: str, default: Any = _REQUIRED) -> int:
+    def size(self, *names: str, default: Any = _REQUIRED, limit: int = MAX_SIZE) -> int:
         name, value = self._value(names, default)
         if not _is_int(value):
             raise ConfigError(f"{name} must be an integer, not {value!r:.80}")
-        if not 0 < value <= MAX_SIZE:
-            raise ConfigError(f"{name} must be between 1 and {MAX_SIZE}, not {value!r:.80}")
+        if not 0 < value <= limit:
+            raise ConfigError(f"{name} must be between 1 and {limit}, not {value!r:.80}")
         return int(value)
 
     def flag(self, name: str, default: bool) -> bool:
