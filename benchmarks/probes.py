@@ -1,4 +1,4 @@
-"""What is timed: the memory, a step's bare GEMMs, our steps, transformers. Each probe runs once per call, in seconds."""
+"""What is timed: the memory, a step's bare GEMMs, our steps, transformers. A call is one run, in seconds."""
 
 import time
 from collections.abc import Callable

@@ -26,7 +26,9 @@ class CpuBackend:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
 
     def activation(self, name: str, x: Tensor, out: Tensor) -> None:
-        if name in _GELU_APPROXIMATION:
+        # torch 2.13.0 leaves a strided `out` unwritten when `x` is contiguous: it computes through oneDNN into a copy.
+        is_safe = out.is_contiguous() or not x.is_contiguous()
+        if name in _GELU_APPROXIMATION and is_safe:
             torch.ops.aten.gelu.out(x, approximate=_GELU_APPROXIMATION[name], out=out)
         else:
             out.copy_(ACTIVATIONS[name](x))
@@ -64,6 +66,6 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     """x = x * cos + (-second half, first half) * sin over x [T, heads, D], cos and sin [T, D]."""
     half = x.shape[-1] // 2
     sine = x * sin[:, None, :]
-    x *= cos[:, None, :]
-    x[..., :half] -= sine[..., half:]
-    x[..., half:] += sine[..., :half]
+    x.mul_(cos[:, None, :])
+    x[..., :half].sub_(sine[..., half:])
+    x[..., half:].add_(sine[..., :half])

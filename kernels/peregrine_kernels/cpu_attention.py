@@ -22,6 +22,9 @@ MAX_SCORES = 1 << 21
 """Scores that a prefill chunk computes in one go, likewise."""
 
 
+import os
+WIDE=lambda l,n: (os.environ["WIDE"]=="1") if "WIDE" in os.environ else l.num_kv_heads>1
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What every layer of a model shares."""
@@ -48,8 +51,6 @@ class Pages:
     """int64[B * K * L], of pages [slots * K, D]"""
     keys: Tensor
     """[B * K, L, D]"""
-    wide_keys: Tensor
-    """float32[B * K, L, D]"""
     values: Tensor
     """[B * K, L, D]"""
 
@@ -59,28 +60,24 @@ class Pages:
         heads = torch.arange(layout.num_kv_heads)[:, None]
         rows = (slots[:, None, :] * layout.num_kv_heads + heads).flatten(0, 1)
         keys, values = (layout.scratch(*rows.shape, layout.head_dim) for _ in range(2))
-        return Pages(rows.flatten(), keys, layout.wide_scratch(keys), values)
+        return Pages(rows.flatten(), keys, values)
 
     def gather(self, keys: Tensor, values: Tensor) -> None:
         """keys, values [slots * K, D]"""
-        for pages, gathered in ((keys, self.keys), (values, self.values)):
-            torch.index_select(pages, 0, self.rows, out=gathered.flatten(0, 1))
-        self.wide_keys.copy_(self.keys)
+        torch.index_select(keys, 0, self.rows, out=self.keys.flatten(0, 1))
+        torch.index_select(values, 0, self.rows, out=self.values.flatten(0, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Decodes:
     """B sequences of one query token each, alike in length."""
 
-    rows: Tensor
-    """int64[B], of q and out"""
+    rows: slice | Tensor
+    """B rows of q and out"""
     pages: Pages
+    layout: Layout
     bias: Tensor
-    """float32, broadcasts to [B * K, G, L]: masks the shorter ones, adds ALiBi"""
-    scores: Tensor
-    """float32[B * K, G, L]"""
-    probabilities: Tensor
-    """[B * K, G, L]"""
+    """float32, broadcasts to [B, K, G, L]: masks the shorter ones, adds ALiBi"""
 
     @staticmethod
     def of(sequences: list[int], batch: PagedBatch, layout: Layout, alibi: Tensor | None) -> "Decodes":
@@ -91,20 +88,51 @@ class Decodes:
             batch.slots_of(sequence, layout.block_size)[position.clamp(max=batch.context_lengths[sequence] - 1)]
             for sequence in sequences
         ]
-        pages = Pages.of(torch.stack(slots), layout)
-        mask = torch.where(position < lengths[:, None], 0.0, -torch.inf)[:, None, None, :]
-        bias = mask if alibi is None else mask + alibi[:, :, : len(position)]
-        bias = bias.expand(-1, layout.num_kv_heads, -1, -1).flatten(0, 1)
-        probabilities = layout.scratch(len(bias), layout.group, len(position))
-        return Decodes(torch.tensor(sequences), pages, bias, layout.wide_scratch(probabilities), probabilities)
+        bias = torch.where(position < lengths[:, None], 0.0, -torch.inf)[:, None, None, :]
+        if alibi is not None:
+            bias = bias + alibi[:, :, : len(position)]
+        return Decodes(as_slice(sequences), Pages.of(torch.stack(slots), layout), layout, bias)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
         self.pages.gather(keys, values)
-        queries = q.index_select(0, self.rows).view(len(self.scores), -1, keys.shape[1])
-        torch.baddbmm(self.bias, scaled(queries), self.pages.wide_keys.mT, out=self.scores)
+        num_kv_heads, group, head_dim = self.layout.num_kv_heads, self.layout.group, self.layout.head_dim
+        k, v = (x.view(-1, num_kv_heads, *x.shape[1:]) for x in (self.pages.keys, self.pages.values))
+        queries = q[self.rows].view(-1, num_kv_heads, group, head_dim)
+        attended, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(queries, k, v, attn_mask=self.bias)
+        out[self.rows] = attended.reshape(len(attended), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class WideDecodes:
+    """As `Decodes`, with the steps of attention one by one, each over all sequences and heads."""
+
+    decodes: Decodes
+    wide_keys: Tensor
+    """float32[B * K, L, D]"""
+    bias: Tensor
+    """float32, broadcasts to [B * K, G, L]"""
+    scores: Tensor
+    """float32[B * K, G, L]"""
+    probabilities: Tensor
+    """[B * K, G, L]"""
+
+    @staticmethod
+    def of(decodes: Decodes) -> "WideDecodes":
+        layout, pages = decodes.layout, decodes.pages
+        bias = decodes.bias.expand(-1, layout.num_kv_heads, -1, -1).flatten(0, 1)
+        probabilities = layout.scratch(len(bias), layout.group, bias.shape[2])
+        wide_keys, scores = layout.wide_scratch(pages.keys), layout.wide_scratch(probabilities)
+        return WideDecodes(decodes, wide_keys, bias, scores, probabilities)
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+        pages, rows = self.decodes.pages, self.decodes.rows
+        pages.gather(keys, values)
+        self.wide_keys.copy_(pages.keys)
+        queries = scaled(q[rows].reshape(len(self.scores), -1, keys.shape[1]))
+        torch.baddbmm(self.bias, queries, self.wide_keys.mT, out=self.scores)
         torch.softmax(self.scores, -1, out=self.scores)
-        attended = torch.bmm(self.probabilities.copy_(self.scores), self.pages.values)
-        out.index_copy_(0, self.rows, attended.view(len(self.rows), -1))
+        attended = torch.bmm(self.probabilities.copy_(self.scores), pages.values)
+        out[rows] = attended.view(-1, out.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +147,8 @@ class PrefillChunk:
     """float32[K, G, >= L]"""
     step: int
     """How many query tokens are attended in one go"""
+    wide_keys: Tensor
+    """float32[K, L, D]"""
     causal: Tensor
     """float32[step, 1, step], -inf where the key comes after the query"""
     scores: Tensor
@@ -134,10 +164,11 @@ class PrefillChunk:
         causal = torch.full((step, step), -torch.inf).triu_(1)[:, None, :]
         probabilities = layout.scratch(step * scores_per_token)
         scores = layout.wide_scratch(probabilities)
-        return PrefillChunk(rows, pages, layout, alibi, step, causal, scores, probabilities)
+        return PrefillChunk(rows, pages, layout, alibi, step, layout.wide_scratch(pages.keys), causal, scores, probabilities)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
         self.pages.gather(keys, values)
+        self.wide_keys.copy_(self.pages.keys)
         shape = (-1, self.layout.num_kv_heads, self.layout.group, self.layout.head_dim)
         q, out = (x[self.rows].view(shape) for x in (q, out))
         for start in range(0, len(q), self.step):
@@ -150,7 +181,7 @@ class PrefillChunk:
         shape = (num_kv_heads, num_queries * group, length)
         scores, probabilities = (x[: math.prod(shape)].view(shape) for x in (self.scores, self.probabilities))
         queries = scaled(q.transpose(0, 1).reshape(num_kv_heads, -1, head_dim))
-        torch.bmm(queries, self.pages.wide_keys[:, :length].mT, out=scores)
+        torch.bmm(queries, self.wide_keys[:, :length].mT, out=scores)
         by_query = scores.view(num_kv_heads, num_queries, group, length)
         by_query[..., length - num_queries :] += self.causal[:num_queries, :, :num_queries]
         if self.alibi is not None:
@@ -166,14 +197,15 @@ class AttentionPlan:
 
     batch: PagedBatch
     alibi_slopes: Tensor | None
-    parts: tuple[Decodes | PrefillChunk, ...]
+    parts: tuple[Decodes | WideDecodes | PrefillChunk, ...]
 
     @staticmethod
     def of(batch: PagedBatch, layout: Layout, alibi_slopes: Tensor | None) -> "AttentionPlan":
         alibi = None if alibi_slopes is None else scaled_alibi(alibi_slopes, max(batch.context_lengths), layout)
-        parts: list[Decodes | PrefillChunk] = [
-            Decodes.of(sequences, batch, layout, alibi) for sequences in alike_in_length(batch, layout)
-        ]
+        parts: list[Decodes | WideDecodes | PrefillChunk] = []
+        for sequences in alike_in_length(batch, layout):
+            decodes = Decodes.of(sequences, batch, layout, alibi)
+            parts.append(WideDecodes.of(decodes) if WIDE(layout,len(sequences)) else decodes)
         start = batch.num_decodes
         for sequence in range(batch.num_decodes, len(batch.query_lengths)):
             rows = slice(start, start + batch.query_lengths[sequence])
@@ -189,7 +221,7 @@ class AttentionPlan:
 
 
 def alike_in_length(batch: PagedBatch, layout: Layout) -> list[list[int]]:
-    """The decodes in groups of at most MAX_KEYS elements (or one), each more than half as long as its group's longest."""
+    """The decodes in groups of at most MAX_KEYS elements (or one), none half as long as the longest of its group."""
     groups: list[list[int]] = []
     longest = 0
     for sequence in sorted(range(batch.num_decodes), key=lambda sequence: -batch.context_lengths[sequence]):
@@ -200,7 +232,13 @@ def alike_in_length(batch: PagedBatch, layout: Layout) -> list[list[int]]:
         else:
             groups.append([sequence])
             longest = length
-    return groups
+    return [sorted(group) for group in groups]
+
+
+def as_slice(rows: list[int]) -> slice | Tensor:
+    """Ascending rows as a slice if they are consecutive, which makes views of what an index would copy."""
+    is_run = rows[-1] - rows[0] == len(rows) - 1
+    return slice(rows[0], rows[-1] + 1) if is_run else torch.tensor(rows)
 
 
 def scaled(q: Tensor) -> Tensor:

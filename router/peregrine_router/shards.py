@@ -131,7 +131,7 @@ class ShardGroup:
         process.stdin.write(msgspec.json.encode(mine))
         process.stdin.close()
         self._tasks += [
-            asyncio.create_task(self._listen(socket)),
+            asyncio.create_task(self._listen(rank, socket)),
             asyncio.create_task(self._watch(rank, process)),
         ]
 
@@ -146,9 +146,12 @@ class ShardGroup:
         assert not isinstance(message, ShardError)
         return message
 
-    async def _listen(self, socket: zmq.asyncio.Socket) -> None:
-        while True:
-            self._inbox.put_nowait(decode_from_shard(await socket.recv()))
+    async def _listen(self, rank: int, socket: zmq.asyncio.Socket) -> None:
+        try:
+            while True:
+                self._inbox.put_nowait(decode_from_shard(await socket.recv()))
+        except msgspec.DecodeError as error:
+            self._fail(ShardError(f"shard {rank} sent what is no message ({error}): are router and shards one version?"))
 
     async def _watch(self, rank: int, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
@@ -157,8 +160,12 @@ class ShardGroup:
             await asyncio.sleep(0.2)
             how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
             hint = ": out of memory? Lower --max-batch-total-tokens" if code == -9 else ""
-            self.failure = self.failure or ShardError(f"shard {rank} {how}{hint}")
-            self._inbox.put_nowait(self.failure)
+            self._fail(ShardError(f"shard {rank} {how}{hint}"))
+
+    def _fail(self, error: ShardError) -> None:
+        """The first failure counts: the others follow from it. Whoever waits for a message gets it."""
+        self.failure = self.failure or error
+        self._inbox.put_nowait(self.failure)
 
     async def _try_send(self, socket: zmq.asyncio.Socket, data: bytes) -> bool:
         try:

@@ -112,6 +112,17 @@ def test_lying_header(path: Path, change: dict[str, Any]) -> None:
     assert failure(path).startswith(str(shard(path)))
 
 
+def test_overlapping_tensors(path: Path) -> None:
+    """Two tensors that claim the same bytes are refused."""
+
+    def overlap(header: dict[str, Any]) -> None:
+        norms = [name for name in header if "input_layernorm" in name or "ln_f" in name]
+        header[norms[0]]["data_offsets"] = header[norms[1]]["data_offsets"]
+
+    rewrite_header(shard(path), overlap)
+    assert "does not follow the one before it" in failure(path)
+
+
 @pytest.mark.parametrize("content", [b"[]", b"[" * 100_000, b"{", b'{"a": 1}', b'{"a": {}}', b"\xff", b"1" * 10_000])
 def test_header_that_is_no_header(path: Path, content: bytes) -> None:
     """A header of anything but tensors is damaged."""

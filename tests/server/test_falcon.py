@@ -73,7 +73,8 @@ def run_group(directory: Path, size: int, cases: list[dict[str, Any]]) -> list[l
     def run(rank: int) -> list[Result]:
         output = directory / f"rank-{rank}"
         job = {"rank": rank, "size": size, "rendezvous": f"{directory}/meet", "output": str(output), "cases": cases}
-        subprocess.run([sys.executable, PROCESS], input=json.dumps(job), text=True, check=True, timeout=200)
+        command = [sys.executable, "-W", "error", str(PROCESS)]
+        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=200)
         results: list[Result] = torch.load(output)
         return results
 

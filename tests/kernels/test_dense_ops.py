@@ -1,0 +1,81 @@
+"""Linear, LayerNorm and activation of the CPU backend against the reference in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from peregrine_kernels import backend_for
+from peregrine_kernels.cpu import CpuBackend
+from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def assert_rounded_once(actual: Tensor, exact: Tensor, slack: Tensor | float) -> None:
+    """|actual - exact| is at most one rounding to actual's dtype, plus what float32 accumulation may cost."""
+    bound = 1.01 * torch.finfo(actual.dtype).eps / 2 * exact.abs() + slack
+    error = (actual.double() - exact).abs()
+    assert (error <= bound).all(), f"{(error / bound).max()} times the bound"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 300), st.sampled_from(DTYPES))
+def test_linear_of_any_shape(num_tokens: int, num_inputs: int, num_outputs: int, dtype: torch.dtype) -> None:
+    """A packed weight multiplies as the plain one does, whatever its shape and the number of tokens."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(num_tokens, num_inputs, dtype=dtype), torch.randn(num_outputs, num_inputs, dtype=dtype)
+    linear = CpuBackend().linear(weight)
+    assert (linear.in_features, linear.out_features) == (num_inputs, num_outputs)
+    magnitude = x.double().abs() @ weight.double().abs().T
+    assert_rounded_once(linear(x), x.double() @ weight.double().T, 1e-6 * magnitude)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_adds_the_bias_after_rounding(dtype: torch.dtype) -> None:
+    """The product is rounded before the bias is added, as in the reference and in transformers."""
+    x, weight, bias = (torch.randn(*shape, dtype=dtype) for shape in ((5, 64), (96, 64), (96,)))
+    backend = CpuBackend()
+    torch.testing.assert_close(backend.linear(weight, bias)(x), backend.linear(weight)(x) + bias, rtol=0, atol=0)
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-4
+    torch.testing.assert_close(
+        backend.linear(weight, bias)(x), ReferenceBackend().linear(weight, bias)(x), rtol=1e-5, atol=tolerance
+    )
+
+
+def test_linear_keeps_no_hold_of_the_weight() -> None:
+    """A packed bfloat16 weight is a copy: the caller may overwrite or free the original."""
+    x, weight = torch.randn(3, 64).bfloat16(), torch.randn(32, 64).bfloat16()
+    linear = CpuBackend().linear(weight)
+    before = linear(x)
+    weight.zero_()
+    assert torch.equal(linear(x), before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 2048), (7, 4544), (33, 64)])
+def test_layer_norm_rounds_once(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """LayerNorm is the formula in float64 rounded once, for rows far from zero mean as well."""
+    x = (torch.randn(shape) * 3 + 5).to(dtype)
+    weight, bias = (torch.randn(shape[1]).to(dtype) for _ in range(2))
+    exact = ReferenceBackend().layer_norm(x.double(), weight.double(), bias.double(), 1e-5)
+    assert_rounded_once(CpuBackend().layer_norm(x, weight, bias, 1e-5), exact, 2e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_between_strided_rows(name: str, dtype: torch.dtype) -> None:
+    """Every activation reads and writes parts of wider rows and leaves the rest of them alone."""
+    fused, out = torch.randn(9, 300).to(dtype) * 3, torch.full((9, 200), 7.0, dtype=dtype)
+    CpuBackend().activation(name, fused[:, 50:170], out[:, 60:180])
+    exact = torch.empty(9, 120, dtype=torch.float64)
+    ReferenceBackend().activation(name, fused[:, 50:170].double(), exact)
+    assert_rounded_once(out[:, 60:180], exact, 1e-6)
+    assert (torch.cat((out[:, :60], out[:, 180:]), dim=1) == 7.0).all()
+
+
+def test_backend_for_a_cpu() -> None:
+    """A CPU gets the CPU backend; a device without kernels of its own gets the reference."""
+    assert isinstance(backend_for(torch.device("cpu")), CpuBackend)
+    assert isinstance(backend_for(torch.device("meta")), ReferenceBackend)
