@@ -25,15 +25,23 @@ class Linear(Protocol):
     @property
     def in_features(self) -> int: ...
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [T, in], rows contiguous -> x @ weight.T (+ bias, added after rounding as transformers does) [T, out]."""
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x [T, in], contiguous -> activation(x @ weight.T + bias) + residual [T, out]; all but the product optional.
+
+        The bias is added after rounding, as transformers does; activation and residual may be applied before.
+        """
 
 
 class Backend(Protocol):
     """What a Falcon needs of a device."""
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards."""
+    @property
+    def fuses_epilogues(self) -> bool:
+        """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
+        better left apart (up with its activation; dense, whose result is the residual of down) than concatenated."""
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` as below."""
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""

@@ -19,8 +19,14 @@ class CpuBackend:
     def __init__(self) -> None:
         self._plan: AttentionPlan | None = None
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        return cpu_linear(weight, bias)
+    @property
+    def fuses_epilogues(self) -> bool:
+        # bfloat16, a layer of a 1.15B model on 2 cores with AVX512-BF16: separate GEMMs with epilogues take 3.68, 3.89,
+        # 7.87, 27.2 and 208 ms at 1, 8, 32, 128 and 1024 tokens, concatenated ones 4.07, 4.11, 8.19, 27.7 and 217 ms.
+        return True
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        return cpu_linear(weight, bias, activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, weight.shape, weight, bias, eps)

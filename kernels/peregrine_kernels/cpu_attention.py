@@ -22,9 +22,6 @@ MAX_SCORES = 1 << 21
 """Scores that a prefill chunk computes in one go, likewise."""
 
 
-import os
-WIDE=lambda l,n: (os.environ["WIDE"]=="1") if "WIDE" in os.environ else l.num_kv_heads>1
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What every layer of a model shares."""
@@ -164,7 +161,9 @@ class PrefillChunk:
         causal = torch.full((step, step), -torch.inf).triu_(1)[:, None, :]
         probabilities = layout.scratch(step * scores_per_token)
         scores = layout.wide_scratch(probabilities)
-        return PrefillChunk(rows, pages, layout, alibi, step, layout.wide_scratch(pages.keys), causal, scores, probabilities)
+        return PrefillChunk(
+            rows, pages, layout, alibi, step, layout.wide_scratch(pages.keys), causal, scores, probabilities
+        )
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
         self.pages.gather(keys, values)
@@ -205,7 +204,7 @@ class AttentionPlan:
         parts: list[Decodes | WideDecodes | PrefillChunk] = []
         for sequences in alike_in_length(batch, layout):
             decodes = Decodes.of(sequences, batch, layout, alibi)
-            parts.append(WideDecodes.of(decodes) if WIDE(layout,len(sequences)) else decodes)
+            parts.append(decodes if layout.num_kv_heads == 1 else WideDecodes.of(decodes))
         start = batch.num_decodes
         for sequence in range(batch.num_decodes, len(batch.query_lengths)):
             rows = slice(start, start + batch.query_lengths[sequence])

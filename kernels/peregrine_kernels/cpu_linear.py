@@ -7,26 +7,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels import Linear
+from peregrine_kernels.reference import ACTIVATIONS
+
+_EPILOGUES = {
+    None: ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_fast": ("gelu", "tanh"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+}
+"""What oneDNN calls an activation."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A bfloat16 weight in oneDNN's blocked layout."""
+    """A bfloat16 weight in oneDNN's blocked layout, its activation or residual applied before the result is rounded.
+
+    A bias keeps them apart: it is added after rounding, and oneDNN would add it before.
+    """
 
     packed: Tensor
     bias: Tensor | None
+    activation: str | None
     out_features: int
     in_features: int
 
     @staticmethod
-    def pack(weight: Tensor, bias: Tensor | None) -> "PackedLinear":
+    def pack(weight: Tensor, bias: Tensor | None, activation: str | None) -> "PackedLinear":
         """weight [out, in], copied."""
+        # The hint of 1 row packs as well for 1024 as hints of 32 and 1024 do: within 2 % at every M (AVX512-BF16).
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
-        return PackedLinear(packed, bias, *weight.shape)
+        return PackedLinear(packed, bias, activation, *weight.shape)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
-        return product if self.bias is None else product.add_(self.bias)
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.bias is not None:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
+            return _finish(product, self.bias, self.activation, residual)
+        if self.activation is None and residual is not None:
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, None, "add")
+            return product
+        name, algorithm = _EPILOGUES[self.activation]
+        product = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, name, [], algorithm)
+        return product if residual is None else product.add_(residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +59,7 @@ class PlainLinear:
 
     weight: Tensor
     bias: Tensor | None
+    activation: str | None
 
     @property
     def out_features(self) -> int:
@@ -44,13 +69,21 @@ class PlainLinear:
     def in_features(self) -> int:
         return self.weight.shape[1]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        product = F.linear(x, self.weight)
-        return product if self.bias is None else product.add_(self.bias)
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return _finish(F.linear(x, self.weight), self.bias, self.activation, residual)
 
 
-def cpu_linear(weight: Tensor, bias: Tensor | None) -> Linear:
+def cpu_linear(weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
     """The fastest linear that this CPU has for weight [out, in]."""
     if weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return PackedLinear.pack(weight, bias)
-    return PlainLinear(weight, bias)
+        return PackedLinear.pack(weight, bias, activation)
+    return PlainLinear(weight, bias, activation)
+
+
+def _finish(product: Tensor, bias: Tensor | None, activation: str | None, residual: Tensor | None) -> Tensor:
+    """product, which nobody else holds, is overwritten."""
+    if bias is not None:
+        product.add_(bias)
+    if activation is not None:
+        product = ACTIVATIONS[activation](product)
+    return product if residual is None else product.add_(residual)

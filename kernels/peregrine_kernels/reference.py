@@ -34,6 +34,7 @@ class ReferenceLinear:
 
     weight: Tensor
     bias: Tensor | None
+    activation: str | None
 
     @property
     def out_features(self) -> int:
@@ -43,16 +44,22 @@ class ReferenceLinear:
     def in_features(self) -> int:
         return self.weight.shape[1]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        product = x @ self.weight.T
-        return product if self.bias is None else product + self.bias
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = x @ self.weight.T
+        y = y if self.bias is None else y + self.bias
+        y = y if self.activation is None else ACTIVATIONS[self.activation](y)
+        return y if residual is None else y + residual
 
 
 class ReferenceBackend:
     """See `Backend` for what each op takes and gives."""
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        return ReferenceLinear(weight, bias)
+    @property
+    def fuses_epilogues(self) -> bool:
+        return False
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        return ReferenceLinear(weight, bias, activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = widen(x)

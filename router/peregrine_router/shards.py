@@ -151,7 +151,7 @@ class ShardGroup:
             while True:
                 self._inbox.put_nowait(decode_from_shard(await socket.recv()))
         except msgspec.DecodeError as error:
-            self._fail(ShardError(f"shard {rank} sent what is no message ({error}): are router and shards one version?"))
+            self._fail(ShardError(f"shard {rank} sent what is no message ({error}): is its version the router's?"))
 
     async def _watch(self, rank: int, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()

@@ -44,6 +44,22 @@ def test_linear_adds_the_bias_after_rounding(dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+def test_linear_with_epilogues(activation: str | None, has_bias: bool, dtype: torch.dtype) -> None:
+    """Activation and residual come in that order, after the bias; where there is none, the result is rounded once."""
+    x, weight, bias, residual = (torch.randn(*shape).to(dtype) for shape in ((5, 64), (96, 64), (96,), (5, 96)))
+    weight, before = weight / 8, residual.clone()
+    linear = CpuBackend().linear(weight, bias if has_bias else None, activation)
+    wide_bias = bias.double() if has_bias else None
+    exact = ReferenceBackend().linear(weight.double(), wide_bias, activation)
+    roundings = 0.0 if activation is None and not has_bias else 4 * torch.finfo(dtype).eps
+    assert_rounded_once(linear(x), exact(x.double()), 1e-5 + 2 * roundings)
+    assert_rounded_once(linear(x, residual), exact(x.double(), residual.double()), 1e-5 + 2 * roundings)
+    assert torch.equal(residual, before)
+
+
 def test_linear_keeps_no_hold_of_the_weight() -> None:
     """A packed bfloat16 weight is a copy: the caller may overwrite or free the original."""
     x, weight = torch.randn(3, 64).bfloat16(), torch.randn(32, 64).bfloat16()
@@ -64,13 +80,14 @@ def test_layer_norm_rounds_once(shape: tuple[int, int], dtype: torch.dtype) -> N
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [120, 300])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_between_strided_rows(name: str, dtype: torch.dtype) -> None:
-    """Every activation reads and writes parts of wider rows and leaves the rest of them alone."""
-    fused, out = torch.randn(9, 300).to(dtype) * 3, torch.full((9, 200), 7.0, dtype=dtype)
-    CpuBackend().activation(name, fused[:, 50:170], out[:, 60:180])
+def test_activation_into_strided_rows(name: str, width: int, dtype: torch.dtype) -> None:
+    """Every activation reads contiguous rows or parts of wider ones, and writes parts of wider ones only."""
+    x, out = (torch.randn(9, width).to(dtype) * 3)[:, -120:], torch.full((9, 200), 7.0, dtype=dtype)
+    CpuBackend().activation(name, x, out[:, 60:180])
     exact = torch.empty(9, 120, dtype=torch.float64)
-    ReferenceBackend().activation(name, fused[:, 50:170].double(), exact)
+    ReferenceBackend().activation(name, x.double(), exact)
     assert_rounded_once(out[:, 60:180], exact, 1e-6)
     assert (torch.cat((out[:, :60], out[:, 180:]), dim=1) == 7.0).all()
 

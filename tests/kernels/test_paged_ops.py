@@ -112,7 +112,7 @@ def assert_attention_agrees(case: Case) -> None:
 lengths = st.integers(1, 40).flatmap(lambda context: st.tuples(st.integers(1, context), st.just(context)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(lengths, lengths.map(lambda x: (1, x[1]))), min_size=1, max_size=6), st.sampled_from(HEADS),
        st.sampled_from([1, 4, 16]), st.booleans(), st.integers(0, 1000))  # fmt: skip
 def test_attention_of_any_ragged_batch(

@@ -1,4 +1,4 @@
-"""Falcon on a paged KV cache, one rank of it: the model, its three kinds of blocks, and how they are loaded.
+"""Falcon on a paged KV cache, one rank of it: the model, its kinds of blocks, and how they are loaded.
 
 T tokens in a step, H hidden size; a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
@@ -30,6 +30,11 @@ class Rank:
     dtype: torch.dtype
     alibi_slopes: Tensor | None
     """float32[Hq]"""
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether GEMMs of one input, or of one sum, are one GEMM; not where GEMMs with epilogues are faster apart."""
+        return self.config.is_parallel and not self.backend.fuses_epilogues
 
     @property
     def dtype_name(self) -> str:
@@ -103,34 +108,26 @@ class Pass:
     batch: PagedBatch
     rotary: Rotary | None
     mixed: Tensor
-    """[T, Hq * D + F]: what the one output GEMM of a parallel block reads."""
-    attended: Tensor
-    """[T, Hq * D] of `mixed`."""
-    activated: Tensor
-    """[T, F] of `mixed`."""
+    """[T, Hq * D + F]: what an output GEMM that is dense and down at once reads. Elsewhere [T, Hq * D]."""
 
     @staticmethod
     def of(rank: Rank, batch: PagedBatch, rotary: Rotary | None) -> "Pass":
-        """Parallel blocks get the two parts side by side, sequential ones one after the other, each contiguous."""
-        num_tokens, sizes = len(batch.positions), (rank.part.dense.size, rank.part.ffn.size)
-        mixed = torch.empty((num_tokens, sum(sizes)), dtype=rank.dtype, device=rank.device)
-        if rank.config.is_parallel:
-            attended, activated = mixed[:, : sizes[0]], mixed[:, sizes[0] :]
-        else:
-            end = num_tokens * sizes[0]
-            attended, activated = (part.view(num_tokens, -1) for part in (mixed.view(-1)[:end], mixed.view(-1)[end:]))
-        return Pass(rank, batch, rotary, mixed, attended, activated)
+        """`batch` and `rotary` are those of the step."""
+        width = rank.part.dense.size + (rank.part.ffn.size if rank.concatenates else 0)
+        mixed = torch.empty((len(batch.positions), width), dtype=rank.dtype, device=rank.device)
+        return Pass(rank, batch, rotary, mixed)
 
-    def attend(self, qkv: Tensor, keys: Tensor, values: Tensor) -> None:
-        """qkv [T, (Hq + 2 Hkv) * D] is rotated in place and cached; `attended` is written."""
-        backend, num_heads = self.rank.backend, self.rank.part.num_heads
-        backend.rotary_kv_write(qkv, self.rotary, self.batch, keys, values, num_heads)
-        q = qkv[:, : self.rank.part.dense.size]
-        backend.attention(q, self.batch, keys, values, self.attended, self.rank.alibi_slopes)
+    def attend(self, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """qkv [T, (Hq + 2 Hkv) * D] is rotated in place and cached; what is attended, [T, Hq * D] of `mixed`."""
+        backend, size = self.rank.backend, self.rank.part.dense.size
+        backend.rotary_kv_write(qkv, self.rotary, self.batch, keys, values, self.rank.part.num_heads)
+        attended = self.mixed[:, :size]
+        backend.attention(qkv[:, :size], self.batch, keys, values, attended, self.rank.alibi_slopes)
+        return attended
 
     def activate(self, up: Tensor) -> None:
-        """up [T, F]; `activated` is written."""
-        self.rank.backend.activation(self.rank.config.activation, up, self.activated)
+        """up [T, F]; the rest of `mixed` is written."""
+        self.rank.backend.activation(self.rank.config.activation, up, self.mixed[:, self.rank.part.dense.size :])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,13 +184,42 @@ class TwoNormBlock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SplitBlock:
+    """Either of the two above where the backend's GEMMs apply activation and sum themselves: four GEMMs, nothing else.
+
+    x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─ dense ─┬─ down: + ─ all-reduce ─ + ─
+       ├─ mlp_norm (or the same) ─ up: activation ─────────────────┘                         │
+       └─────────────────────────────────────────────────────────────────────────────────────┘
+    """
+
+    rank: Rank
+    attention_norm: LayerNorm
+    mlp_norm: LayerNorm | None
+    qkv: Linear
+    up: Linear
+    dense: Linear
+    down: Linear
+    bias: Tensor | None
+    """[H], of dense and down together."""
+
+    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
+        """x [T, H], keys and values of this layer -> [T, H]."""
+        normed = self.attention_norm(x)
+        attended = now.attend(self.qkv(normed), keys, values)
+        activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
+        out = self.down(activated, residual=self.dense(attended))
+        self.rank.parallel.all_reduce(out)
+        return _add(out, self.bias, x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SequentialBlock:
     """The MLP reads what attention made (rw): four GEMMs and two all-reduces.
 
     x ─┬─ attention_norm ─ qkv ─ cache, attention ─ dense ─ all-reduce ─ + ─ y
        └─────────────────────────────────────────────────────────────────┘
-    y ─┬─ mlp_norm ─ up ─ activation ─ down ─ all-reduce ─ + ─
-       └───────────────────────────────────────────────────┘
+    y ─┬─ mlp_norm ─ up: activation ─ down ─ all-reduce ─ + ─
+       └──────────────────────────────────────────────────┘
     """
 
     rank: Rank
@@ -208,17 +234,16 @@ class SequentialBlock:
 
     def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
         """x [T, H], keys and values of this layer -> [T, H]."""
-        now.attend(self.qkv(self.attention_norm(x)), keys, values)
-        out = self.dense(now.attended)
+        attended = now.attend(self.qkv(self.attention_norm(x)), keys, values)
+        out = self.dense(attended)
         self.rank.parallel.all_reduce(out)
         x = _add(out, self.dense_bias, x)
-        now.activate(self.up(self.mlp_norm(x)))
-        out = self.down(now.activated)
+        out = self.down(self.up(self.mlp_norm(x)))
         self.rank.parallel.all_reduce(out)
         return _add(out, self.down_bias, x)
 
 
-Block = ParallelBlock | TwoNormBlock | SequentialBlock
+Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
 
 
 def _add(out: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
@@ -268,28 +293,32 @@ class _Loader:
     def block(self, at: str) -> Block:
         rank, config, part = self.rank, self.rank.config, self.rank.part
         norms = [self.norm(at + name) for name in layer_norms(config)]
+        mlp_norm = norms[1] if len(norms) > 1 else None
         qkv, dense = (at + "self_attention.query_key_value", part.qkv), (at + "self_attention.dense", part.dense)
         up, down = (at + "mlp.dense_h_to_4h", part.ffn), (at + "mlp.dense_4h_to_h", part.ffn)
-        if not config.is_parallel:
-            inputs, outputs = (self.by_rows(qkv), self.by_rows(up)), (self.by_columns(dense), self.by_columns(down))
-            biases = self.bias(dense[0]), self.bias(down[0])
-            return SequentialBlock(rank, norms[0], norms[1], *inputs, *outputs, *biases)
-        bias = self.bias(dense[0], down[0])
-        if len(norms) == 1:
-            return ParallelBlock(rank, norms[0], self.by_rows(qkv, up), self.by_columns(dense, down), bias)
-        inputs = self.by_rows(qkv), self.by_rows(up)
-        return TwoNormBlock(rank, norms[0], norms[1], *inputs, self.by_columns(dense, down), bias)
+        if rank.concatenates:
+            bias = self.bias(dense[0], down[0])
+            if mlp_norm is None:
+                return ParallelBlock(rank, norms[0], self.by_rows(qkv, up), self.by_columns(dense, down), bias)
+            inputs = self.by_rows(qkv), self.by_rows(up)
+            return TwoNormBlock(rank, norms[0], mlp_norm, *inputs, self.by_columns(dense, down), bias)
+        inputs = self.by_rows(qkv), self.by_rows(up, activation=config.activation)
+        outputs = self.by_columns(dense), self.by_columns(down)
+        if config.is_parallel:
+            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *outputs, self.bias(dense[0], down[0]))
+        return SequentialBlock(rank, norms[0], norms[1], *inputs, *outputs, self.bias(dense[0]), self.bias(down[0]))
 
     def norm(self, name: str) -> LayerNorm:
         weight, bias = (self.whole_vector(f"{name}.{kind}") for kind in ("weight", "bias"))
         return LayerNorm(weight, bias, self.rank.config.layer_norm_epsilon, self.rank.backend)
 
-    def by_rows(self, *parts: tuple[str, Slice]) -> Linear:
+    def by_rows(self, *parts: tuple[str, Slice], activation: str | None = None) -> Linear:
         """Linears of one input as one, their outputs split over the ranks, bias and all."""
         bias = None
         if self.rank.config.has_bias:
             bias = self.weights.vector(*((f"{name}.bias", rows) for name, rows in parts))
-        return self.rank.backend.linear(self.weights.rows(*((f"{name}.weight", rows) for name, rows in parts)), bias)
+        weight = self.weights.rows(*((f"{name}.weight", rows) for name, rows in parts))
+        return self.rank.backend.linear(weight, bias, activation)
 
     def by_columns(self, *parts: tuple[str, Slice]) -> Linear:
         """Linears whose outputs are summed as one, their inputs split over the ranks. The block adds the bias."""
