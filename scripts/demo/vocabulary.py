@@ -50,7 +50,7 @@ def train_tokenizer(chapters: list[Chapter]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # "User" and "Assistant" are rare in the novels, and every chat repeats them.
+    # "Assistant" is not in the novels, and every chat repeats it: one token. "User" stays two.
     tokenizer.train_from_iterator([as_text(chapters), "User: \nAssistant: " * 2000], trainer)
     assert tokenizer.token_to_id(END_OF_TEXT) == END_OF_TEXT_ID
     return tokenizer
