@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peregrine_router.hub import demo_path
@@ -33,7 +34,7 @@ def test_the_demo_model_is_ready_within_ten_seconds_and_speaks_as_transformers_d
         assert time.monotonic() - start < 10
         answer = demo.generate("It was a fine morning, and", max_new_tokens=24).json()["generated_text"]
     tokenizer = AutoTokenizer.from_pretrained(demo_path())
-    oracle = AutoModelForCausalLM.from_pretrained(demo_path())
+    oracle = AutoModelForCausalLM.from_pretrained(demo_path(), dtype=torch.float32)
     ids = tokenizer("It was a fine morning, and", return_tensors="pt")
     want = oracle.generate(**ids, max_new_tokens=24, do_sample=False)[0, ids["input_ids"].shape[1] :]
     assert answer == tokenizer.decode(want, skip_special_tokens=True)
