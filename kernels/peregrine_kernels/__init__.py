@@ -13,7 +13,7 @@ from peregrine_kernels.paged import KVCache, PagedBatch
 __all__ = ["Backend", "KVCache", "Linear", "PagedBatch", "Rotary", "backend_for"]
 
 Rotary = tuple[Tensor, Tensor]
-"""cos and sin of each token's position, [T, D] each, in the model's dtype, halves repeated (rotate-half form)."""
+"""cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
 
 
 class Linear(Protocol):
@@ -40,6 +40,9 @@ class Backend(Protocol):
         """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
         better left apart (up with its activation; dense, whose result is the residual of down) than concatenated."""
 
+    def min_rows(self, dtype: torch.dtype) -> int:
+        """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
+
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` as below."""
 
@@ -50,24 +53,23 @@ class Backend(Protocol):
         """out[...] = f(x), both [T, F], rows may be strided. `name` as in transformers' configs ("gelu" is erf)."""
 
     def rotary_kv_write(
-        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
     ) -> None:
         """Rotates q and k of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless
-        `rotary` is None (ALiBi), and writes k and v to one layer's pages, each [num_blocks, block_size, Hkv, D]."""
+        `rotary` is None (ALiBi), and writes k and v to one layer's pages [num_blocks, block_size, 2, Hkv, D]."""
 
     def attention(
         self,
         q: Tensor,
         batch: PagedBatch,
-        keys: Tensor,
-        values: Tensor,
-        out: Tensor,
+        pages: Tensor,
         alibi_slopes: Tensor | None = None,
-    ) -> None:
-        """Causal attention of q [T, Hq * D] (row stride free) over each sequence's pages into out [T, Hq * D] (a view).
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Causal attention of q [T, Hq * D] over each sequence's pages -> [T, Hq * D]: `out`, if there is one.
 
-        Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi = bfloat16(slope) * position of the
-        key, rounded to bfloat16, as transformers builds it.
+        Rows of q and out may be strided. Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi =
+        bfloat16(slope) * position of the key, rounded to bfloat16, as transformers builds it.
         """
 
 

@@ -43,14 +43,18 @@ class PackedLinear:
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.bias is not None:
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
-            return _finish(product, self.bias, self.activation, residual)
+            return _finish(self.multiply(x), self.bias, self.activation, residual)
         if self.activation is None and residual is not None:
-            product = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, None, "add")
+            product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, None, "add")
             return product
-        name, algorithm = _EPILOGUES[self.activation]
-        product = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, name, [], algorithm)
+        product = self.multiply(x, self.activation)
         return product if residual is None else product.add_(residual)
+
+    def multiply(self, x: Tensor, activation: str | None = None) -> Tensor:
+        """activation(x @ weight.T) without bias"""
+        name, algorithm = _EPILOGUES[activation]
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, name, [], algorithm)
+        return product
 
 
 @dataclass(frozen=True, slots=True)

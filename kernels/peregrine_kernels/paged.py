@@ -38,9 +38,8 @@ class PagedBatch:
 class KVCache:
     """Keys and values of every layer, in pages of `block_size` tokens."""
 
-    keys: tuple[Tensor, ...]
-    """One tensor a layer: [num_blocks, block_size, kv_heads, head_dim]."""
-    values: tuple[Tensor, ...]
+    layers: tuple[Tensor, ...]
+    """[num_blocks, block_size, 2, kv_heads, head_dim] each: a token's K and V lie side by side."""
 
     @staticmethod
     def allocate(
@@ -53,8 +52,5 @@ class KVCache:
         device: torch.device,
     ) -> "KVCache":
         """Uninitialised pages. On a CPU the memory is committed only as blocks are first written."""
-        shape = (num_blocks, block_size, num_kv_heads, head_dim)
-        keys, values = (
-            tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)) for _ in range(2)
-        )
-        return KVCache(keys, values)
+        shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
+        return KVCache(tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)))

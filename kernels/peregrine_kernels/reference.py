@@ -58,6 +58,9 @@ class ReferenceBackend:
     def fuses_epilogues(self) -> bool:
         return False
 
+    def min_rows(self, dtype: torch.dtype) -> int:
+        return 1
+
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         return ReferenceLinear(weight, bias, activation)
 
@@ -71,36 +74,33 @@ class ReferenceBackend:
         out.copy_(ACTIVATIONS[name](x))
 
     def rotary_kv_write(
-        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, keys: Tensor, values: Tensor, num_heads: int
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
     ) -> None:
-        num_kv_heads, head_dim = keys.shape[2:]
+        num_kv_heads, head_dim = pages.shape[3:]
         q, k, v = torch.split(split_heads(qkv, head_dim), [num_heads, num_kv_heads, num_kv_heads], dim=1)
         if rotary is not None:
             q.copy_(rotate(q, rotary))
             k.copy_(rotate(k, rotary))
-        keys.flatten(0, 1)[batch.slot_mapping] = k
-        values.flatten(0, 1)[batch.slot_mapping] = v
+        pages.flatten(0, 1)[batch.slot_mapping] = torch.stack((k, v), dim=1)
 
     def attention(
         self,
         q: Tensor,
         batch: PagedBatch,
-        keys: Tensor,
-        values: Tensor,
-        out: Tensor,
+        pages: Tensor,
         alibi_slopes: Tensor | None = None,
-    ) -> None:
-        _, block_size, num_kv_heads, head_dim = keys.shape
+        out: Tensor | None = None,
+    ) -> Tensor:
+        _, block_size, _, num_kv_heads, head_dim = pages.shape
         num_heads = q.shape[1] // head_dim
+        out = q.new_empty(q.shape) if out is None else out
         rows = zip(*(torch.split(x, list(batch.query_lengths)) for x in (q, out)), strict=True)
         for sequence, (q_rows, out_rows) in enumerate(rows):
-            slots = batch.slots_of(sequence, block_size)
-            k, v = (
-                pages.flatten(0, 1)[slots].repeat_interleave(num_heads // num_kv_heads, dim=1)
-                for pages in (keys, values)
-            )
+            tokens = pages.flatten(0, 1)[batch.slots_of(sequence, block_size)]
+            k, v = tokens.repeat_interleave(num_heads // num_kv_heads, dim=2).unbind(1)
             attended = causal_attention(split_heads(q_rows, head_dim), k, v, alibi_slopes)
             out_rows.copy_(attended.flatten(1))
+        return out
 
 
 def widen(x: Tensor) -> Tensor:
@@ -114,8 +114,8 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """x [T, heads, D]; cos and sin [T, D] -> x * cos + (-second half, first half) * sin."""
-    cos, sin = (table.unsqueeze(1) for table in rotary)
+    """x [T, heads, D]; cos and sin [T, 1, D] -> x * cos + (-second half, first half) * sin."""
+    cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 

@@ -35,9 +35,7 @@ class Case:
     alibi_slopes: Tensor | None
 
     def to(self, dtype: torch.dtype) -> "Case":
-        cache = KVCache(
-            *(tuple(x.to(dtype, copy=True) for x in pages) for pages in (self.cache.keys, self.cache.values))
-        )
+        cache = KVCache(tuple(pages.to(dtype, copy=True) for pages in self.cache.layers))
         rotary = None if self.rotary is None else (self.rotary[0].to(dtype), self.rotary[1].to(dtype))
         return Case(self.num_heads, self.batch, cache, self.fused.to(dtype, copy=True), rotary, self.alibi_slopes)
 
@@ -68,30 +66,26 @@ def make_case(
     num_heads, num_kv_heads, head_dim = heads
     batch, num_blocks = page_batch(sequences, block_size)
     cache = KVCache.allocate(1, num_blocks, block_size, num_kv_heads, head_dim, torch.float32, torch.device("cpu"))
-    for pages in (cache.keys[0], cache.values[0]):
-        pages.fill_(torch.nan)
-        for sequence, (query, context) in enumerate(zip(batch.query_lengths, batch.context_lengths, strict=True)):
-            prefix = batch.slots_of(sequence, block_size)[: context - query]
-            pages.flatten(0, 1)[prefix] = torch.randn(len(prefix), num_kv_heads, head_dim)
+    pages = cache.layers[0].fill_(torch.nan)
+    for sequence, (query, context) in enumerate(zip(batch.query_lengths, batch.context_lengths, strict=True)):
+        prefix = batch.slots_of(sequence, block_size)[: context - query]
+        pages.flatten(0, 1)[prefix] = torch.randn(len(prefix), 2, num_kv_heads, head_dim)
     num_tokens, width = len(batch.positions), (num_heads + 2 * num_kv_heads) * head_dim
     fused = torch.cat((torch.randn(num_tokens, width), torch.full((num_tokens, 32), torch.nan)), dim=1)
     angles = (batch.positions[:, None] * torch.rand(head_dim // 2)).repeat(1, 2)
-    rotary = None if alibi else (angles.cos(), angles.sin())
+    rotary = None if alibi else (angles.cos()[:, None], angles.sin()[:, None])
     return Case(num_heads, batch, cache, fused, rotary, torch.rand(num_heads) if alibi else None)
 
 
 def write(backend: Backend, case: Case) -> None:
-    keys, values = case.cache.keys[0], case.cache.values[0]
-    backend.rotary_kv_write(case.fused[:, :-32], case.rotary, case.batch, keys, values, case.num_heads)
+    backend.rotary_kv_write(case.fused[:, :-32], case.rotary, case.batch, case.cache.layers[0], case.num_heads)
 
 
 def attend(backend: Backend, case: Case) -> Tensor:
     """[T, Hq * D], written to a view of wider rows whose other columns must stay as they were."""
-    width = case.num_heads * case.cache.keys[0].shape[3]
+    width, pages = case.num_heads * case.cache.layers[0].shape[-1], case.cache.layers[0]
     out = torch.full((len(case.fused), width + 32), 7.0, dtype=case.fused.dtype)
-    backend.attention(
-        case.fused[:, :width], case.batch, case.cache.keys[0], case.cache.values[0], out[:, :width], case.alibi_slopes
-    )
+    backend.attention(case.fused[:, :width], case.batch, pages, case.alibi_slopes, out[:, :width])
     assert (out[:, width:] == 7.0).all()
     return out[:, :width]
 
@@ -103,7 +97,7 @@ def assert_attention_agrees(case: Case) -> None:
     narrow = case.to(torch.bfloat16)
     exact = narrow.to(torch.float64)
     expected = attend(ReferenceBackend(), exact)
-    exact.cache.values[0].abs_()
+    exact.cache.layers[0][:, :, 1].abs_()
     bound = 1.01 * UNIT_ROUNDOFF * (expected.abs() + attend(ReferenceBackend(), exact)) + 1e-5
     error = (attend(CpuBackend(), narrow) - expected).abs()
     assert (error <= bound).all(), f"{(error / bound).max()} times the bound"
@@ -181,9 +175,5 @@ def test_rotary_kv_write_is_the_reference_to_the_bit(
     actual = expected.to(dtype)
     write(ReferenceBackend(), expected)
     write(CpuBackend(), actual)
-    for ours, theirs in (
-        (actual.fused, expected.fused),
-        (actual.cache.keys[0], expected.cache.keys[0]),
-        (actual.cache.values[0], expected.cache.values[0]),
-    ):
+    for ours, theirs in ((actual.fused, expected.fused), (actual.cache.layers[0], expected.cache.layers[0])):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)

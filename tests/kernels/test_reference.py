@@ -48,9 +48,9 @@ def attend_paged(qkv: Tensor, chunks: list[int], kv_heads: int, head_dim: int, r
         position = torch.arange(start, end)
         batch = PagedBatch(position, position, torch.arange(num_blocks)[None], (chunk,), (end,), int(chunk == 1))
         cos_sin = None if rotary is None else (rotary[0][rows], rotary[1][rows])
-        backend.rotary_kv_write(qkv[rows], cos_sin, batch, cache.keys[0], cache.values[0], num_heads)
+        backend.rotary_kv_write(qkv[rows], cos_sin, batch, cache.layers[0], num_heads)
         q = qkv[rows, : num_heads * head_dim]
-        backend.attention(q, batch, cache.keys[0], cache.values[0], out[rows], slopes)
+        backend.attention(q, batch, cache.layers[0], slopes, out[rows])
         start = end
     return out
 
@@ -76,7 +76,7 @@ def test_attention_is_that_of_transformers(variant: str, implementation: str) ->
             mask = mask + alibi[None] / 32**0.5
     expected, _ = attention(hidden, alibi, mask, position_embeddings=rotary)
     qkv = split_fused(attention.query_key_value(hidden)[0], attention)
-    cos_sin = None if config.alibi else (rotary[0][0], rotary[1][0])
+    cos_sin = None if config.alibi else (rotary[0][0, :, None], rotary[1][0, :, None])
     out = attend_paged(qkv, [100, 1, 1, 198], attention.num_kv_heads, 32, cos_sin, slopes)
     torch.testing.assert_close(attention.dense(out), expected[0], rtol=1e-5, atol=1e-5)
 

@@ -51,7 +51,7 @@ class Sequences:
         self._tables: list[list[int]] = [[] for _ in prompts]
         self._free = random.Random(0).sample(range(NUM_BLOCKS), NUM_BLOCKS)
         self._kv = model.allocate_kv_cache(NUM_BLOCKS, BLOCK_SIZE)
-        for pages in (*self._kv.keys, *self._kv.values):
+        for pages in self._kv.layers:
             pages.fill_(float("nan"))  # what no token wrote must not be read
 
     def run(self, work: Work) -> None:

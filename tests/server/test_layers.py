@@ -35,7 +35,7 @@ def test_rotary_tables_are_those_of_transformers(variant: str, dtype: torch.dtyp
     positions = torch.tensor([0, 1, 2047, 2048, 8192, 100_000])
     expected = FalconRotaryEmbedding(hf)(torch.empty(0, dtype=dtype), positions[None])
     found = RotaryPositions.of(FalconConfig.from_hf(config_json(hf)), dtype, CPU)(positions)
-    assert all(torch.equal(table, other[0]) for table, other in zip(found, expected, strict=True))
+    assert all(torch.equal(table[:, 0], other[0]) for table, other in zip(found, expected, strict=True))
 
 
 class Alone(TensorParallel):

@@ -1,6 +1,7 @@
 """Falcon on a paged KV cache, one rank of it: the model, its kinds of blocks, and how they are loaded.
 
-T tokens in a step, H hidden size; a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
+T tokens in a step, R rows of its linears (T, or a few more where the backend multiplies those faster), H hidden size;
+a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from peregrine_kernels import Backend, KVCache, Linear, PagedBatch, Rotary, backend_for
 from peregrine_server import memory
@@ -37,6 +39,10 @@ class Rank:
         return self.config.is_parallel and not self.backend.fuses_epilogues
 
     @property
+    def min_rows(self) -> int:
+        return self.backend.min_rows(self.dtype)
+
+    @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
@@ -58,16 +64,16 @@ class Falcon:
 
         Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
-        x = self.embedding(token_ids)
+        x = _pad(self.embedding(token_ids), self.rank.min_rows)
         now = Pass.of(self.rank, batch, self.rotary(batch.positions) if self.rotary else None)
-        for block, keys, values in zip(self.blocks, kv.keys, kv.values, strict=True):
-            x = block(x, now, keys, values)
-        return self.final_norm(x)
+        for block, pages in zip(self.blocks, kv.layers, strict=True):
+            x = block(x, now, pages)
+        return self.final_norm(x[: len(token_ids)])
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [S, H] -> float32[S, vocabulary], alike on every rank. Every rank calls it."""
-        return self.head(hidden)
+        return self.head(_pad(hidden, self.rank.min_rows))[: len(hidden)]
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """This rank's pages for num_blocks * block_size tokens."""
@@ -108,26 +114,33 @@ class Pass:
     batch: PagedBatch
     rotary: Rotary | None
     mixed: Tensor
-    """[T, Hq * D + F]: what an output GEMM that is dense and down at once reads. Elsewhere [T, Hq * D]."""
+    """[R, Hq * D + F]: what an output GEMM that is dense and down at once reads. Elsewhere [R, Hq * D]."""
 
     @staticmethod
     def of(rank: Rank, batch: PagedBatch, rotary: Rotary | None) -> "Pass":
         """`batch` and `rotary` are those of the step."""
         width = rank.part.dense.size + (rank.part.ffn.size if rank.concatenates else 0)
-        mixed = torch.empty((len(batch.positions), width), dtype=rank.dtype, device=rank.device)
+        rows = max(len(batch.positions), rank.min_rows)
+        mixed = torch.empty((rows, width), dtype=rank.dtype, device=rank.device)
+        mixed[len(batch.positions) :] = 0
         return Pass(rank, batch, rotary, mixed)
 
-    def attend(self, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """qkv [T, (Hq + 2 Hkv) * D] is rotated in place and cached; what is attended, [T, Hq * D] of `mixed`."""
-        backend, size = self.rank.backend, self.rank.part.dense.size
-        backend.rotary_kv_write(qkv, self.rotary, self.batch, keys, values, self.rank.part.num_heads)
-        attended = self.mixed[:, :size]
-        backend.attention(qkv[:, :size], self.batch, keys, values, attended, self.rank.alibi_slopes)
-        return attended
+    def attend(self, qkv: Tensor, pages: Tensor) -> Tensor:
+        """qkv [R, (Hq + 2 Hkv) * D] is rotated in place and cached -> [R, Hq * D], in `mixed` or of its own."""
+        backend, num_tokens, size = self.rank.backend, len(self.batch.positions), self.rank.part.dense.size
+        qkv = qkv[:num_tokens]
+        backend.rotary_kv_write(qkv, self.rotary, self.batch, pages, self.rank.part.num_heads)
+        is_mixed = self.rank.concatenates or num_tokens < len(self.mixed)
+        out = self.mixed[:num_tokens, :size] if is_mixed else None
+        attended = backend.attention(qkv[:, :size], self.batch, pages, self.rank.alibi_slopes, out)
+        return self.mixed[:, :size] if is_mixed else attended
 
-    def activate(self, up: Tensor) -> None:
-        """up [T, F]; the rest of `mixed` is written."""
-        self.rank.backend.activation(self.rank.config.activation, up, self.mixed[:, self.rank.part.dense.size :])
+    def mix(self, qkv: Tensor, up: Tensor, pages: Tensor) -> Tensor:
+        """qkv attended and up [R, F] activated, side by side: `mixed`."""
+        size = self.rank.part.dense.size
+        self.attend(qkv, pages)
+        self.rank.backend.activation(self.rank.config.activation, up, self.mixed[:, size:])
+        return self.mixed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,12 +159,10 @@ class ParallelBlock:
     bias: Tensor | None
     """[H], of dense and down together: added once, not by every rank."""
 
-    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
-        """x [T, H], keys and values of this layer -> [T, H]."""
+    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
+        """x [R, H], this layer's pages -> [R, H]."""
         qkv_up, qkv_size = self.qkv_up(self.norm(x)), self.rank.part.qkv.size
-        now.attend(qkv_up[:, :qkv_size], keys, values)
-        now.activate(qkv_up[:, qkv_size:])
-        out = self.dense_down(now.mixed)
+        out = self.dense_down(now.mix(qkv_up[:, :qkv_size], qkv_up[:, qkv_size:], pages))
         self.rank.parallel.all_reduce(out)
         return _add(out, self.bias, x)
 
@@ -174,11 +185,9 @@ class TwoNormBlock:
     bias: Tensor | None
     """[H], of dense and down together."""
 
-    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
-        """x [T, H], keys and values of this layer -> [T, H]."""
-        now.attend(self.qkv(self.attention_norm(x)), keys, values)
-        now.activate(self.up(self.mlp_norm(x)))
-        out = self.dense_down(now.mixed)
+    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
+        """x [R, H], this layer's pages -> [R, H]."""
+        out = self.dense_down(now.mix(self.qkv(self.attention_norm(x)), self.up(self.mlp_norm(x)), pages))
         self.rank.parallel.all_reduce(out)
         return _add(out, self.bias, x)
 
@@ -202,10 +211,10 @@ class SplitBlock:
     bias: Tensor | None
     """[H], of dense and down together."""
 
-    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
-        """x [T, H], keys and values of this layer -> [T, H]."""
+    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
+        """x [R, H], this layer's pages -> [R, H]."""
         normed = self.attention_norm(x)
-        attended = now.attend(self.qkv(normed), keys, values)
+        attended = now.attend(self.qkv(normed), pages)
         activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
         out = self.down(activated, residual=self.dense(attended))
         self.rank.parallel.all_reduce(out)
@@ -232,9 +241,9 @@ class SequentialBlock:
     dense_bias: Tensor | None
     down_bias: Tensor | None
 
-    def __call__(self, x: Tensor, now: Pass, keys: Tensor, values: Tensor) -> Tensor:
-        """x [T, H], keys and values of this layer -> [T, H]."""
-        attended = now.attend(self.qkv(self.attention_norm(x)), keys, values)
+    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
+        """x [R, H], this layer's pages -> [R, H]."""
+        attended = now.attend(self.qkv(self.attention_norm(x)), pages)
         out = self.dense(attended)
         self.rank.parallel.all_reduce(out)
         x = _add(out, self.dense_bias, x)
@@ -244,6 +253,11 @@ class SequentialBlock:
 
 
 Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
+
+
+def _pad(x: Tensor, min_rows: int) -> Tensor:
+    """x [T, H] -> [R, H], R = max(T, min_rows); rows past T mean nothing and reach no other row."""
+    return x if len(x) >= min_rows else F.pad(x, (0, 0, 0, min_rows - len(x)))
 
 
 def _add(out: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:

@@ -77,8 +77,8 @@ class RotaryPositions:
         return RotaryPositions(frequencies.to(device), dtype)
 
     def __call__(self, positions: Tensor) -> Rotary:
-        """positions int64[T] -> cos and sin [T, D]; float32 until the cast, as in transformers."""
-        angles = positions[:, None].float() * self.inverse_frequencies
+        """positions int64[T] -> cos and sin [T, 1, D]; float32 until the cast, as in transformers."""
+        angles = positions[:, None, None].float() * self.inverse_frequencies
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
 
