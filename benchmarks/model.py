@@ -10,6 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
+from peregrine_router.shards import MALLOC_TUNABLES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "model-cpu.json"
@@ -57,12 +59,20 @@ def main() -> None:
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     options = parser.parse_args()
+    run_as_shards_do()
     make_checkpoint(options.path)
     samples = measure(options.path, options.rounds)
     claims = make_claims(samples)
     print(table(samples, claims))
     if options.save:
         save(samples, claims)
+
+
+def run_as_shards_do() -> None:
+    """Starts this process anew with the shards' malloc settings; transformers gets them too."""
+    if "GLIBC_TUNABLES" not in os.environ:
+        command = [sys.executable, "-m", "benchmarks.model", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES})
 
 
 def measure(path: Path, rounds: int) -> Samples:

@@ -1,4 +1,4 @@
-"""Linear layers on a CPU: bfloat16 weights packed once for oneDNN, anything else as it is."""
+"""Linear layers on a CPU: weights packed once for oneDNN where it multiplies their dtype, anything else as it is."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ _EPILOGUES = {
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A bfloat16 weight in oneDNN's blocked layout, its activation or residual applied before the result is rounded.
+    """A weight in oneDNN's blocked layout, its activation or residual applied before the result is rounded.
 
     A bias keeps them apart: it is added after rounding, and oneDNN would add it before.
     """
@@ -79,9 +79,17 @@ class PlainLinear:
 
 def cpu_linear(weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
     """The fastest linear that this CPU has for weight [out, in]."""
-    if weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if is_packable(weight.dtype):
         return PackedLinear.pack(weight, bias, activation)
     return PlainLinear(weight, bias, activation)
+
+
+def is_packable(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies this dtype here. Packed float32 is read at 26 GB/s for 1 row where MKL reads 17, at 18
+    for 8 rows where MKL reads 7 (2 cores with AVX512, [8192, 2048], out of cache)."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def _finish(product: Tensor, bias: Tensor | None, activation: str | None, residual: Tensor | None) -> Tensor:
