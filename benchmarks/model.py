@@ -69,8 +69,8 @@ def main() -> None:
 
 
 def run_as_shards_do() -> None:
-    """Starts this process anew with the shards' malloc settings; transformers gets them too."""
-    if "GLIBC_TUNABLES" not in os.environ:
+    """Starts this process anew with the shards' malloc settings, which are not for its children."""
+    if os.environ.pop("GLIBC_TUNABLES", None) is None:
         command = [sys.executable, "-m", "benchmarks.model", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES})
 
@@ -79,7 +79,7 @@ def measure(path: Path, rounds: int) -> Samples:
     """Seconds by probe; the lists of one round's turns are in step with one another."""
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    ours, peer, memory = Ours(path, threads), Transformers(path), Memory()
+    ours, peer, memory = Ours(path, threads), Transformers(path, threads), Memory()
     gemms = BareGemms(ours.model)
     samples: Samples = defaultdict(list)
     for slot in tqdm(range(max(BATCHES)), desc="filling the KV cache", leave=False):

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -111,28 +114,44 @@ class Ours:
 
 
 class Transformers:
-    """`generate` in bfloat16 on the same weights, all streams in one static batch."""
+    """`generate` in bfloat16 on the same weights, all streams in one static batch, in a process of its own with malloc
+    as it comes: as users run it."""
 
-    def __init__(self, path: Path) -> None:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
-        assert isinstance(model, FalconForCausalLM)
-        self._model = model.eval()
+    def __init__(self, path: Path, num_threads: int) -> None:
+        self._path, self._num_threads = path, num_threads
+        self._process = ProcessPoolExecutor(1, get_context("spawn"))
 
-    @torch.inference_mode()
     def generate(self, batch_size: int, length: int, new_tokens: int) -> list[float]:
         """Seconds to the first token, then of each step after it."""
-        ids = torch.randint(12, self._model.config.vocab_size, (batch_size, length))
-        clock = Clock()
-        self._model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            pad_token_id=11,
-            stopping_criteria=StoppingCriteriaList([clock]),
-        )
-        return [after - before for before, after in pairwise(clock.times)]
+        arguments = self._path, self._num_threads, batch_size, length, new_tokens
+        return self._process.submit(generate_in_peer, *arguments).result()
+
+
+@torch.inference_mode()
+def generate_in_peer(path: Path, num_threads: int, batch_size: int, length: int, new_tokens: int) -> list[float]:
+    """`Transformers.generate`, in its process."""
+    torch.set_num_threads(num_threads)
+    model = load_peer(path)
+    ids = torch.randint(12, model.config.vocab_size, (batch_size, length))
+    clock = Clock()
+    model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        min_new_tokens=new_tokens,
+        max_new_tokens=new_tokens,
+        pad_token_id=11,
+        stopping_criteria=StoppingCriteriaList([clock]),
+    )
+    return [after - before for before, after in pairwise(clock.times)]
+
+
+@cache
+def load_peer(path: Path) -> FalconForCausalLM:
+    """Once a process."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    assert isinstance(model, FalconForCausalLM)
+    return model.eval()
 
 
 class Clock(StoppingCriteria):

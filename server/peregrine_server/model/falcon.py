@@ -216,9 +216,10 @@ class SplitBlock:
         normed = self.attention_norm(x)
         attended = now.attend(self.qkv(normed), pages)
         activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
-        out = self.down(activated, residual=self.dense(attended))
+        # One rank's sum has the residual in it, so that no op of its own adds it.
+        out = self.down(activated, residual=self.dense(attended, residual=x if self.rank.parallel.rank == 0 else None))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.bias, x)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
