@@ -102,6 +102,7 @@ def measure(path: Path, rounds: int) -> Samples:
 
 def decode_turn(turn: Samples, ours: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
     """Single steps and their bare GEMMs alternating, then transformers' on as many streams of the same context."""
+    ours.rewind(CONTEXT)
     for _ in range(STEPS):
         turn[f"gemms decode {batch}"].append(gemms.seconds(batch, batch))
         turn[f"ours decode {batch}"].append(ours.decode(batch))

@@ -108,6 +108,12 @@ class Ours:
         step = Step(self._id(), slots=pack(range(batch_size)), num_decodes=batch_size)
         return timed(lambda: self.runner.execute(step))
 
+    def rewind(self, context: int) -> None:
+        """Every sequence is as it was when `context` tokens of it were computed: a turn must not lengthen the next one."""
+        batch = self.runner._batch
+        batch.lengths[:] = context + 1
+        batch._computed[:] = context
+
     def _id(self) -> int:
         self._next_id += 1
         return self._next_id
