@@ -109,7 +109,7 @@ class Ours:
         return timed(lambda: self.runner.execute(step))
 
     def rewind(self, context: int) -> None:
-        """Every sequence is as it was when `context` tokens of it were computed: a turn must not lengthen the next one."""
+        """Every sequence is as when `context` tokens of it were computed, so that no turn lengthens the next one's."""
         batch = self.runner._batch
         batch.lengths[:] = context + 1
         batch._computed[:] = context

@@ -85,11 +85,9 @@ class Decodes:
         lengths = torch.tensor([batch.context_lengths[sequence] for sequence in sequences])
         position = torch.arange(int(lengths.max()))
         # A shorter sequence repeats its last token: a slot never written may hold NaN, which no mask removes.
-        slots = [
-            batch.slots_of(sequence, layout.block_size)[position.clamp(max=batch.context_lengths[sequence] - 1)]
-            for sequence in sequences
-        ]
-        gathered = Gathered.of(torch.stack(slots), layout)
+        known = torch.minimum(position, lengths[:, None] - 1)
+        blocks = batch.block_tables[as_slice(sequences)].gather(1, known // layout.block_size)
+        gathered = Gathered.of(blocks * layout.block_size + known % layout.block_size, layout)
         tokens = gathered.tokens
         if layout.group < MIN_NARROW_GROUP:
             tokens = layout.wide_scratch(tokens)

@@ -1,5 +1,6 @@
 """A shard's model, KV cache and batch behind one call: execute(Step) -> StepResult."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,10 @@ class Runner:
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
         dtype = choose_dtype(config.dtype, device)
-        return cls(config, load_falcon(path, falcon_config, parallel, device, dtype, progress=progress))
+        runner = cls(config, load_falcon(path, falcon_config, parallel, device, dtype, progress=progress))
+        # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
+        gc.freeze()
+        return runner
 
     @torch.inference_mode()
     def execute(self, step: Step) -> StepResult:
