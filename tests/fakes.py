@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,10 @@ class FakeEngine:
         self.requests.append(request)
         self.running.add(request.id)
         return FakeStream(self, request, logprob)
+
+    def submit_group(self, requests: Sequence[Request]) -> list["FakeStream"]:
+        """One after the other."""
+        return [self.submit(request) for request in requests]
 
     def cancel(self, request_id: str) -> None:
         """See peregrine_router.generation.Engine."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from peregrine_router.generation import EngineStats
@@ -93,6 +93,18 @@ class Engine:
         self._generations[request.id] = generation
         self._wakeup.set()
         return generation
+
+    def submit_group(self, requests: Iterable[Request]) -> list[Generation]:
+        """Queues requests of one prompt. All or none: raises as `submit` does."""
+        generations: list[Generation] = []
+        try:
+            for request in requests:
+                generations.append(self.submit(request))
+        except Exception:
+            for generation in generations:
+                self.cancel(generation.sequence.request.id)
+            raise
+        return generations
 
     def cancel(self, request_id: str) -> None:
         """Ends a request without another token; no effect on one that has ended or never was."""

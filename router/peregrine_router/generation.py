@@ -1,6 +1,6 @@
 """What the HTTP side needs of an engine, so that it can be tested without one."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,9 @@ class Engine(Protocol):
 
     def submit(self, request: Request) -> TokenStream:
         """Queues a request. Raises Overloaded, InvalidRequest or GenerationFailed at once."""
+
+    def submit_group(self, requests: Sequence[Request]) -> Sequence[TokenStream]:
+        """Queues requests of one prompt, which is computed once. All or none: raises as `submit` does."""
 
     def cancel(self, request_id: str) -> None:
         """Ends a request without another token; no effect on one that has ended or never was."""

@@ -36,6 +36,10 @@ class Request:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    stop_token_ids: frozenset[int] = frozenset()
+    """Tokens that end this generation besides the model's own ends of text."""
+    hides_stop: bool = False
+    """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
 
 
 @dataclass(frozen=True, slots=True)

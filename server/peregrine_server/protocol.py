@@ -5,6 +5,7 @@ Numbers travel as packed little-endian arrays (`pack` / `unpack`): a decode step
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -12,6 +13,14 @@ from numpy.typing import NDArray
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """A peer that sends more is broken; ZeroMQ drops the connection."""
+
+
+class Grammar(msgspec.Struct, frozen=True, array_like=True):
+    """What a generation must conform to, in a form that llguidance compiles."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+    """A JSON schema as JSON text, a regular expression, or a Lark grammar."""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -34,6 +43,18 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
     """Whether the answer carries each sampled token's log-probability (natural logarithm, after all processors)."""
     top_n_tokens: int = 0
     prompt_logprobs: bool = False
+    min_p: float = 0.0
+    """Tokens less likely than this times the likeliest one's probability are dropped; 0 is off."""
+    presence_penalty: float = 0.0
+    """Subtracted once from every token that was generated (OpenAI's definition)."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, what is added to its logit)."""
+    watermark: bool = False
+    min_tokens: int = 0
+    """Until so many tokens are generated, `end_token_ids` are never sampled."""
+    end_token_ids: tuple[int, ...] = ()
+    """The tokens that end this sequence: the model's ends of text unless ignored, and the client's stop tokens."""
+    grammar: Grammar | None = None
 
 
 class NewSequence(msgspec.Struct, frozen=True, array_like=True):

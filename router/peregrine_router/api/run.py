@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from peregrine_router.api.errors import ClientLeft, IncompleteGeneration, kind_of
@@ -73,7 +73,7 @@ class Run:
         self._started = time.monotonic()
         self._queued: float | None = None
         self._permits = 0
-        self._streams: list[TokenStream] = []
+        self._streams: Sequence[TokenStream] = ()
         self._has_token = False
         self._is_settled = False
         self.requests: tuple[Request, ...] = ()
@@ -90,8 +90,7 @@ class Run:
         try:
             self._admit(body, max_best_of)
             self.requests = await self._validator.validate(body.inputs, body.parameters, is_stream=is_stream)
-            for request in self.requests:
-                self._streams.append(self._engine.submit(request))
+            self._streams = self._engine.submit_group(self.requests)
             self._queued = time.monotonic()
         except BaseException as error:
             await self.close(error)
