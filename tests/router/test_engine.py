@@ -61,6 +61,16 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_a_group_is_queued_whole_or_not_at_all() -> None:
+    """If one request of a group can never fit, none of them runs."""
+    async with running(num_blocks=4) as rig:
+        small, large = (Request(f"{n}", (1, 2), SamplingParams(), n) for n in (4, 100))
+        with pytest.raises(InvalidRequest):
+            rig.engine.submit_group([small, large])
+        assert not rig.scheduler.waiting
+        assert not rig.scheduler.running
+
+
 async def test_events_carry_the_tokens_in_order() -> None:
     """Indices count from 1, the last event alone is final, and the deltas join to its text."""
     async with running() as rig:

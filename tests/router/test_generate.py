@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from fakes import INFO, FakeEngine, Server, serve, wait_until
-from peregrine_router.request import GenerationFailed, InvalidRequest
+from peregrine_router.request import GenerationFailed
 
 
 def test_text_alone_by_default(server: Server) -> None:
@@ -85,22 +85,6 @@ def test_best_of(engine: FakeEngine) -> None:
     assert loser["tokens"][0]["logprob"] == -2.0
     assert loser["generated_text"] == " falcons dive"
     assert details["seed"] != loser["seed"]
-
-
-def test_best_of_failure_cancels_the_rest(engine: FakeEngine) -> None:
-    """If one sequence of `best_of` cannot be queued, those before it are cancelled."""
-    submit, engine.logprobs = engine.submit, (-1.0,)
-
-    def fail_second(request: object) -> object:
-        if engine.requests:
-            raise InvalidRequest("too large for the cache")
-        return submit(request)  # type: ignore[arg-type]
-
-    engine.submit = fail_second  # type: ignore[method-assign, assignment]
-    with serve(engine) as server:
-        answer = server.generate(best_of=2, do_sample=True)
-    assert answer.status_code == 422
-    assert engine.cancelled == [engine.requests[0].id]
 
 
 def test_compat_answers_with_a_list(server: Server) -> None:
