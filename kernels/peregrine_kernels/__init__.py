@@ -77,8 +77,11 @@ def backend_for(device: torch.device) -> Backend:
     """The fastest backend there is for `device`."""
     if device.type == "cpu":
         from peregrine_kernels.cpu import CpuBackend
+        from peregrine_kernels.cpu_native import NativeBackend
+        from peregrine_kernels.native import library
 
-        return CpuBackend()
+        kernels = library()
+        return CpuBackend() if kernels is None else NativeBackend(kernels)
     from peregrine_kernels.reference import ReferenceBackend
 
     return ReferenceBackend()
