@@ -17,6 +17,7 @@ _SIGNATURES = {
     "peregrine_linear": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L],
     "peregrine_layer_norm": [_P, _P, _P, _P, _L, _L, _F],
     "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L],
+    "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
 """As the C files declare them; nothing returns a value."""

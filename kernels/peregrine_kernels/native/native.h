@@ -22,7 +22,7 @@ typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
-enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, NUM_SCRATCH };
+enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, SCRATCH_LAYER, NUM_SCRATCH };
 void *scratch(int slot, long bytes);
 
 INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
@@ -97,3 +97,15 @@ struct product {
 };
 
 void multiply(struct product p, int rows, int vectors);
+
+/* The operations; each file says what its own takes. */
+void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
+                          float epsilon);
+void peregrine_linear(const bf16 *x, long ldx, const bf16 *w, const bf16 *bias, const bf16 *residual, bf16 *y, long rows,
+                      long columns, long depth, long activation);
+void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
+                               long tokens, long num_heads, long num_kv_heads, long head_dim);
+void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
+                         long block_size, const int64_t *query_starts, const int64_t *context_lengths,
+                         long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
+                         bf16 *out, long ldo);
