@@ -129,7 +129,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
     host, port = prepared.listener.getsockname()[:2]
     return [
         f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
-        f"{config.num_kv_heads} KV heads, vocabulary {config.vocab_size:,}",
+        f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
         f"  device    {info.model_device_type}, {first.dtype}, {shards}{threads}",
         f"  weights   {weights / 2**20:,.0f} MiB",
         f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes",
