@@ -4,8 +4,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-INLINE void multiply_rows(struct product p, const int rows, const int vectors) {
+/* `row` is p.row, as a constant where it is 1: a dozen rows at unknown distances need more registers than there are. */
+INLINE void multiply_rows(struct product p, const int rows, const int vectors, const long row) {
+    /* Every loop over rows is unrolled, or clang keeps the sums in memory. */
     __m512 sums[MAX_ROWS][2];
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++)
             sums[m][v] = p.accumulates ? _mm512_loadu_ps(p.c + m * p.ldc + v * LANES) : _mm512_setzero_ps();
@@ -18,22 +21,30 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors) {
         }
 #pragma GCC unroll 14
         for (int m = 0; m < rows; m++) {
-            __m512i x = _mm512_set1_epi32(p.x[m * p.row + k * p.pair]);
+            __m512i x = _mm512_set1_epi32(p.x[m * row + k * p.pair]);
             /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
             __asm__("" : "+v"(x));
             for (int v = 0; v < vectors; v++) sums[m][v] = _mm512_dpbf16_ps(sums[m][v], columns[v], (__m512bh)x);
         }
     }
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(p.c + m * p.ldc + v * LANES, sums[m][v]);
 }
 
-#define CASE(rows)                                               \
-    case rows:                                                   \
-        if (vectors == 2)                                        \
-            multiply_rows(p, rows, 2);                           \
-        else                                                     \
-            multiply_rows(p, rows, 1);                           \
+INLINE void multiply_vectors(struct product p, const int rows, const int vectors) {
+    if (p.row == 1)
+        multiply_rows(p, rows, vectors, 1);
+    else
+        multiply_rows(p, rows, vectors, p.row);
+}
+
+#define CASE(rows)                     \
+    case rows:                         \
+        if (vectors == 2)              \
+            multiply_vectors(p, rows, 2); \
+        else                           \
+            multiply_vectors(p, rows, 1); \
         break;
 
 void multiply(struct product p, int rows, int vectors) {
