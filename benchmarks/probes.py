@@ -85,7 +85,7 @@ class BareGemms:
 def product(linear: Linear) -> Linear:
     """The same packed weight without what follows its product."""
     assert isinstance(linear, NativeLinear | PackedLinear)
-    return replace(linear, bias=None, activation=None)
+    return linear.bare() if isinstance(linear, NativeLinear) else replace(linear, bias=None, activation=None)
 
 
 def unpacked(linear: Linear) -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
 from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_native_layer import NativeLayer, Steps, address, round_slopes
-from peregrine_kernels.cpu_native_linear import NativeLinear
+from peregrine_kernels.cpu_native_layer import NativeLayer, Steps, round_slopes
+from peregrine_kernels.cpu_native_linear import NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
 MAX_HEAD_DIM = 256
@@ -17,9 +17,11 @@ MAX_HEAD_DIM = 256
 class NativeBackend(CpuBackend):
     """See `Backend` for what each op takes and gives."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, quantizes: bool = False) -> None:
+        """`quantizes`: bfloat16 weights become 8-bit integers as they are packed."""
         super().__init__()
         self._library = library
+        self._quantizes = quantizes
         self._steps = Steps()
 
     def min_rows(self, dtype: torch.dtype) -> int:
@@ -28,7 +30,8 @@ class NativeBackend(CpuBackend):
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         if weight.dtype != torch.bfloat16 or weight.shape[1] % 2:
             return super().linear(weight, bias, activation)
-        return NativeLinear.pack(self._library, weight, bias, activation)
+        is_int8 = self._quantizes and weight.shape[1] % 4 == 0
+        return NativeLinear.pack(self._library, weight, bias, activation, is_int8)
 
     def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
         linears = (parts.qkv, parts.up, parts.dense, parts.down)

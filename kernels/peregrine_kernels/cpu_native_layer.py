@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import LayerParts, Linear, Rotary
-from peregrine_kernels.cpu_native_linear import ACTIVATIONS, NativeLinear
+from peregrine_kernels.cpu_native_linear import CWeight, NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
 
@@ -16,8 +16,9 @@ class CLayer(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("attention_weight", "attention_bias", "mlp_weight", "mlp_bias")),
-        *((name, ctypes.c_void_p) for name in ("qkv", "qkv_bias", "up", "up_bias", "dense", "down", "slopes")),
-        *((name, ctypes.c_long) for name in ("hidden", "num_heads", "num_kv_heads", "head_dim", "ffn", "activation")),
+        *((name, ctypes.POINTER(CWeight)) for name in ("qkv", "up", "dense", "down")),
+        ("slopes", ctypes.c_void_p),
+        *((name, ctypes.c_long) for name in ("num_heads", "num_kv_heads", "head_dim")),
         ("epsilon", ctypes.c_float),
     )
 
@@ -64,11 +65,6 @@ class Steps:
         return self._now
 
 
-def address(tensor: Tensor | None) -> int | None:
-    """Where its elements are; null for None."""
-    return None if tensor is None else tensor.data_ptr()
-
-
 def round_slopes(slopes: Tensor | None) -> Tensor | None:
     """float32[Hq] rounded to bfloat16, as transformers rounds them."""
     return None if slopes is None else slopes.bfloat16().float()
@@ -81,13 +77,14 @@ class NativeLayer:
         """Every linear of `parts` is a NativeLinear."""
         self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
         self._slopes = round_slopes(parts.alibi_slopes)
-        qkv, up, dense, down = map(_native, (parts.qkv, parts.up, parts.dense, parts.down))
-        weights = (qkv.packed, qkv.bias, up.packed, up.bias, dense.packed, down.packed)
+        linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
         norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
-        head_dim = qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
-        sizes = (qkv.in_features, parts.num_heads, parts.num_kv_heads, head_dim, up.out_features)
-        pointers = map(address, (*norms, *weights, self._slopes))
-        self._struct = CLayer(*pointers, *sizes, ACTIVATIONS[up.activation], parts.epsilon)
+        head_dim = parts.qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
+        self._struct = CLayer(
+            *map(address, norms),
+            *(ctypes.pointer(linear.struct) for linear in linears),
+            *(address(self._slopes), parts.num_heads, parts.num_kv_heads, head_dim, parts.epsilon),
+        )
 
     def __call__(
         self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool

@@ -4,9 +4,9 @@
 
 struct layer {
     const bf16 *attention_norm[2], *mlp_norm[2]; /* weight and bias; mlp_norm null: the MLP reads attention's */
-    const bf16 *qkv, *qkv_bias, *up, *up_bias, *dense, *down;
+    const struct weight *qkv, *up, *dense, *down;
     const float *slopes;
-    long hidden, num_heads, num_kv_heads, head_dim, ffn, activation;
+    long num_heads, num_kv_heads, head_dim;
     float epsilon;
 };
 
@@ -22,20 +22,20 @@ struct step {
  * only: has_residual. */
 EXPORT void peregrine_parallel_layer(const struct layer *l, const struct step *s, const bf16 *cos, const bf16 *sin,
                                      const bf16 *x, bf16 *pages, bf16 *out, long block_size, long has_residual) {
-    long heads = l->num_heads * l->head_dim, qkv_width = heads + 2 * l->num_kv_heads * l->head_dim;
-    bf16 *normed = scratch(SCRATCH_LAYER, s->rows * (2 * l->hidden + qkv_width + heads + l->ffn) * sizeof(bf16));
-    bf16 *qkv = normed + s->rows * l->hidden, *attended = qkv + s->rows * qkv_width;
-    bf16 *activated = attended + s->rows * heads, *sum = activated + s->rows * l->ffn;
-    peregrine_layer_norm(x, l->attention_norm[0], l->attention_norm[1], normed, s->rows, l->hidden, l->epsilon);
-    peregrine_linear(normed, l->hidden, l->qkv, l->qkv_bias, 0, qkv, s->rows, qkv_width, l->hidden, 0);
+    long heads = l->dense->depth, qkv_width = l->qkv->columns, hidden = l->qkv->depth, ffn = l->down->depth;
+    bf16 *normed = scratch(SCRATCH_LAYER, s->rows * (2 * hidden + qkv_width + heads + ffn) * sizeof(bf16));
+    bf16 *qkv = normed + s->rows * hidden, *attended = qkv + s->rows * qkv_width;
+    bf16 *activated = attended + s->rows * heads, *sum = activated + s->rows * ffn;
+    peregrine_layer_norm(x, l->attention_norm[0], l->attention_norm[1], normed, s->rows, hidden, l->epsilon);
+    peregrine_linear(normed, hidden, l->qkv, 0, qkv, s->rows);
     peregrine_rotary_kv_write(qkv, qkv_width, cos, sin, s->slots, pages, s->rows, l->num_heads, l->num_kv_heads,
                               l->head_dim);
     peregrine_attention(qkv, qkv_width, pages, s->block_tables, s->max_blocks, block_size, s->query_starts,
                         s->context_lengths, s->num_sequences, l->num_kv_heads, l->num_heads / l->num_kv_heads,
                         l->head_dim, l->slopes, attended, heads);
-    peregrine_linear(attended, heads, l->dense, 0, has_residual ? x : 0, sum, s->rows, l->hidden, heads, 0);
+    peregrine_linear(attended, heads, l->dense, has_residual ? x : 0, sum, s->rows);
     if (l->mlp_norm[0])
-        peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s->rows, l->hidden, l->epsilon);
-    peregrine_linear(normed, l->hidden, l->up, l->up_bias, 0, activated, s->rows, l->ffn, l->hidden, l->activation);
-    peregrine_linear(activated, l->ffn, l->down, 0, sum, out, s->rows, l->hidden, l->ffn, 0);
+        peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s->rows, hidden, l->epsilon);
+    peregrine_linear(normed, hidden, l->up, 0, activated, s->rows);
+    peregrine_linear(activated, ffn, l->down, sum, out, s->rows);
 }
