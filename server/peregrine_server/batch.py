@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import PagedBatch
-from peregrine_server.protocol import NewSequence, SamplingParams, Step, unpack
+from peregrine_server.parameters import Parameters
+from peregrine_server.protocol import NewSequence, Step, unpack
 
 _Ints = NDArray[np.int64]
 
@@ -41,7 +42,7 @@ class Batch:
         self.device = device
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
-        self.sampling: list[SamplingParams] = [SamplingParams()] * max_batch_size
+        self.parameters = Parameters(max_batch_size)
         self.prompt_lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self.lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         """Known tokens of each slot, sampled ones included."""
@@ -73,7 +74,7 @@ class Batch:
         slot = sequence.slot
         ids = unpack(sequence.token_ids).astype(np.int64)
         self.token_ids[slot, : len(ids)] = torch.from_numpy(ids)
-        self.sampling[slot] = sequence.sampling
+        self.parameters[slot] = sequence.sampling
         self.prompt_lengths[slot] = sequence.prompt_length
         self.lengths[slot] = len(ids)
         self._computed[slot] = 0

@@ -72,9 +72,9 @@ class Runner:
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
         rows_end = np.cumsum(work.num_tokens)
-        for slot, end, count in zip(work.slots.tolist(), rows_end.tolist(), work.num_tokens.tolist(), strict=True):
-            if self._batch.sampling[slot].prompt_logprobs:
-                chunks += self._score(slot, int(work.paged.positions[end - count]), hidden[end - count : end])
+        for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
+            start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
+            chunks += self._score(int(work.slots[at]), int(work.paged.positions[start]), hidden[start:end])
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
