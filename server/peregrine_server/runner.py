@@ -60,14 +60,15 @@ class Runner:
         work = self._batch.apply(step)
         if work is None:
             return StepResult(step.id, b"", b"", b"")
+        if work.copies is not None:
+            self._kv.copy_blocks(*work.copies)
         hidden = self.model.forward(work.token_ids, work.paged, self._kv)
         prompt_logprobs = self._prompt_logprobs(work, hidden)
         if not len(work.sampled):
             return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
-        slots = work.slots[work.sampled]
-        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), slots)
+        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), work.sampled)
         self._batch.append(work, sampled.token_ids)
-        return _result(step.id, slots, sampled, prompt_logprobs)
+        return _result(step.id, work.sampled, sampled, prompt_logprobs)
 
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
