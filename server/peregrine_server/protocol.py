@@ -198,6 +198,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_total_tokens: int | None = None
     """Tokens of KV cache; None sizes it from the memory that is free."""
     block_size: int = 64
+    eos_token_ids: tuple[int, ...] = ()
+    """What ends a text that a grammar constrains, once it is complete."""
     memory_fraction: float = 1.0
 
 

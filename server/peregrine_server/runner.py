@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_server.batch import Batch, StepWork
+from peregrine_server.constraints import Constraints
 from peregrine_server.device import available_kv_bytes, choose_device, choose_dtype
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
@@ -27,7 +28,9 @@ class Runner:
     def __init__(self, config: ShardConfig, model: Falcon) -> None:
         self.model = model
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
-        self._sampler = Sampler(self._batch)
+        path, vocab_size = Path(config.model_path), model.config.vocab_size
+        self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
+        self._sampler = Sampler(self._batch, self._constraints)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
         self.ready = Ready(
@@ -57,6 +60,7 @@ class Runner:
     @torch.inference_mode()
     def execute(self, step: Step) -> StepResult:
         """One step: apply the delta, run the model, sample, remember the tokens."""
+        self._constraints.apply(step)
         work = self._batch.apply(step)
         if work is None:
             return StepResult(step.id, b"", b"", b"")
@@ -68,6 +72,8 @@ class Runner:
             return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
         sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), work.sampled)
         self._batch.append(work, sampled.token_ids)
+        if self._constraints.has_any():
+            self._constraints.advance(work.sampled, sampled.token_ids.tolist())
         return _result(step.id, work.sampled, sampled, prompt_logprobs)
 
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
@@ -121,6 +127,7 @@ def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: li
             for row, ids, logprobs in sampled.top
         ],
         prompt_logprobs=prompt,
+        failed=list(sampled.failed),
     )
 
 

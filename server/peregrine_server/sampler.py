@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_server.batch import Batch
+from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Rows
 from peregrine_server.processors import (
+    NEVER,
     WARPERS,
     add_bias,
     add_watermark,
@@ -23,7 +25,7 @@ from peregrine_server.processors import (
     penalize_counts,
     penalize_repetition,
 )
-from peregrine_server.protocol import SamplingParams
+from peregrine_server.protocol import SamplingParams, SequenceFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +38,38 @@ class Sampled:
     """float32[S], or None if no sequence asked."""
     top: tuple[tuple[int, Tensor, Tensor], ...] = ()
     """(row, ids, log-probabilities) of the rows that asked for their likeliest tokens."""
+    failed: tuple[SequenceFailed, ...] = ()
+    """Sequences whose grammar cannot be followed any further."""
 
 
 class Sampler:
-    """Reads parameters and token history from the batch; keeps no state of its own."""
+    """Reads parameters and token history from the batch, and masks from the constraints; keeps no state of its own."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, constraints: Constraints) -> None:
         self._batch = batch
+        self._constraints = constraints
 
     def __call__(self, logits: Tensor, slots: NDArray[np.int64]) -> Sampled:
         """logits float32[S, V] of the sequences in `slots`."""
         used = self._batch.parameters.used(slots)
         if not used:
             return Sampled(logits.argmax(-1))
-        scores = _Scores(self._batch, logits, slots, used).processed()
+        step = _Scores(self._batch, self._constraints, logits, slots, used)
+        scores = step.processed()
         token_ids = scores.argmax(-1)
         if (drawn := used.get("do_sample")) is not None:
             seeds = np.array([self._batch.parameters[slot].seed for slot in slots[drawn]], dtype=np.uint64)
             uniform = uniforms(seeds, self._batch.lengths[slots[drawn]])
             rows = torch.from_numpy(drawn).to(logits.device)
             token_ids[rows] = draw(scores[rows], torch.from_numpy(uniform).to(logits.device))
-        return self._describe(scores, token_ids, slots, used)
+        logprobs, top = self._describe(scores, token_ids, slots, used)
+        return Sampled(token_ids, logprobs, top, tuple(step.failed))
 
-    def _describe(self, scores: Tensor, token_ids: Tensor, slots: NDArray[np.int64], used: dict[str, Rows]) -> Sampled:
+    def _describe(
+        self, scores: Tensor, token_ids: Tensor, slots: NDArray[np.int64], used: dict[str, Rows]
+    ) -> tuple[Tensor | None, tuple[tuple[int, Tensor, Tensor], ...]]:
         if "logprobs" not in used and "top_n_tokens" not in used:
-            return Sampled(token_ids)
+            return None, ()
         total = scores.logsumexp(-1)
         logprobs = scores.gather(-1, token_ids[:, None])[:, 0] - total
         rows = used.get("top_n_tokens", np.zeros(0, dtype=np.intp)).tolist()
@@ -68,14 +77,23 @@ class Sampler:
         values, ids = scores[rows].topk(min(max(counts, default=0), scores.shape[-1]))
         values = values - total[rows, None]
         top = ((row, ids[i, :n], values[i, :n]) for i, (row, n) in enumerate(zip(rows, counts, strict=True)))
-        return Sampled(token_ids, logprobs, tuple(top))
+        return logprobs, tuple(top)
 
 
 class _Scores:
     """The logits of one step on their way through the processors."""
 
-    def __init__(self, batch: Batch, logits: Tensor, slots: NDArray[np.int64], used: dict[str, Rows]) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        constraints: Constraints,
+        logits: Tensor,
+        slots: NDArray[np.int64],
+        used: dict[str, Rows],
+    ) -> None:
+        self.failed: list[SequenceFailed] = []
         self._batch = batch
+        self._constraints = constraints
         self._scores = logits
         self._slots = slots
         self._used = used
@@ -88,6 +106,7 @@ class _Scores:
             (("watermark",), self._watermark),
             (("repetition_penalty",), self._penalize_repetition),
             (("frequency_penalty", "presence_penalty"), self._penalize_counts),
+            (("grammar",), self._constrain),
             (("min_tokens",), self._forbid_ends),
         ):
             self._apply(process, *names)
@@ -125,6 +144,10 @@ class _Scores:
         known, is_generated = self._history(rows)
         frequency, presence = (self._values(name, rows) for name in ("frequency_penalty", "presence_penalty"))
         return penalize_counts(scores, known, is_generated.to(scores.dtype), frequency, presence)
+
+    def _constrain(self, scores: Tensor, rows: Rows) -> Tensor:
+        allowed, self.failed = self._constraints.masks(self._slots[rows])
+        return scores.masked_fill(~torch.from_numpy(allowed).to(self._device), NEVER)
 
     def _forbid_ends(self, scores: Tensor, rows: Rows) -> Tensor:
         generated = self._batch.lengths[self._slots[rows]] - self._batch.prompt_lengths[self._slots[rows]]

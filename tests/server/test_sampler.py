@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from peregrine_server.batch import Batch
+from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Parameters
 from peregrine_server.processors import is_green
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
@@ -30,6 +32,7 @@ HISTORY = [3, 5, 5, 8, 13, 21]
 PROMPT_LENGTH = 2
 BIAS = ((3, 2.5), (50, -4.0), (96, 1.0))
 ENDS = (7, 11)
+NO_GRAMMARS = Constraints(Path(), VOCAB, ())
 SETTINGS = [
     SamplingParams(do_sample=True),
     SamplingParams(do_sample=True, temperature=0.6),
@@ -84,7 +87,7 @@ def make_sampler(
     batch = Batch(len(params), 64, 16, torch.device("cpu"))
     ids = pack(history)
     batch.apply(Step(0, new=[NewSequence(slot, ids, prompt_length, p) for slot, p in enumerate(params)]))
-    return Sampler(batch)
+    return Sampler(batch, NO_GRAMMARS)
 
 
 def logprobs(logits: torch.Tensor, params: list[SamplingParams], history: list[int] = HISTORY) -> torch.Tensor:
@@ -130,7 +133,7 @@ def test_histories_of_different_lengths_are_penalized_apart() -> None:
     params = SamplingParams(repetition_penalty=2.0, frequency_penalty=1.0, top_n_tokens=5)
     histories = [[1, 2, 2, 2, 3], [4, 4]]
     batch.apply(Step(0, new=[NewSequence(i, pack(ids), 1, params) for i, ids in enumerate(histories)]))
-    sampled = Sampler(batch)(torch.ones(2, 5), np.arange(2))
+    sampled = Sampler(batch, NO_GRAMMARS)(torch.ones(2, 5), np.arange(2))
     want = torch.tensor([[1.0, 0.5, -2.5, -0.5, 1.0], [1.0, 1.0, 1.0, 1.0, -0.5]]).log_softmax(-1)
     for row, ids, values in sampled.top:
         torch.testing.assert_close(values, want[row][ids])
@@ -154,7 +157,7 @@ def test_a_watermarked_text_is_detected_by_its_green_tokens() -> None:
         params = SamplingParams(do_sample=True, watermark=True, seed=5)
         batch = Batch(1, 256, 16, torch.device("cpu"))
         batch.apply(Step(0, new=[NewSequence(0, pack(history), 1, params)]))
-        history.append(int(Sampler(batch)(torch.zeros(1, VOCAB), np.array([0])).token_ids))
+        history.append(int(Sampler(batch, NO_GRAMMARS)(torch.zeros(1, VOCAB), np.array([0])).token_ids))
     pairs = itertools.pairwise(history)
     green = sum(bool(is_green(torch.tensor([[before]]), VOCAB)[0, token]) for before, token in pairs)
     assert green > 150  # z = 7; e^2 / (1 + e^2) of them are green in the mean: 176
