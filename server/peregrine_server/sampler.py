@@ -50,7 +50,7 @@ class Sampler:
         self._constraints = constraints
 
     def __call__(self, logits: Tensor, slots: NDArray[np.int64]) -> Sampled:
-        """logits float32[S, V] of the sequences in `slots`."""
+        """logits float32[S, V] of the sequences in `slots`; may be overwritten."""
         used = self._batch.parameters.used(slots)
         if not used:
             return Sampled(logits.argmax(-1))
@@ -124,7 +124,7 @@ class _Scores:
             self._scores = process(self._scores, rows)
             return
         at = self._tensor(rows)
-        self._scores = self._scores.index_copy(0, at, process(self._scores[at], rows))
+        self._scores.index_copy_(0, at, process(self._scores[at], rows))
 
     def _bias(self, scores: Tensor, rows: Rows) -> Tensor:
         entries = [(i, *entry) for i, params in enumerate(self._params(rows)) for entry in params.logit_bias]
