@@ -54,3 +54,8 @@ class KVCache:
         """Uninitialised pages. On a CPU the memory is committed only as blocks are first written."""
         shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
         return KVCache(tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)))
+
+    def copy_blocks(self, sources: Tensor, destinations: Tensor) -> None:
+        """Copies blocks sources int64[N] to destinations int64[N]. All are read before any is written."""
+        for pages in self.layers:
+            pages[destinations] = pages[sources]

@@ -87,6 +87,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         max_total_tokens=prepared.max_total_tokens,
         max_batch_total_tokens=settings.max_batch_total_tokens,
         block_size=settings.block_size,
+        eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_server.batch import Batch, StepWork
+from peregrine_server.constraints import Constraints
 from peregrine_server.device import available_kv_bytes, choose_device, choose_dtype
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
@@ -27,7 +28,9 @@ class Runner:
     def __init__(self, config: ShardConfig, model: Falcon) -> None:
         self.model = model
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
-        self._sampler = Sampler(self._batch)
+        path, vocab_size = Path(config.model_path), model.config.vocab_size
+        self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
+        self._sampler = Sampler(self._batch, self._constraints)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
         self.ready = Ready(
@@ -57,24 +60,28 @@ class Runner:
     @torch.inference_mode()
     def execute(self, step: Step) -> StepResult:
         """One step: apply the delta, run the model, sample, remember the tokens."""
+        self._constraints.apply(step)
         work = self._batch.apply(step)
         if work is None:
             return StepResult(step.id, b"", b"", b"")
+        if work.copies is not None:
+            self._kv.copy_blocks(*work.copies)
         hidden = self.model.forward(work.token_ids, work.paged, self._kv)
         prompt_logprobs = self._prompt_logprobs(work, hidden)
         if not len(work.sampled):
             return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
-        slots = work.slots[work.sampled]
-        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), slots)
+        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), work.sampled)
         self._batch.append(work, sampled.token_ids)
-        return _result(step.id, slots, sampled, prompt_logprobs)
+        if self._constraints.has_any():
+            self._constraints.advance(work.sampled, sampled.token_ids.tolist())
+        return _result(step.id, work.sampled, sampled, prompt_logprobs)
 
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
         rows_end = np.cumsum(work.num_tokens)
-        for slot, end, count in zip(work.slots.tolist(), rows_end.tolist(), work.num_tokens.tolist(), strict=True):
-            if self._batch.sampling[slot].prompt_logprobs:
-                chunks += self._score(slot, int(work.paged.positions[end - count]), hidden[end - count : end])
+        for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
+            start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
+            chunks += self._score(int(work.slots[at]), int(work.paged.positions[start]), hidden[start:end])
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
@@ -120,6 +127,7 @@ def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: li
             for row, ids, logprobs in sampled.top
         ],
         prompt_logprobs=prompt,
+        failed=list(sampled.failed),
     )
 
 
