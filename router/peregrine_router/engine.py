@@ -42,7 +42,7 @@ class Generation(AsyncIterator[TokenEvent]):
 
     def __init__(self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer) -> None:
         self.sequence = sequence
-        self.text = tokenizer.stream(sequence.request.stop)
+        self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
         self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
         self.prompt_logprobs: list[float | None] = [None] * len(sequence.request.prompt_ids)
         self.scheduled_at: float | None = None

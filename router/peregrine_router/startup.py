@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.chat import Chat
 from peregrine_router.generation import ModelInfo
 from peregrine_router.hub import DEMO_MODEL_ID, resolve_model
 from peregrine_router.log import configure_logging
@@ -30,6 +31,7 @@ class Prepared:
     path: Path
     config: FalconConfig
     tokenizer: Tokenizer
+    chat: Chat
     max_total_tokens: int
 
     @property
@@ -54,7 +56,9 @@ def prepare(settings: Settings) -> Prepared:
     path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
     config = load_config(path)
     total = settings.max_total_tokens or max(config.max_positions, (settings.max_input_tokens or 0) + 1)
-    return Prepared(settings, listener, path, config, Tokenizer.load(path), total)
+    tokenizer = Tokenizer.load(path)
+    chat = Chat.load(path, settings.model_id or DEMO_MODEL_ID, tokenizer, settings.tokenizer_config_path)
+    return Prepared(settings, listener, path, config, tokenizer, chat, total)
 
 
 def bind(hostname: str, port: int) -> socket.socket:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import EOS, make_tokenizer, train_backend
-from peregrine_router.tokenizer import MAX_HELD_TOKENS, Tokenizer, TokenizerError
+from peregrine_router.detokenize import MAX_HELD_TOKENS
+from peregrine_router.tokenizer import Tokenizer, TokenizerError
 
 TOKENIZER = make_tokenizer()
 INVALID = [id for id in range(320) if TOKENIZER.describe(id).text == "\ufffd"]
