@@ -89,6 +89,10 @@ class Chat:
         """The tokens of what was rendered: for a thread, as it takes its time for a long prompt."""
         return self._special.encode(prompt)
 
+    def spans(self, prompt: Marked) -> list[tuple[int, int, int]]:
+        """(id, start, stop) of the tokens, in characters of the plain prompt."""
+        return self._special.spans(prompt)
+
     async def close(self) -> None:
         """Ends the template's process."""
         if self._process is not None:

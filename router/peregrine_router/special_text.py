@@ -67,13 +67,21 @@ class SpecialText:
         if prompt.mark not in prompt.text:
             ids = self._tokenizer.encode(prompt.text, add_special_tokens=False, has_special_tokens=True)
             return tuple(ids)
-        ids = []
-        for number, piece in enumerate(self._whole.split(prompt.text)):
+        return tuple(id for id, _, _ in self.spans(prompt))
+
+    def spans(self, prompt: Marked) -> list[tuple[int, int, int]]:
+        """(id, start, stop) of the tokens, in characters of the plain prompt."""
+        spans: list[tuple[int, int, int]] = []
+        at = 0
+        for number, marked in enumerate(self._whole.split(prompt.text)):
+            piece = marked.replace(prompt.mark, "")
             if number % 2:
-                ids.append(self._tokenizer.special_tokens[piece])
-            elif text := piece.replace(prompt.mark, ""):
-                ids += self._tokenizer.encode(text, add_special_tokens=False)
-        return tuple(ids)
+                spans.append((self._tokenizer.special_tokens[piece], at, at + len(piece)))
+            elif piece:
+                found = self._tokenizer.encode_spans(piece, add_special_tokens=False)
+                spans += [(id, at + start, at + stop) for id, start, stop in found]
+            at += len(piece)
+        return spans
 
 
 def _any_of(texts: "set[str] | list[str]") -> str:

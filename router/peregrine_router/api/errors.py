@@ -99,7 +99,7 @@ OPENAI_NAMES = {
     "grammar": "response_format",
 }
 """What OpenAI's clients call TGI's parameters."""
-_QUOTED_NAME = re.compile(r"`(\w+)`")
+_QUOTED_NAME = re.compile(r"`(\w+)(?=[`.])")
 
 
 def kind_of(error: Exception, kinds: Mapping[type[Exception], Kind] = KINDS) -> Kind:
@@ -119,7 +119,7 @@ def tgi_error(kind: Kind, message: str) -> ErrorResponse:
 
 def openai_error(kind: Kind, message: str) -> dict[str, object]:
     """The JSON of OpenAI's routes. `param` is the first name that the message quotes."""
-    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}`", kind.text.format(message))
+    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", kind.text.format(message))
     param = _QUOTED_NAME.search(text) if kind.status == 422 else None
     type = {401: "authentication_error", 429: "rate_limit_error"}.get(kind.status, "invalid_request_error")
     return {
@@ -178,8 +178,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.url.path, request.method
     text = {
-        404: f"There is no {path} here; GET /docs lists the routes",
-        405: f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
-    }.get(error.status_code, error.detail)
+        "Not Found": f"There is no {path} here; GET /docs lists the routes",
+        "Method Not Allowed": f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
+    }.get(error.detail, error.detail)
     kind = Kind(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
     return _respond(path, kind, text, error.headers)

@@ -26,7 +26,7 @@ from peregrine_router.api.openai_schemas import (
     OpenAiErrorResponse,
 )
 from peregrine_router.api.runs import Runs
-from peregrine_router.api.schemas import ChatTokenizeResponse, SimpleToken
+from peregrine_router.api.schemas import ChatTokenizeResponse
 from peregrine_router.api.security import json_route
 from peregrine_router.api.sse import RunResponse
 from peregrine_router.api.tgi import simple_tokens
@@ -101,10 +101,8 @@ class OpenAiApi:
     async def chat_tokenize(self, body: ChatRequest) -> Response:
         """The prompt that a chat becomes, and its tokens."""
         marked = await self._render(body, plan_tools(body, self.settings.max_tools))
-        tokenizer, text = self.runs.validator.tokenizer, marked.plain
-        tokens: list[SimpleToken] = await self.runs.validator.on_thread(
-            lambda: simple_tokens(tokenizer, text, add_special_tokens=False)
-        )
+        text = marked.plain
+        tokens = await self.runs.validator.on_thread(lambda: simple_tokens(text, self.chat.spans(marked)))
         return json_response(200, {"tokenize_response": tokens, "templated_text": text})
 
     def job(self, body: ChatRequest, plan: ToolPlan) -> Job:

@@ -31,7 +31,6 @@ from peregrine_router.api.sse import RunResponse
 from peregrine_router.generation import Engine, ModelInfo
 from peregrine_router.rules import check, text_rules
 from peregrine_router.settings import Settings
-from peregrine_router.tokenizer import Tokenizer
 from peregrine_router.validation import tgi_job
 
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -69,7 +68,7 @@ class TgiApi:
                 200: {"content": {}},
                 503: {"model": ErrorResponse, "description": "No token can be made now."},
             }
-            router.add_api_route(path, self.health, responses=healthy, include_in_schema=path == "/health")
+            router.add_api_route(path, self.health, responses=healthy)
         router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
         return router
 
@@ -93,8 +92,9 @@ class TgiApi:
     async def tokenize(self, body: GenerateRequest) -> Response:
         """The prompt's tokens; `start` and `stop` count bytes of its UTF-8."""
         check(text_rules(body.inputs, "inputs"))
-        validator = self._runs.validator
-        return json_response(200, await validator.on_thread(lambda: simple_tokens(validator.tokenizer, body.inputs)))
+        validator, text = self._runs.validator, body.inputs
+        tokens = await validator.on_thread(lambda: simple_tokens(text, validator.tokenizer.encode_spans(text)))
+        return json_response(200, tokens)
 
     async def cancel(self, request: Request, id: str) -> Response:
         """Ends the request whose `x-request-id` is `id`; its client gets a 499, or a last event."""
@@ -157,10 +157,9 @@ class TgiApi:
             return RunResponse(run, describe, self._headers.stream(run), self._settings.slow_client_timeout)
 
 
-def simple_tokens(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool = True) -> list[SimpleToken]:
+def simple_tokens(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
     """The tokens of a text and where they are. A character split over tokens is the text of each of them."""
     at = [0, *accumulate(len(character.encode()) for character in text)]
-    spans = tokenizer.encode_spans(text, add_special_tokens=add_special_tokens)
     return [{"id": id, "text": text[start:stop], "start": at[start], "stop": at[stop]} for id, start, stop in spans]
 
 
