@@ -12,7 +12,6 @@ from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_router.validation import Validator, tgi_job
 
-
 REGEX = {"type": "regex", "value": "[ab]*"}
 STARTS = "starts with: "
 

@@ -159,6 +159,9 @@ def _respond(path: str, kind: Kind, message: str, headers: Mapping[str, str] | N
         429: {"Retry-After": str(RETRY_AFTER_SECONDS)},
         503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     }
+    if kind is INTERNAL:
+        # Starlette raises it again for the log, at which uvicorn closes the connection: its next request would fail.
+        special[kind.status] = {"Connection": "close"}
     return json_response(kind.status, render(kind, message), {**special.get(kind.status, {}), **(headers or {})})
 
 
