@@ -1,6 +1,7 @@
 """The published clients, unchanged, against the real server with the demo model."""
 
 import json
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -17,7 +18,7 @@ MESSAGES = [{"role": "user", "content": "Who are you?"}]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--dtype", "float32", "--api-key", "secret") as server:
+    with ServerProcess("--dtype", "float32", "--api-key", "secret", "--slow-client-timeout", "1") as server:
         server.client.headers["authorization"] = "Bearer secret"
         yield server
 
@@ -178,6 +179,30 @@ def test_a_client_that_leaves_while_it_waits(server: ServerProcess) -> None:
     with pytest.raises(httpx.ReadTimeout):
         server.client.post("/generate", json=body, timeout=1.0)
     assert wait_until(lambda: blocks_used(server) == 0, 5)
+
+
+def test_a_slow_reader_is_dropped(server: ServerProcess) -> None:
+    """A client that does not read its stream is cancelled when the buffers are full, long before the stream's end."""
+    body = json.dumps(
+        {"prompt": "a", "n": 2, "max_tokens": 1900, "ignore_eos": True, "stream": True, "logprobs": 5}
+    ).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: {len(body)}"
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", server.port))
+        dropped, tokens = num_dropped(server), server.metric('tgi_batch_inference_count{method="decode"}')
+        slow.sendall(head.encode() + b"\r\nContent-Type: application/json\r\n\r\n" + body)
+        assert wait_until(lambda: blocks_used(server) > 0, 5)
+        assert wait_until(lambda: num_dropped(server) == dropped + 1, 60)
+        assert wait_until(lambda: blocks_used(server) == 0, 1)
+        assert server.metric('tgi_batch_inference_count{method="decode"}') - tokens < 1500
+
+
+def num_dropped(server: ServerProcess) -> float:
+    try:
+        return server.metric('tgi_request_failure{err="dropped"}')
+    except KeyError:
+        return 0
 
 
 def test_everything_was_given_back(server: ServerProcess) -> None:

@@ -1,5 +1,6 @@
 """From messages to a prompt: the model's own chat template, or the convention of its family."""
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -77,13 +78,16 @@ class Chat:
 
     async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Marked:
         """The prompt. A last message of the assistant is to be continued. Raises TemplateError, InvalidRequest."""
-        if self._process is None or self._template is None:
+        if self._process is None:
             raise TemplateError(NO_TEMPLATE)
-        given = {"messages": messages, "tools": tools}
-        mark = self._special.free_mark(json.dumps(given, ensure_ascii=False) + self._template)
-        given = self._special.protect(given, mark)
+        # On a thread: a message of megabytes takes its time.
+        mark, given = await asyncio.to_thread(self._protect, {"messages": messages, "tools": tools})
         text = await self._process.render({**self._variables, **given, "add_generation_prompt": True})
         return Marked(_continued(text, given["messages"][-1]), mark)
+
+    def _protect(self, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        mark = self._special.free_mark(json.dumps(given, ensure_ascii=False) + (self._template or ""))
+        return mark, self._special.protect(given, mark)
 
     def encode(self, prompt: Marked) -> tuple[int, ...]:
         """The tokens of what was rendered: for a thread, as it takes its time for a long prompt."""

@@ -21,6 +21,10 @@ STEP_TOKENS = {"cpu": 512, "cuda": 4096}
 """Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU's GEMMs reach their peak at about 512
 rows (1.15 B Falcon, 2 cores: 411 GFLOP/s at 512, 255 at 32), and a longer chunk only delays the running streams."""
 
+SEND_BUFFER_BYTES = 128 * 2**10
+"""Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
+does not read would be noticed when everything is generated."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -67,6 +71,7 @@ def bind(hostname: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

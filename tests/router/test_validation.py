@@ -1,16 +1,21 @@
 """TGI's checks in TGI's words and order, and what becomes of parameters that pass."""
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fakes import INFO, FakeEngine, make_tokenizer, serve
+from peregrine_router import validation
 from peregrine_router.api.schemas import GenerateParameters
+from peregrine_router.grammar_spec import GrammarSpec
 from peregrine_router.request import InvalidRequest, Request
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_router.validation import Validator, tgi_job
+from peregrine_server.protocol import Grammar
 
 REGEX = {"type": "regex", "value": "[ab]*"}
 STARTS = "starts with: "
@@ -142,6 +147,65 @@ async def test_defaults() -> None:
     assert request.sampling == type(request.sampling)()
     assert request.stop == ()
     assert not request.ignore_eos
+
+
+async def test_ends_where_they_matter() -> None:
+    """The shard is told the tokens that end a text only where it must keep them back or let them through."""
+    (plain,) = await validate(stop_token_ids=[7, 5])
+    assert plain.stop_token_ids == {5, 7}
+    assert plain.sampling.end_token_ids == ()
+    (least,) = await validate(stop_token_ids=[7, 5], min_tokens=3)
+    assert (least.sampling.min_tokens, least.sampling.end_token_ids) == (3, (0, 5, 7))
+    (ignoring,) = await validate(stop_token_ids=[7], min_tokens=3, ignore_eos=True)
+    assert ignoring.sampling.end_token_ids == (7,)
+    (constrained,) = await validate(grammar=REGEX)
+    assert constrained.sampling.end_token_ids == (0,)
+    assert constrained.sampling.grammar == Grammar("regex", "[ab]*")
+
+
+async def test_parameters_reach_the_shard() -> None:
+    """Every parameter of sampling arrives as it was given."""
+    (request,) = await validate(
+        min_p=0.1, presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"3": -1.5}, watermark=True
+    )
+    sampling = request.sampling
+    assert (sampling.min_p, sampling.presence_penalty, sampling.frequency_penalty) == (0.1, 0.5, -0.5)
+    assert (sampling.logit_bias, sampling.watermark, sampling.do_sample) == (((3, -1.5),), True, True)
+
+
+def refuse_grammar(grammar: Grammar) -> None:
+    raise InvalidRequest("grammar is not valid: line 1")
+
+
+async def check_grammar(check: Callable[[Grammar], None]) -> None:
+    validator = Validator(make_tokenizer(), Settings(), INFO, check)
+    try:
+        await validator.validate(tgi_job("the", GenerateParameters(grammar=GrammarSpec(**REGEX))))
+    finally:
+        validator.close()
+
+
+async def test_grammar_that_does_not_compile() -> None:
+    """What the compiler says is what the client is told."""
+    with pytest.raises(InvalidRequest, match="line 1"):
+        await check_grammar(refuse_grammar)
+
+
+async def test_grammar_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling has a time limit; the event loop runs on meanwhile."""
+    monkeypatch.setattr(validation, "GRAMMAR_SECONDS", 0.05)
+    done = threading.Event()
+    with pytest.raises(InvalidRequest, match="compiling it takes over"):
+        await check_grammar(lambda grammar: [done.wait(5), None][1])
+    done.set()
+
+
+async def test_special_tokens_in_prompts() -> None:
+    """They are text, unless the operator says that clients render templates themselves."""
+    (plain,) = await validate("a<|endoftext|>")
+    (special,) = await validate("a<|endoftext|>", settings={"special_tokens_in_prompts": True})
+    assert 0 not in plain.prompt_ids
+    assert special.prompt_ids[-1] == 0
 
 
 async def test_truncate_keeps_the_end() -> None:

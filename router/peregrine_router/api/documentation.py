@@ -18,7 +18,32 @@ DESCRIPTIONS = {
     499: "POST /cancel ended the request.",
     500: "A fault of the server.",
 }
-EVENTS: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One event: a line `data: ` and JSON.",
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+
+
+def events(example: str) -> dict[str, Any]:
+    """The content of a stream."""
+    return {"text/event-stream": {"schema": EVENT_SCHEMA, "example": example}}
+
+
+TGI_EVENTS = events(
+    'data: {"index":1,"token":{"id":7,"text":" a","logprob":-0.5,"special":false},'
+    '"generated_text":null,"details":null}\n\n'
+)
+COMPLETION_EVENTS = events(
+    'data: {"id":"cmpl-1","object":"text_completion","created":1767225600,"model":"tgi","choices":'
+    '[{"index":0,"text":" a","logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+)
+CHAT_EVENTS = events(
+    'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1767225600,"model":"tgi","choices":'
+    '[{"index":0,"delta":{"role":"assistant","content":" a"},"logprobs":null,"finish_reason":null}]}\n\n'
+    "data: [DONE]\n\n"
+)
 
 
 def errors(*statuses: int, model: Any = ErrorResponse) -> Responses:

@@ -12,7 +12,14 @@ from starlette.responses import Response
 from peregrine_router.api.chat_answers import ChatAnswer
 from peregrine_router.api.clients import unless_client_leaves
 from peregrine_router.api.completions import CompletionAnswer, chosen, completion_jobs
-from peregrine_router.api.documentation import ERRORS, EVENTS, OPENAI_ERRORS, Responses, errors
+from peregrine_router.api.documentation import (
+    CHAT_EVENTS,
+    COMPLETION_EVENTS,
+    ERRORS,
+    OPENAI_ERRORS,
+    Responses,
+    errors,
+)
 from peregrine_router.api.errors import json_response
 from peregrine_router.api.headers import AnswerHeaders
 from peregrine_router.api.messages import explain_tools, plain_messages
@@ -51,12 +58,11 @@ class OpenAiApi:
     def router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(tags=["OpenAI"], route_class=json_route(self.settings.payload_limit))
+        completion = {"model": Completion, "content": COMPLETION_EVENTS}
+        chat = {"model": ChatCompletion, "content": CHAT_EVENTS}
         answers: dict[str, tuple[Any, Responses]] = {
-            "/v1/completions": (self.completions, {200: {"model": Completion, "content": EVENTS}, **OPENAI_ERRORS}),
-            "/v1/chat/completions": (
-                self.chat_completions,
-                {200: {"model": ChatCompletion, "content": EVENTS}, **OPENAI_ERRORS},
-            ),
+            "/v1/completions": (self.completions, {200: completion, **OPENAI_ERRORS}),
+            "/v1/chat/completions": (self.chat_completions, {200: chat, **OPENAI_ERRORS}),
             "/chat_tokenize": (self.chat_tokenize, {200: {"model": ChatTokenizeResponse}, **ERRORS}),
         }
         for path, (handler, responses) in answers.items():

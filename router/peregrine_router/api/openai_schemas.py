@@ -92,7 +92,7 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(examples=["user"])
     content: str | list[ContentPart] | None = Field(None, examples=["What is a falcon?"])
     name: str | None = Field(None, examples=["alice"])
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = Field(None, description="What the assistant called.")
     tool_call_id: str | None = Field(None, examples=["call_1"])
 
 
@@ -130,7 +130,7 @@ class ToolChoice(Body):
 class ChatRequest(OpenAiParameters):
     """A conversation and how to continue it."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, description="The conversation so far, the oldest first.")
     max_completion_tokens: U32 | None = parameter("The newer name of `max_tokens`.", 20)
     logprobs: bool | None = parameter("Answer with log-probabilities.", True)
     top_logprobs: U32 | None = parameter("And those of this many likeliest tokens.", 2)

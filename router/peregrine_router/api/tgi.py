@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from peregrine_router.api.answers import StreamAnswer, describe_generated
 from peregrine_router.api.clients import unless_client_leaves
-from peregrine_router.api.documentation import ERRORS, EVENTS, UNAUTHORIZED, errors
+from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, UNAUTHORIZED, errors
 from peregrine_router.api.errors import Unhealthy, json_response
 from peregrine_router.api.headers import AnswerHeaders
 from peregrine_router.api.runs import Runs
@@ -34,7 +34,11 @@ from peregrine_router.settings import Settings
 from peregrine_router.validation import tgi_job
 
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": StreamResponse, "content": EVENTS, "description": "One event a token: `data: ` and this object."},
+    200: {
+        "model": StreamResponse,
+        "content": TGI_EVENTS,
+        "description": "One event a token: `data: `, this object.",
+    },
     **ERRORS,
 }
 
@@ -55,7 +59,7 @@ class TgiApi:
         answers: dict[str, tuple[Any, dict[int | str, dict[str, Any]]]] = {
             "/generate": (self.generate, {200: {"model": GenerateResponse}, **ERRORS}),
             "/generate_stream": (self.generate_stream, STREAM),
-            "/": (self.compat_generate, {200: {"model": list[GenerateResponse], "content": EVENTS}, **ERRORS}),
+            "/": (self.compat_generate, {200: {"model": list[GenerateResponse], "content": TGI_EVENTS}, **ERRORS}),
             "/tokenize": (self.tokenize, {200: {"model": list[SimpleToken]}, **ERRORS}),
         }
         for path, (handler, responses) in answers.items():
@@ -65,10 +69,10 @@ class TgiApi:
         router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})
         for path in ("/health", "/ping", "/"):
             healthy: dict[int | str, dict[str, Any]] = {
-                200: {"content": {}},
+                200: {"description": "A token can be made now."},
                 503: {"model": ErrorResponse, "description": "No token can be made now."},
             }
-            router.add_api_route(path, self.health, responses=healthy)
+            router.add_api_route(path, self.health, response_class=Response, responses=healthy)
         router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
         return router
 
