@@ -86,6 +86,49 @@ def test_openai_chat(client: openai.OpenAI) -> None:
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 12}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+
+
+def test_openai_tools(client: openai.OpenAI) -> None:
+    """A required call has arguments that fit the tool's schema; streamed, its pieces join to the same."""
+    given = {"model": "tgi", "messages": MESSAGES, "tools": [TOOL], "tool_choice": "required", "seed": 1}
+    whole = client.chat.completions.create(**given, max_tokens=80)
+    assert whole.choices[0].finish_reason == "tool_calls"
+    (call,) = whole.choices[0].message.tool_calls or []
+    arguments = json.loads(call.function.arguments)
+    assert set(arguments) == {"city", "unit"}
+    assert arguments["unit"] in ("C", "F")
+    pieces = [
+        piece.function
+        for chunk in client.chat.completions.create(**given, max_tokens=80, stream=True)
+        for piece in chunk.choices[0].delta.tool_calls or []
+    ]
+    assert pieces[0].name == "get_weather"
+    assert "".join(piece.arguments or "" for piece in pieces) == call.function.arguments
+
+
+def test_cancel(server: ServerProcess, client: openai.OpenAI) -> None:
+    """POST /cancel ends all sequences of a request; its client is told, and their blocks are free."""
+    given = {"model": "tgi", "prompt": "a", "max_tokens": 1900, "n": 2, "extra_body": {"ignore_eos": True}}
+    stream = client.completions.create(**given, stream=True, extra_headers={"x-request-id": "mine"})
+    events = iter(stream)
+    next(events)
+    assert server.client.post("/cancel/mine").json()["cancelled"]
+    with pytest.raises(openai.APIError, match="cancelled"):
+        list(events)
+    assert wait_until(lambda: blocks_used(server) == 0, 2)
+
+
 def test_openai_errors(client: openai.OpenAI) -> None:
     """Errors arrive as the client's own types, with the parameter that is wrong."""
     with pytest.raises(openai.UnprocessableEntityError) as error:

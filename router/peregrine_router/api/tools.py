@@ -14,6 +14,9 @@ from peregrine_router.api.openai_schemas import ChatRequest, Function, Tool, Too
 from peregrine_router.grammar_spec import GrammarSpec
 from peregrine_router.request import InvalidRequest
 
+COMPOSITE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "patternProperties"})
+"""With any of these a schema may have properties that it does not list itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
@@ -165,7 +168,10 @@ def _describe(function: Function) -> dict[str, Any]:
 
 def _call_schema(number: int, function: Function) -> dict[str, Any]:
     where = f"#/anyOf/{number}/properties/arguments"
-    arguments = {"type": "object", **dict(_moved(_parameters(function), where))}
+    given = _parameters(function)
+    # A model that may invent properties goes on inventing them.
+    closed = {"additionalProperties": False} if "properties" in given and not COMPOSITE & given.keys() else {}
+    arguments = {"type": "object", **closed, **_moved(given, where)}
     return {
         "type": "object",
         "properties": {"name": {"const": function.name}, "arguments": arguments},
