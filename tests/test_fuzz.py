@@ -26,7 +26,7 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-MAX_EXAMPLES = 25
+MAX_EXAMPLES = 10
 GOLDEN = {"inputs": "It was a fine morning, and", "parameters": {"max_new_tokens": 24, "details": True}}
 
 
