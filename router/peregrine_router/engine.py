@@ -56,7 +56,7 @@ class Generation(AsyncIterator[TokenEvent]):
         self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer, prompt_logprobs: list[float | None]
     ) -> None:
         self.sequence = sequence
-        self.text = tokenizer.stream(sequence.request.stop)
+        self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
         self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
         self.prompt_logprobs = prompt_logprobs
         """Filled in while the prompt is computed; shared by a group, for which that happens once."""
