@@ -68,6 +68,10 @@ class Backend(Protocol):
         """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
         better left apart (up with its activation; dense, whose result is the residual of down) than concatenated."""
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether linears are packed as 8-bit integers."""
+
     def min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 
@@ -104,15 +108,26 @@ class Backend(Protocol):
         """
 
 
-def backend_for(device: torch.device) -> Backend:
-    """The fastest backend there is for `device`."""
+def backend_for(device: torch.device, quantize: str | None = None) -> Backend:
+    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype).
+
+    Raises ValueError where the device has no such linears.
+    """
+    kernels = None
     if device.type == "cpu":
-        from peregrine_kernels.cpu import CpuBackend
-        from peregrine_kernels.cpu_native import NativeBackend
         from peregrine_kernels.native import library
 
         kernels = library()
-        return CpuBackend() if kernels is None else NativeBackend(kernels)
+    if kernels is not None:
+        from peregrine_kernels.cpu_native import NativeBackend
+
+        return NativeBackend(kernels, quantizes=quantize is not None)
+    if quantize is not None:
+        raise ValueError(f"--quantize {quantize} needs a CPU with AVX512-BF16 and the native kernels: leave it out")
+    if device.type == "cpu":
+        from peregrine_kernels.cpu import CpuBackend
+
+        return CpuBackend()
     from peregrine_kernels.reference import ReferenceBackend
 
     return ReferenceBackend()

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peregrine_kernels import backend_for
 from peregrine_server.batch import Batch, StepWork
 from peregrine_server.constraints import Constraints
 from peregrine_server.device import available_kv_bytes, choose_device, choose_dtype
@@ -52,7 +53,8 @@ class Runner:
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
         dtype = choose_dtype(config.dtype, device)
-        runner = cls(config, load_falcon(path, falcon_config, parallel, device, dtype, progress=progress))
+        backend = backend_for(device, config.quantize)
+        runner = cls(config, load_falcon(path, falcon_config, parallel, device, dtype, backend, progress))
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
         return runner
