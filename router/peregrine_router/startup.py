@@ -56,6 +56,7 @@ class Prepared:
 def prepare(settings: Settings) -> Prepared:
     """Takes the port, finds the model, reads its configuration. Raises ValueError or OSError with one line."""
     configure_logging(json_output=settings.json_output)
+    check_shards(settings)
     listener = bind(settings.hostname, settings.port)
     path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
     config = load_config(path)
@@ -63,6 +64,15 @@ def prepare(settings: Settings) -> Prepared:
     tokenizer = Tokenizer.load(path)
     chat = Chat.load(path, settings.model_id or DEMO_MODEL_ID, tokenizer, settings.tokenizer_config_path)
     return Prepared(settings, listener, path, config, tokenizer, chat, total)
+
+
+def check_shards(settings: Settings) -> None:
+    """Raises ValueError if a CPU has fewer cores than there are to be shards: before a process is spawned for each."""
+    cores = len(os.sched_getaffinity(0))
+    is_cpu = settings.device == "cpu" or (settings.device is None and not Path("/dev/nvidiactl").exists())
+    if is_cpu and settings.num_shard > cores:
+        shards = f"--num-shard {settings.num_shard}"
+        raise ValueError(f"{shards}, but this host has {cores} CPU cores; use at most that many shards")
 
 
 def bind(hostname: str, port: int) -> socket.socket:
