@@ -3,6 +3,9 @@
 T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a KV head are adjacent), D head dim.
 """
 
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -10,10 +13,14 @@ from torch import Tensor
 
 from peregrine_kernels.paged import KVCache, PagedBatch
 
-__all__ = ["Backend", "KVCache", "Linear", "PagedBatch", "Rotary", "backend_for"]
+__all__ = ["Affine", "Backend", "KVCache", "Linear", "PagedBatch", "Rotary", "backend_for"]
 
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
+
+
+Affine = tuple[Tensor, Tensor]
+"""weight and bias of a LayerNorm, [H] each."""
 
 
 class Linear(Protocol):
@@ -49,14 +56,24 @@ class Backend(Protocol):
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""
 
+    def add_layer_norms(
+        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x, delta [T, H], bias [H] -> x + (delta + bias), and a LayerNorm of it for each of one or two affines.
+
+        delta may be overwritten; x is not.
+        """
+
     def activation(self, name: str, x: Tensor, out: Tensor) -> None:
         """out[...] = f(x), both [T, F], rows may be strided. `name` as in transformers' configs ("gelu" is erf)."""
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
     ) -> None:
-        """Rotates q and k of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless
-        `rotary` is None (ALiBi), and writes k and v to one layer's pages [num_blocks, block_size, 2, Hkv, D]."""
+        """Rotates q of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless `rotary` is
+        None (ALiBi), and writes k, rotated, and v to one layer's pages [num_blocks, block_size, 2, Hkv, D].
+
+        What k in qkv is afterwards is undefined."""
 
     def attention(
         self,
@@ -74,11 +91,21 @@ class Backend(Protocol):
 
 
 def backend_for(device: torch.device) -> Backend:
-    """The fastest backend there is for `device`."""
-    if device.type == "cpu":
-        from peregrine_kernels.cpu import CpuBackend
+    """The fastest backend there is for `device`, or the one that PEREGRINE_BACKEND names (for tests: triton with
+    TRITON_INTERPRET=1 runs the GPU's kernels on a CPU; reference runs none)."""
+    fastest = "cpu" if device.type == "cpu" else "triton" if find_spec("triton") else "reference"
+    match os.environ.get("PEREGRINE_BACKEND") or fastest:
+        case "cpu":
+            from peregrine_kernels.cpu import CpuBackend
 
-        return CpuBackend()
-    from peregrine_kernels.reference import ReferenceBackend
+            return CpuBackend()
+        case "triton":
+            from peregrine_kernels.triton import TritonBackend
 
-    return ReferenceBackend()
+            return TritonBackend()
+        case "reference":
+            from peregrine_kernels.reference import ReferenceBackend
+
+            return ReferenceBackend()
+        case name:
+            raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
