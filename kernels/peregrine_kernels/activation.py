@@ -21,9 +21,15 @@ def gelu(x):
 
 
 @triton.jit
+def sigmoid(x):
+    """1 / (1 + e^-x), which is 0 in every type for an x too small for the exponential."""
+    return 1.0 / (1.0 + tl.exp(-tl.maximum(x, -80.0)))
+
+
+@triton.jit
 def gelu_tanh(x):
     """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), where (1 + tanh y) / 2 = sigmoid(2 y)."""
-    return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
 @triton.jit
@@ -55,7 +61,7 @@ def activation_kernel(
     elif ACTIVATION == "relu":
         value = tl.maximum(value, 0.0)
     elif ACTIVATION == "silu":
-        value = value * tl.sigmoid(value)
+        value = value * sigmoid(value)
     else:
         tl.static_assert(ACTIVATION == "gelu_tanh")
         value = gelu_tanh(value)

@@ -27,9 +27,10 @@ def slots_of(table, start, end, stride_page, stride_slot, BLOCK_SIZE: tl.constex
         # A tile lies within a page: one scalar load finds it.
         page = tl.load(table + start // BLOCK_SIZE).to(tl.int64)
         return page * stride_page + (start % BLOCK_SIZE + lane).to(tl.int64) * stride_slot
-    token = tl.minimum(start + lane, end - 1)
-    page = tl.load(table + token // BLOCK_SIZE).to(tl.int64)
-    return page * stride_page + (token % BLOCK_SIZE).to(tl.int64) * stride_slot
+    else:
+        token = tl.minimum(start + lane, end - 1)
+        pages = tl.load(table + token // BLOCK_SIZE).to(tl.int64)
+        return pages * stride_page + (token % BLOCK_SIZE).to(tl.int64) * stride_slot
 
 
 @triton.jit
@@ -42,9 +43,10 @@ def load_heads(
     # What no token was written to may be NaN, which no weight of 0 would remove.
     if IS_MASKED:
         return tl.load(x, mask=is_token[:, None] & (lane < HEAD_DIM)[None, :], other=0)
-    if HEAD_DIM != BLOCK_D:
+    elif HEAD_DIM != BLOCK_D:
         return tl.load(x, mask=(lane < HEAD_DIM)[None, :], other=0)
-    return tl.load(x)
+    else:
+        return tl.load(x)
 
 
 @triton.jit
@@ -76,16 +78,25 @@ def load_tile(
     v = load_heads(k_base + NUM_KV_HEADS * HEAD_DIM, slots, is_token, HEAD_DIM, BLOCK_D, IS_MASKED)
     if KIND == "":
         return k, v, 1.0, 1.0
-    scale = scales + slots_of(table, start, end, stride_scale_page, stride_scale_slot, BLOCK_SIZE, BLOCK_N) + kv_head
-    k_scale = tl.load(scale, mask=is_token, other=0.0)
-    v_scale = tl.load(scale + NUM_KV_HEADS, mask=is_token, other=0.0)
-    return decode(k, KIND, dtype), decode(v, KIND, dtype), k_scale, v_scale
+    else:
+        slots = slots_of(table, start, end, stride_scale_page, stride_scale_slot, BLOCK_SIZE, BLOCK_N)
+        scale = scales + slots + kv_head
+        k_scale = tl.load(scale, mask=is_token, other=0.0)
+        v_scale = tl.load(scale + NUM_KV_HEADS, mask=is_token, other=0.0)
+        return decode(k, KIND, dtype), decode(v, KIND, dtype), k_scale, v_scale
+
+
+@triton.jit
+def rounded_to_bfloat16(x):
+    """Float32 x, finite, to the nearest value of bfloat16, ties to even. Triton's interpreter cuts off instead."""
+    bits = x.to(tl.uint32, bitcast=True)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def alibi(slope, position):
     """bfloat16(slope) * bfloat16(position) rounded to bfloat16, as transformers builds it; slope is rounded already."""
-    return (slope[:, None] * position.to(tl.bfloat16).to(tl.float32)[None, :]).to(tl.bfloat16).to(tl.float32)
+    return rounded_to_bfloat16(slope[:, None] * rounded_to_bfloat16(position.to(tl.float32))[None, :])
 
 
 @triton.jit

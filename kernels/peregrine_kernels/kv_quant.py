@@ -24,7 +24,8 @@ def decode(x, KIND: tl.constexpr, dtype: tl.constexpr):
         # Exponent and mantissa of e4m3 at the place of a float32's, whose bias is 120 larger.
         bits = ((x & 0x80).to(tl.uint32) << 24) | ((x & 0x7F).to(tl.uint32) << 20)
         return (bits.to(tl.float32, bitcast=True) * 1.329227995784916e36).to(dtype)
-    return x.to(dtype)
+    else:
+        return x.to(dtype)
 
 
 @triton.jit
@@ -34,4 +35,5 @@ def encode(x, KIND: tl.constexpr):
         bits = (x * 7.52316384526264e-37).to(tl.uint32, bitcast=True)
         rounded = (bits & 0x7FFFFFFF) + 0x7FFFF + ((bits >> 20) & 1)
         return ((rounded >> 20) | ((bits >> 24) & 0x80)).to(tl.uint8)
-    return tl.floor(x + 0.5).to(tl.int8)
+    else:
+        return tl.floor(x + 0.5).to(tl.int8)

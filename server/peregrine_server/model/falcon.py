@@ -64,11 +64,11 @@ class Falcon:
 
         Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
-        x = _pad(self.embedding(token_ids), self.rank.min_rows)
+        stream = Stream(_pad(self.embedding(token_ids), self.rank.min_rows))
         now = Pass.of(self.rank, batch, self.rotary(batch.positions) if self.rotary else None)
         for block, pages in zip(self.blocks, kv.layers, strict=True):
-            x = block(x, now, pages)
-        return self.final_norm(x[: len(token_ids)])
+            stream = block(stream, now, pages)
+        return stream.normed(self.final_norm)[1][: len(token_ids)]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -104,6 +104,27 @@ class Falcon:
         """On this rank."""
         is_cpu = self.rank.device.type == "cpu"
         return memory.weight_bytes(self.config, self.rank.parallel.size, self.rank.dtype_name, has_packed_head=is_cpu)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """The residual stream between blocks. What a block adds to it is added by the next LayerNorm, in the same pass."""
+
+    x: Tensor
+    """[R, H]"""
+    delta: Tensor | None = None
+    """[R, H], yet to be added; nobody else holds it."""
+    bias: Tensor | None = None
+    """[H], added to delta first."""
+
+    def normed(self, norm: LayerNorm, *second: LayerNorm) -> tuple[Tensor, ...]:
+        """The sum, and one or two LayerNorms of it: [R, H] each."""
+        norms = (norm, *second)
+        if self.delta is None:
+            return self.x, *(each(self.x) for each in norms)
+        affines = [(each.weight, each.bias) for each in norms]
+        x, outputs = norm.backend.add_layer_norms(self.x, self.delta, self.bias, affines, norm.epsilon)
+        return x, *outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,12 +180,12 @@ class ParallelBlock:
     bias: Tensor | None
     """[H], of dense and down together: added once, not by every rank."""
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        qkv_up, qkv_size = self.qkv_up(self.norm(x)), self.rank.part.qkv.size
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, normed = stream.normed(self.norm)
+        qkv_up, qkv_size = self.qkv_up(normed), self.rank.part.qkv.size
         out = self.dense_down(now.mix(qkv_up[:, :qkv_size], qkv_up[:, qkv_size:], pages))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.bias, x)
+        return Stream(x, out, self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,11 +206,11 @@ class TwoNormBlock:
     bias: Tensor | None
     """[H], of dense and down together."""
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        out = self.dense_down(now.mix(self.qkv(self.attention_norm(x)), self.up(self.mlp_norm(x)), pages))
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, for_attention, for_mlp = stream.normed(self.attention_norm, self.mlp_norm)
+        out = self.dense_down(now.mix(self.qkv(for_attention), self.up(for_mlp), pages))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.bias, x)
+        return Stream(x, out, self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,15 +232,14 @@ class SplitBlock:
     bias: Tensor | None
     """[H], of dense and down together."""
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        normed = self.attention_norm(x)
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, normed = stream.normed(self.attention_norm)
         attended = now.attend(self.qkv(normed), pages)
         activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
         # One rank's sum has the residual in it, so that no op of its own adds it.
         out = self.down(activated, residual=self.dense(attended, residual=x if self.rank.parallel.rank == 0 else None))
         self.rank.parallel.all_reduce(out)
-        return out if self.bias is None else out.add_(self.bias)
+        return Stream(out if self.bias is None else out.add_(self.bias))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,15 +262,14 @@ class SequentialBlock:
     dense_bias: Tensor | None
     down_bias: Tensor | None
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        attended = now.attend(self.qkv(self.attention_norm(x)), pages)
-        out = self.dense(attended)
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, normed = stream.normed(self.attention_norm)
+        out = self.dense(now.attend(self.qkv(normed), pages))
         self.rank.parallel.all_reduce(out)
-        x = _add(out, self.dense_bias, x)
-        out = self.down(self.up(self.mlp_norm(x)))
+        x, normed = Stream(x, out, self.dense_bias).normed(self.mlp_norm)
+        out = self.down(self.up(normed))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.down_bias, x)
+        return Stream(x, out, self.down_bias)
 
 
 Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
@@ -259,11 +278,6 @@ Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
 def _pad(x: Tensor, min_rows: int) -> Tensor:
     """x [T, H] -> [R, H], R = max(T, min_rows); rows past T mean nothing and reach no other row."""
     return x if len(x) >= min_rows else F.pad(x, (0, 0, 0, min_rows - len(x)))
-
-
-def _add(out: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
-    """out is a GEMM's result, which nobody else holds."""
-    return out.add_(residual) if bias is None else out.add_(bias).add_(residual)
 
 
 def load_falcon(
