@@ -3,15 +3,20 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriteria, StoppingCriteriaList
 
+from peregrine_kernels import Linear
+from peregrine_kernels.cpu import CpuBackend
 from peregrine_kernels.cpu_linear import PackedLinear
+from peregrine_kernels.cpu_native import NativeLinear
 from peregrine_server.model.falcon import Falcon, SplitBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
 from peregrine_server.runner import Runner
@@ -39,33 +44,56 @@ class Memory:
 
 
 class BareGemms:
-    """The packed GEMMs of one step of the model and nothing else: its own weights, no bias, activation or sum."""
+    """The packed GEMMs of one step of the model and nothing else: its own weights, no bias, activation or sum.
+
+    In both packings that there are: what the model itself multiplies with, and oneDNN's.
+    """
 
     def __init__(self, model: Falcon) -> None:
         self._dtype = model.dtype
-        self._min_rows = model.rank.min_rows
-        self._layers: list[PackedLinear] = []
-        for block in model.blocks:
-            assert isinstance(block, SplitBlock)
-            for linear in (block.qkv, block.up, block.dense, block.down):
-                assert isinstance(linear, PackedLinear)
-                self._layers.append(linear)
-        assert isinstance(model.head.linear, PackedLinear)
-        self._head = model.head.linear
+        linears = [
+            linear
+            for block in model.blocks
+            if isinstance(block, SplitBlock)
+            for linear in (block.qkv, block.up, block.dense, block.down)
+        ]
+        self._products = {
+            "ours": [product(linear) for linear in (*linears, model.head.linear)],
+            "oneDNN": [PackedLinear.pack(unpacked(linear), None, None) for linear in (*linears, model.head.linear)],
+        }
 
     @torch.inference_mode()
-    def seconds(self, num_tokens: int, num_sampled: int) -> float:
-        """Every layer on `num_tokens` rows, the head on `num_sampled`. Padded as in a step, before the clock runs."""
-        num_tokens, num_sampled = max(num_tokens, self._min_rows), max(num_sampled, self._min_rows)
-        widths = {linear.in_features for linear in self._layers}
+    def seconds(self, packing: str, num_tokens: int, num_sampled: int) -> float:
+        """Every layer on `num_tokens` rows, the head on `num_sampled`. oneDNN's few rows are padded before the clock
+        runs: it is faster at four than at one."""
+        if packing == "oneDNN":
+            num_tokens, num_sampled = (
+                max(rows, CpuBackend().min_rows(self._dtype)) for rows in (num_tokens, num_sampled)
+            )
+        *layers, head = self._products[packing]
+        widths = {linear.in_features for linear in layers}
         inputs = {width: torch.randn(num_tokens, width).to(self._dtype) for width in widths}
 
         def run() -> None:
-            for linear in self._layers:
-                linear.multiply(inputs[linear.in_features])
-            self._head.multiply(inputs[self._head.in_features][:num_sampled])
+            for linear in layers:
+                linear(inputs[linear.in_features])
+            head(inputs[head.in_features][:num_sampled])
 
         return timed(run)
+
+
+def product(linear: Linear) -> Linear:
+    """The same packed weight without what follows its product."""
+    assert isinstance(linear, NativeLinear | PackedLinear)
+    return replace(linear, bias=None, activation=None)
+
+
+def unpacked(linear: Linear) -> Tensor:
+    """The weight [out, in] of a linear of the model."""
+    assert isinstance(linear, NativeLinear | PackedLinear)
+    if isinstance(linear, PackedLinear):
+        return linear.packed.to_dense()
+    return linear.packed.transpose(1, 2).reshape(-1, linear.in_features)[: linear.out_features]
 
 
 class Ours:

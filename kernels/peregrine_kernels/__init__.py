@@ -97,8 +97,11 @@ def backend_for(device: torch.device) -> Backend:
     match os.environ.get("PEREGRINE_BACKEND") or fastest:
         case "cpu":
             from peregrine_kernels.cpu import CpuBackend
+            from peregrine_kernels.cpu_native import NativeBackend
+            from peregrine_kernels.native import library
 
-            return CpuBackend()
+            kernels = library()
+            return CpuBackend() if kernels is None else NativeBackend(kernels)
         case "triton":
             from peregrine_kernels.triton import TritonBackend
 

@@ -1,4 +1,6 @@
-"""Linear, LayerNorm and activation of the CPU backend against the reference in float64."""
+"""Linear, LayerNorm and activation of the CPU backends against the reference in float64."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -6,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from peregrine_kernels import backend_for
+from cpu_backends import both
+from peregrine_kernels import Backend, backend_for
 from peregrine_kernels.cpu import CpuBackend
 from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
 
 DTYPES = [torch.float32, torch.bfloat16]
+Make = Callable[[], Backend]
 
 
 def assert_rounded_once(actual: Tensor, exact: Tensor, slack: Tensor | float) -> None:
@@ -20,38 +24,43 @@ def assert_rounded_once(actual: Tensor, exact: Tensor, slack: Tensor | float) ->
     assert (error <= bound).all(), f"{(error / bound).max()} times the bound"
 
 
+@both
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 300), st.sampled_from(DTYPES))
-def test_linear_of_any_shape(num_tokens: int, num_inputs: int, num_outputs: int, dtype: torch.dtype) -> None:
+def test_linear_of_any_shape(
+    backend: Make, num_tokens: int, num_inputs: int, num_outputs: int, dtype: torch.dtype
+) -> None:
     """A packed weight multiplies as the plain one does, whatever its shape and the number of tokens."""
     torch.manual_seed(0)
     x, weight = torch.randn(num_tokens, num_inputs, dtype=dtype), torch.randn(num_outputs, num_inputs, dtype=dtype)
-    linear = CpuBackend().linear(weight)
+    linear = backend().linear(weight)
     assert (linear.in_features, linear.out_features) == (num_inputs, num_outputs)
     magnitude = x.double().abs() @ weight.double().abs().T
     assert_rounded_once(linear(x), x.double() @ weight.double().T, 1e-6 * magnitude)
 
 
+@both
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_adds_the_bias_after_rounding(dtype: torch.dtype) -> None:
+def test_linear_adds_the_bias_after_rounding(backend: Make, dtype: torch.dtype) -> None:
     """The product is rounded before the bias is added, as in the reference and in transformers."""
     x, weight, bias = (torch.randn(*shape, dtype=dtype) for shape in ((5, 64), (96, 64), (96,)))
-    backend = CpuBackend()
-    torch.testing.assert_close(backend.linear(weight, bias)(x), backend.linear(weight)(x) + bias, rtol=0, atol=0)
+    made = backend()
+    torch.testing.assert_close(made.linear(weight, bias)(x), made.linear(weight)(x) + bias, rtol=0, atol=0)
     tolerance = 1e-5 if dtype == torch.float32 else 2**-4
     torch.testing.assert_close(
-        backend.linear(weight, bias)(x), ReferenceBackend().linear(weight, bias)(x), rtol=1e-5, atol=tolerance
+        made.linear(weight, bias)(x), ReferenceBackend().linear(weight, bias)(x), rtol=1e-5, atol=tolerance
     )
 
 
+@both
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
-def test_linear_with_epilogues(activation: str | None, has_bias: bool, dtype: torch.dtype) -> None:
+def test_linear_with_epilogues(backend: Make, activation: str | None, has_bias: bool, dtype: torch.dtype) -> None:
     """Activation and residual come in that order, after the bias; where there is none, the result is rounded once."""
     x, weight, bias, residual = (torch.randn(*shape).to(dtype) for shape in ((5, 64), (96, 64), (96,), (5, 96)))
     weight, before = weight / 8, residual.clone()
-    linear = CpuBackend().linear(weight, bias if has_bias else None, activation)
+    linear = backend().linear(weight, bias if has_bias else None, activation)
     wide_bias = bias.double() if has_bias else None
     exact = ReferenceBackend().linear(weight.double(), wide_bias, activation)
     roundings = 0.0 if activation is None and not has_bias else 4 * torch.finfo(dtype).eps
@@ -60,32 +69,35 @@ def test_linear_with_epilogues(activation: str | None, has_bias: bool, dtype: to
     assert torch.equal(residual, before)
 
 
-def test_linear_keeps_no_hold_of_the_weight() -> None:
+@both
+def test_linear_keeps_no_hold_of_the_weight(backend: Make) -> None:
     """A packed bfloat16 weight is a copy: the caller may overwrite or free the original."""
     x, weight = torch.randn(3, 64).bfloat16(), torch.randn(32, 64).bfloat16()
-    linear = CpuBackend().linear(weight)
+    linear = backend().linear(weight)
     before = linear(x)
     weight.zero_()
     assert torch.equal(linear(x), before)
 
 
+@both
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 2048), (7, 4544), (33, 64)])
-def test_layer_norm_rounds_once(shape: tuple[int, int], dtype: torch.dtype) -> None:
+def test_layer_norm_rounds_once(backend: Make, shape: tuple[int, int], dtype: torch.dtype) -> None:
     """LayerNorm is the formula in float64 rounded once, for rows far from zero mean as well."""
     x = (torch.randn(shape) * 3 + 5).to(dtype)
     weight, bias = (torch.randn(shape[1]).to(dtype) for _ in range(2))
     exact = ReferenceBackend().layer_norm(x.double(), weight.double(), bias.double(), 1e-5)
-    assert_rounded_once(CpuBackend().layer_norm(x, weight, bias, 1e-5), exact, 2e-5)
+    assert_rounded_once(backend().layer_norm(x, weight, bias, 1e-5), exact, 2e-5)
 
 
+@both
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [120, 300])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_into_strided_rows(name: str, width: int, dtype: torch.dtype) -> None:
+def test_activation_into_strided_rows(backend: Make, name: str, width: int, dtype: torch.dtype) -> None:
     """Every activation reads contiguous rows or parts of wider ones, and writes parts of wider ones only."""
     x, out = (torch.randn(9, width).to(dtype) * 3)[:, -120:], torch.full((9, 200), 7.0, dtype=dtype)
-    CpuBackend().activation(name, x, out[:, 60:180])
+    backend().activation(name, x, out[:, 60:180])
     exact = torch.empty(9, 120, dtype=torch.float64)
     ReferenceBackend().activation(name, x.double(), exact)
     # Inputs reach 12, where neighbouring float32 numbers are 1e-6 apart.

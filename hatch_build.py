@@ -1,0 +1,56 @@
+"""Compiles the native CPU kernels when the package is built, into the wheel or, for an editable install, in place.
+
+Without a C compiler of the system's own, the build requires `ziglang`: clang as a Python package. There is nothing to
+compile on anything but x86-64 Linux.
+"""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCES = "kernels/peregrine_kernels/native"
+FLAGS = ["-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
+TARGET = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mfma"]
+
+
+class NativeKernels(BuildHookInterface[Any]):
+    """Found by hatchling through `tool.hatch.build.hooks.custom`."""
+
+    def dependencies(self) -> list[str]:
+        """What the build needs besides hatchling."""
+        return ["ziglang>=0.13"] if has_native_kernels() and find_compiler() is None else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Runs before the files are collected."""
+        if self.target_name != "wheel" or not has_native_kernels():
+            return
+        folder = Path(self.root) / SOURCES
+        compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
+        library = folder / "libperegrine.so"
+        partial = library.with_suffix(".partial")
+        sources = [str(source) for source in sorted(folder.glob("*.c"))]
+        done = subprocess.run([*compiler, *FLAGS, *TARGET, *sources, "-lm", "-o", str(partial)], check=False)
+        if done.returncode:
+            self.app.display_warning("the native CPU kernels do not compile here: bfloat16 on a CPU will be slower")
+            return
+        # Renamed into place: a running server keeps the file that it has mapped.
+        partial.replace(library)
+        build_data["artifacts"].append(f"{SOURCES}/{library.name}")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{platform.system().lower()}_{platform.machine()}"
+
+
+def has_native_kernels() -> bool:
+    """Whether there are kernels for this kind of machine."""
+    return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def find_compiler() -> list[str] | None:
+    """The system's own compiler."""
+    path = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    return None if path is None else [path]

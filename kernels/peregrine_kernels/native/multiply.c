@@ -1,0 +1,87 @@
+/* The product of a few rows and one packed tile, all sums in registers; and the threads that call it. */
+#include "native.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+INLINE void multiply_rows(struct product p, const int rows, const int vectors) {
+    __m512 sums[MAX_ROWS][2];
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < vectors; v++)
+            sums[m][v] = p.accumulates ? _mm512_loadu_ps(p.c + m * p.ldc + v * LANES) : _mm512_setzero_ps();
+    for (long k = 0; k < p.num_pairs; k++) {
+        const bf16 *w = p.w + k * 2 * TILE;
+        __m512bh columns[2];
+        for (int v = 0; v < vectors; v++) {
+            columns[v] = (__m512bh)_mm512_loadu_si512(w + v * 2 * LANES);
+            if (p.ahead) _mm_prefetch((const char *)(w + v * 2 * LANES) + p.ahead, _MM_HINT_T0);
+        }
+#pragma GCC unroll 14
+        for (int m = 0; m < rows; m++) {
+            __m512i x = _mm512_set1_epi32(p.x[m * p.row + k * p.pair]);
+            /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
+            __asm__("" : "+v"(x));
+            for (int v = 0; v < vectors; v++) sums[m][v] = _mm512_dpbf16_ps(sums[m][v], columns[v], (__m512bh)x);
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(p.c + m * p.ldc + v * LANES, sums[m][v]);
+}
+
+#define CASE(rows)                                               \
+    case rows:                                                   \
+        if (vectors == 2)                                        \
+            multiply_rows(p, rows, 2);                           \
+        else                                                     \
+            multiply_rows(p, rows, 1);                           \
+        break;
+
+void multiply(struct product p, int rows, int vectors) {
+    switch (rows) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+        CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+    }
+}
+
+/* torch's own OpenMP runtime, handed over by `peregrine_threads`: linking one would start a second set of threads. */
+static void (*omp_parallel)(void (*)(void *), void *, unsigned, unsigned);
+static int num_threads = 1;
+
+EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
+    omp_parallel = (void (*)(void (*)(void *), void *, unsigned, unsigned))gomp_parallel;
+    num_threads = threads;
+}
+
+struct loop {
+    task *run;
+    void *args;
+    long count;
+    atomic_long next;
+};
+
+static void take_items(void *pointer) {
+    struct loop *loop = pointer;
+    for (long item; (item = atomic_fetch_add(&loop->next, 1)) < loop->count;) loop->run(loop->args, item);
+}
+
+void parallel_for(long count, task *run, void *args) {
+    struct loop loop = {run, args, count, 0};
+    if (count > 1 && num_threads > 1 && omp_parallel)
+        omp_parallel(take_items, &loop, num_threads, 0);
+    else
+        take_items(&loop);
+}
+
+void *scratch(int slot, long bytes) {
+    static _Thread_local struct {
+        void *memory;
+        long bytes;
+    } slots[NUM_SCRATCH];
+    if (slots[slot].bytes < bytes) {
+        free(slots[slot].memory);
+        slots[slot].bytes = (bytes + 4095) / 4096 * 4096;
+        slots[slot].memory = aligned_alloc(4096, slots[slot].bytes);
+        if (!slots[slot].memory) abort();
+    }
+    return slots[slot].memory;
+}
