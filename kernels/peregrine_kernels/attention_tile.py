@@ -1,4 +1,4 @@
-"""What decode and prefill attention share: tiles of K and V fetched through a block table, and softmax a tile at a time.
+"""What decode and prefill attention share: tiles of K and V fetched through a block table, softmax a tile at a time.
 
 Scores are kept in base 2 (exp2 is one instruction), so "scale" is log2(e) / sqrt(D):
 
@@ -34,9 +34,7 @@ def slots_of(table, start, end, stride_page, stride_slot, BLOCK_SIZE: tl.constex
 
 
 @triton.jit
-def load_heads(
-    base, slots, is_token, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr
-):
+def load_heads(base, slots, is_token, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr):
     """[BLOCK_N, BLOCK_D] of K or V at `slots`; zeros beyond HEAD_DIM and, if masked, where there is no token."""
     lane = tl.arange(0, BLOCK_D)
     x = base + slots[:, None] + lane[None, :]

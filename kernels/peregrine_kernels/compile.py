@@ -85,7 +85,6 @@ def variants() -> Iterator[Variant]:
         if shape.name in ("falcon-7b", "falcon-40b", "falcon-11B"):
             for dtype in (torch.int8, torch.float8_e4m3fn):
                 yield from paged_variants(shape, dtype)
-    yield from ()
 
 
 def variants_of(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
@@ -120,7 +119,7 @@ def paged_variants(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
     splits = Splits.of(1, 2048, heads, dim, SPLIT_TOKENS, META)
     decode = decode_attention_launch(q[:1], batch.block_tables, batch.positions, pages, slopes, out[:1], splits)
     yield Variant("decode_attention", shape.name, size, decode)
-    tiles = PrefillTiles.of(batch, heads // kv_heads, dim, META)
+    tiles = PrefillTiles.of(batch, heads // kv_heads, pages)
     prefill = prefill_attention_launch(q, batch.block_tables, batch.positions, pages, slopes, out, tiles)
     yield Variant("prefill_attention", shape.name, size, prefill)
     if not kind:
@@ -138,13 +137,16 @@ def _empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
-def compile_launch(launch: Launch, capability: int) -> Any:
-    """Triton's compiled kernel, specialised as its launcher would: pointers and sizes that 16 divides, sizes of 1."""
-    names = launch.kernel.arg_names
+Specialization = tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], list[list[str | int]]]]
+"""Types by parameter, constants by parameter, attributes by parameter's index: what a kernel is compiled for."""
+
+
+def specialization(launch: Launch) -> Specialization:
+    """As Triton's launcher would: pointers and sizes that 16 divides are known to be so, sizes of 1 are constants."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = dict(launch.constants)
     attributes: dict[tuple[int, ...], list[list[str | int]]] = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(launch.kernel.arg_names):
         value = launch.arguments.get(name)
         if name in launch.constants or value is None or (isinstance(value, int) and value == 1):
             constants.setdefault(name, value)
@@ -153,7 +155,12 @@ def compile_launch(launch: Launch, capability: int) -> Any:
         signature[name] = _type_of(value)
         if isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
-    source = ASTSource(launch.kernel, signature, constants, attributes)
+    return signature, constants, attributes
+
+
+def compile_launch(launch: Launch, capability: int) -> Any:
+    """Triton's compiled kernel. Needs a process without TRITON_INTERPRET."""
+    source = ASTSource(launch.kernel, *specialization(launch))
     options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
@@ -167,7 +174,7 @@ def _type_of(value: Tensor | int | float) -> str:
 
 
 def report(variant: Variant, capability: int) -> Report:
-    """Compiles one kernel and reads its machine code. Needs a process without TRITON_INTERPRET."""
+    """Compiles one kernel and reads its machine code."""
     compiled = compile_launch(variant.launch, capability)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"

@@ -34,9 +34,7 @@ def load_queries(q, first, NUM: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.
 
 
 @triton.jit
-def load_slopes(
-    slopes, first, NUM: tl.constexpr, GROUP: tl.constexpr, HAS_ALIBI: tl.constexpr
-):
+def load_slopes(slopes, first, NUM: tl.constexpr, GROUP: tl.constexpr, HAS_ALIBI: tl.constexpr):
     """float32[NUM], or nothing that is used."""
     head = first + tl.arange(0, NUM)
     if HAS_ALIBI:
@@ -242,7 +240,7 @@ def decode_attention_launch(
     out: Tensor,
     splits: Splits,
 ) -> Launch:
-    """q, out [B, Hq * D] with row strides, block_tables [B, blocks], positions [B]; slopes rounded to bfloat16's values.
+    """q, out [B, Hq * D] with row strides, block_tables [B, blocks], positions [B]; slopes of bfloat16's values.
 
     A sequence at position -1 is none: its row of `out` is left as it is.
     """

@@ -1,7 +1,7 @@
 """Residual and LayerNorm in one pass: what a block adds, and what the next one's GEMMs read.
 
-    x = x + (delta + bias)
-    y_i = (x - mean x) / sqrt(var x + eps) * weight_i + bias_i        i = 1 or 1, 2
+x = x + (delta + bias)
+y_i = (x - mean x) / sqrt(var x + eps) * weight_i + bias_i        i = 1 or 1, 2
 """
 
 from collections.abc import Sequence

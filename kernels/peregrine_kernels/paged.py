@@ -70,7 +70,7 @@ def _empty_pages(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devic
     num_blocks, *block = shape
     num_values = prod(block)
     rows = torch.empty(num_blocks, num_values + num_values // block[-1] * SCALE_BYTES, dtype=torch.uint8, device=device)
-    return rows[:, :num_values].view(dtype).unflatten(1, block)
+    return rows[:, :num_values].view(dtype).view(shape)
 
 
 def scales_of(pages: Tensor) -> Tensor | None:
@@ -80,8 +80,10 @@ def scales_of(pages: Tensor) -> Tensor | None:
         return None
     *_, head_dim = pages.shape
     num_values, row = prod(pages.shape[1:]), pages.stride(0)
-    scales = pages.view(torch.uint8).as_strided((len(pages), num_values // head_dim * SCALE_BYTES), (row, 1), pages.storage_offset() + num_values)
-    return scales.view(torch.float32).unflatten(1, pages.shape[1:4])
+    scales = pages.view(torch.uint8).as_strided(
+        (len(pages), num_values // head_dim * SCALE_BYTES), (row, 1), pages.storage_offset() + num_values
+    )
+    return scales.view(torch.float32).view(pages.shape[:4])
 
 
 def quantize(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

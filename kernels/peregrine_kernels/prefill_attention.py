@@ -112,9 +112,11 @@ class PrefillTiles:
     """int32[programs, 4], as the kernel reads it; later tiles of a chunk, which see more, come first."""
 
     @staticmethod
-    def of(batch: PagedBatch, group: int, head_dim: int, device: torch.device) -> "PrefillTiles":
-        """Of all sequences of `batch` but its decodes."""
-        rows = 128 if head_dim <= 128 else 64
+    def of(batch: PagedBatch, group: int, pages: Tensor) -> "PrefillTiles":
+        """Of all sequences of `batch` but its decodes, on the pages' device."""
+        head_dim, device = pages.shape[-1], pages.device
+        # 128 rows of wide heads spill: 8 to 24 bytes a thread with 8-bit pages (head dimension 128, sm_80 and sm_86).
+        rows = 128 if head_dim <= (128 if pages.dtype.itemsize > 1 else 64) else 64
         starts = np.cumsum((0, *batch.query_lengths))
         tiles = [
             (sequence, starts[sequence], batch.query_lengths[sequence], first)

@@ -1,7 +1,7 @@
 """Rotary positions and the write to the KV cache in one pass over the rows of the fused QKV projection.
 
-    q, k = x * cos + (-second half, first half) * sin        of every head of D elements
-    pages[slot] = k, v                                        rounded to the cache's type
+q, k = x * cos + (-second half, first half) * sin        of every head of D elements
+pages[slot] = k, v                                        rounded to the cache's type
 """
 
 import triton

@@ -118,7 +118,7 @@ class _Plan:
             longest = max(batch.context_lengths[:num_decodes])
             splits = Splits.of(num_decodes, longest, num_heads, head_dim, split_tokens, q.device)
         if num_decodes < len(batch.query_lengths):
-            tiles = PrefillTiles.of(batch, num_heads // pages.shape[3], head_dim, q.device)
+            tiles = PrefillTiles.of(batch, num_heads // pages.shape[3], pages)
         return _Plan(batch, slopes, rounded_slopes(slopes), splits, tiles)
 
     def is_of(self, batch: PagedBatch, slopes: Tensor | None) -> bool:

@@ -174,6 +174,9 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of KV cache; None sizes it from the memory that is free."""
     block_size: int = 64
     memory_fraction: float = 1.0
+    """Of a CUDA device's memory that the shard may take."""
+    max_step_tokens: int = 4096
+    """The most tokens of one step, for which a CUDA device's memory is measured."""
 
 
 ToShard = Step | Shutdown

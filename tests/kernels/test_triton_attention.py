@@ -43,7 +43,10 @@ def assert_agrees(case: Case) -> None:
 def assert_written_alike(actual: Case, expected: Case) -> None:
     """Rotation rounds where transformers rounds, so queries and pages are equal to the bit, or one unit of a sum."""
     bound = 1e-6 if actual.fused.dtype == torch.float32 else 0.0
-    for ours, theirs in ((actual.fused[:, : actual.width], expected.fused[:, : actual.width]), (actual.pages, expected.pages)):
+    for ours, theirs in (
+        (actual.fused[:, : actual.width], expected.fused[:, : actual.width]),
+        (actual.pages, expected.pages),
+    ):
         torch.testing.assert_close(ours, theirs, rtol=bound, atol=bound, equal_nan=True)
 
 
@@ -152,7 +155,16 @@ def test_8_bit_pages_lose_little(kv_dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("group", "tiles"),
-    [(71, (64, 16)), (36, (64, 0)), (18, (32, 0)), (16, (16, 0)), (4, (16, 0)), (1, (16, 0)), (100, (128, 0)), (80, (64, 16))],
+    [
+        (71, (64, 16)),
+        (36, (64, 0)),
+        (18, (32, 0)),
+        (16, (16, 0)),
+        (4, (16, 0)),
+        (1, (16, 0)),
+        (100, (128, 0)),
+        (80, (64, 16)),
+    ],
 )
 def test_tiles_of_a_group(group: int, tiles: tuple[int, int]) -> None:
     """Tiles are powers of two from 16 on; a second one is there only where it saves rows."""

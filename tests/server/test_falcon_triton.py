@@ -69,7 +69,7 @@ def results(oracles: dict[str, FalconForCausalLM], tmp_path_factory: pytest.Temp
 def test_logits_and_tokens_are_those_of_transformers(
     variant: str, size: int, results: Results, oracles: dict[str, FalconForCausalLM]
 ) -> None:
-    """Prompts in ragged chunks beside decodes, pages out of order, splits merged: logits to 1e-4, greedy tokens equal."""
+    """Prompts in ragged chunks beside decodes, pages out of order, splits merged: logits to 1e-4, tokens equal."""
     result = results[size][variant]
     for prompt, tokens, logits in zip(PROMPTS, result["tokens"], result["logits"], strict=True):
         expected = logits_of(oracles[variant], tokens)
