@@ -52,7 +52,8 @@ def store_heads(
     head, lane = first + tl.arange(0, NUM), tl.arange(0, BLOCK_D)
     is_element = (head < GROUP)[:, None] & (lane < HEAD_DIM)[None, :]
     offset = head[:, None] * HEAD_DIM + lane[None, :]
-    result = acc / total[:, None]
+    # The largest of the weights is 1, so that only padding has a total below it.
+    result = acc / tl.maximum(total, 1.0)[:, None]
     if is_whole:
         tl.store(out + offset, result.to(out.dtype.element_ty), mask=is_element)
     else:
@@ -101,7 +102,8 @@ def decode_attention_kernel(
     num_splits = tl.num_programs(2)
     length = (tl.load(positions + sequence) + 1).to(tl.int32)
     begin = split * SPLIT
-    if begin >= length:
+    # The first split of padding, which has no tokens, goes on to write its zeros.
+    if begin >= tl.maximum(length, 1):
         return
     end = tl.minimum(begin + SPLIT, length)
     table = block_tables + sequence * stride_table
@@ -242,7 +244,7 @@ def decode_attention_launch(
 ) -> Launch:
     """q, out [B, Hq * D] with row strides, block_tables [B, blocks], positions [B]; slopes of bfloat16's values.
 
-    A sequence at position -1 is none: its row of `out` is left as it is.
+    A sequence at position -1 is padding: its row of `out` becomes zero.
     """
     arguments, constants = attention_arguments(q, block_tables, positions, pages, alibi_slopes, out)
     group, head_dim = int(constants["GROUP"]), pages.shape[-1]

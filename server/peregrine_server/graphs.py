@@ -25,12 +25,12 @@ Recorder = Callable[[Replay], Replay]
 
 
 def ladder(max_batch_size: int) -> list[int]:
-    """Batch sizes with a graph: powers of two, halves between them from 16 on, and the largest batch itself.
+    """Batch sizes with a graph: powers of two, halves between them from 8 on, and the largest batch itself.
 
-    Rows are padded by a third at most, which costs next to nothing while weights are what a step reads.
+    From 8 on fewer than half as many rows are added, which costs next to nothing while a step reads mostly weights.
     """
     powers = [2**i for i in range(max_batch_size.bit_length())]
-    halves = [3 * power // 2 for power in powers if power >= 16]
+    halves = [3 * power // 2 for power in powers if power >= 8]
     return sorted({size for size in (*powers, *halves) if size < max_batch_size} | {max_batch_size})
 
 

@@ -102,14 +102,14 @@ def test_lengths_are_read_on_the_device() -> None:
 
 
 def test_padding_of_a_batch_is_neither_written_nor_attended() -> None:
-    """A row at position -1 without a slot leaves pages and its row of the result as they were."""
+    """A row at position -1 without a slot leaves the pages as they were, and its result is zero."""
     case = make_case([(1, 5), (1, 9)], (7, 1, 32))
     position, slot = torch.tensor([4, -1]), torch.tensor([int(case.batch.slot_mapping[0]), -1])
     padded = replace(case, batch=replace(case.batch, positions=position, slot_mapping=slot)).copy()
     padded.write(BACKEND)
     out = padded.attend(BACKEND)
     case.write(REFERENCE)
-    assert (out[1] == 7.0).all()
+    assert (out[1] == 0.0).all()
     torch.testing.assert_close(out[0], case.attend(REFERENCE)[0], rtol=1e-5, atol=1e-5)
     assert int((padded.pages.isnan() & ~case.pages.isnan()).any(-1).any(-1).any(-1).sum()) == 1
 
