@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "kernels-aot.json"
 WORKERS = 2
 
+IDENTITY = ("kernel", "arch", "model", "shape")
+COSTS = ("registers", "spill_bytes", "shared_bytes", "tensor_core_instructions", "narrow_loads")
+
 Entry = dict[str, Any]
 Job = tuple[int, int]
 """Which of the variants, for which compute capability."""
@@ -28,6 +31,7 @@ def main() -> None:
     """Compiles what has changed, prints the table, keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="compile again what has not changed, too")
+    parser.add_argument("--accept", action="store_true", help="keep figures that are worse than before")
     parser.add_argument(
         "--only", nargs=2, metavar=("KERNEL", "MODEL"), help="compile these anew and print them as JSON"
     )
@@ -48,6 +52,9 @@ def main() -> None:
         known |= {entry["key"]: entry for entry in compile_all(todo)}
         entries = [known[key] for _, key in jobs()]
         print(table(entries))
+        worse = regressions(read(), entries)
+        if worse and not options.accept:
+            raise SystemExit("\n".join(["worse than before (nothing is kept unless --accept):", *worse]))
         RESULTS.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
 
 
@@ -55,6 +62,20 @@ def read() -> list[Entry]:
     """The figures that are kept."""
     entries: list[Entry] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     return entries
+
+
+def regressions(before: list[Entry], after: list[Entry]) -> list[str]:
+    """What takes more of anything than it did, as far as it was there before; registers by more than a twentieth."""
+    known = {tuple(entry[name] for name in IDENTITY): entry for entry in before}
+    lines = []
+    for entry in after:
+        old = known.get(tuple(entry[name] for name in IDENTITY), entry)
+        for cost in COSTS:
+            slack = 1.05 if cost == "registers" else 1.0
+            if entry[cost] > slack * old[cost]:
+                name = " ".join(entry[part] for part in IDENTITY)
+                lines.append(f"{name}: {cost} {old[cost]} -> {entry[cost]}")
+    return lines
 
 
 def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[Job, str]]:

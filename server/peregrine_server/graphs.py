@@ -7,7 +7,7 @@ the kernels on the device. Grids are laid out for the longest sequence; programs
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -112,7 +112,8 @@ def _replay(graph: torch.cuda.CUDAGraph, output: Tensor) -> Tensor:
 
 
 def _decode(model: Falcon, kv: KVCache, inputs: DecodeInputs) -> Tensor:
-    return model.logits(model.forward(inputs.token_ids, inputs.batch, kv))
+    # A new batch each time: what the backend plans for it must be allocated within the capture, of the graphs' memory.
+    return model.logits(model.forward(inputs.token_ids, replace(inputs.batch), kv))
 
 
 def _decodes(positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, longest: int) -> PagedBatch:

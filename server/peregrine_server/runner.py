@@ -77,6 +77,8 @@ class Runner:
         """Joins the other ranks and reads this rank's slices. Errors are one line and say what to do."""
         torch.set_num_threads(config.num_threads)
         device = choose_device(config.device, config.rank, config.num_shards)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where kernels and streams go that are not told
         path = Path(config.model_path)
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)

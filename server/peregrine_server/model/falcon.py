@@ -297,12 +297,12 @@ def load_falcon(
     part = partition(config, parallel.rank, parallel.size)
     with Weights(path, config, parallel.size, device, dtype, progress) as weights:
         slopes = alibi_slopes(config.num_heads, part.heads, device) if config.has_alibi else None
-        loader = _Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
+        loader = Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
         return loader.falcon()
 
 
 @dataclass(frozen=True, slots=True)
-class _Loader:
+class Loader:
     """Assembles a model from weights, in the order in which a checkpoint holds them."""
 
     rank: Rank
