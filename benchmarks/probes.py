@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriter
 from peregrine_kernels import Linear
 from peregrine_kernels.cpu import CpuBackend
 from peregrine_kernels.cpu_linear import PackedLinear
-from peregrine_kernels.cpu_native import NativeLinear
+from peregrine_kernels.cpu_native_linear import NativeLinear
 from peregrine_server.model.falcon import Falcon, SplitBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
 from peregrine_server.runner import Runner
@@ -85,7 +85,7 @@ class BareGemms:
 def product(linear: Linear) -> Linear:
     """The same packed weight without what follows its product."""
     assert isinstance(linear, NativeLinear | PackedLinear)
-    return replace(linear, bias=None, activation=None)
+    return linear.bare() if isinstance(linear, NativeLinear) else replace(linear, bias=None, activation=None)
 
 
 def unpacked(linear: Linear) -> Tensor:

@@ -18,15 +18,10 @@ def native_backend() -> Backend:
     return NativeBackend(kernels)
 
 
+native = pytest.mark.skipif(library() is None, reason="the native kernels need AVX512-BF16 and no AMX")
+"""Marks a test of the native kernels alone."""
+
 both = pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param(torch_backend, id="torch"),
-        pytest.param(
-            native_backend,
-            id="native",
-            marks=pytest.mark.skipif(library() is None, reason="the native kernels need AVX512-BF16 and no AMX"),
-        ),
-    ],
+    "backend", [pytest.param(torch_backend, id="torch"), pytest.param(native_backend, id="native", marks=native)]
 )
 """Gives a test `backend`, a function that makes one."""

@@ -6,75 +6,115 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
-from peregrine_server.protocol import Step, StepResult, decode_to_shard, encode, pack, unpack
+from peregrine_server.protocol import (
+    PromptLogprobs,
+    SequenceFailed,
+    Step,
+    StepResult,
+    decode_to_shard,
+    encode,
+    pack,
+    unpack,
+)
 
 VOCAB = 251
 
 
-def next_token(tokens: Sequence[int]) -> int:
-    """What the fake model says after `tokens`."""
-    state = 7
+def next_token(tokens: Sequence[int], seed: int = 0) -> int:
+    """What the fake model says after `tokens` to a sequence of this seed."""
+    state = 7 + seed
     for token in tokens:
         state = (state * 31 + token + 1) % 1_000_003
     return state % VOCAB
 
 
-def expected(prompt: Sequence[int], count: int) -> list[int]:
+def expected(prompt: Sequence[int], count: int, seed: int = 0) -> list[int]:
     """The `count` tokens that follow `prompt`."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(next_token(tokens))
+        tokens.append(next_token(tokens, seed))
     return tokens[len(prompt) :]
 
 
 class FakeModel:
-    """Applies steps as a real shard does, and asserts that they make sense."""
+    """Applies steps as a real shard does, and asserts that they make sense.
+
+    Its cache holds tokens, and it reads what went before from there alone: a block that is shared, copied or given away
+    wrongly changes what it says.
+    """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
-        self.num_blocks = num_blocks
         self.block_size = block_size
         self.tokens: dict[int, list[int]] = {}
+        self.seeds: dict[int, int] = {}
         self.computed: dict[int, int] = {}
         self.blocks: dict[int, list[int]] = {}
+        self.cache = [[-1] * block_size for _ in range(num_blocks)]
         self.batch_sizes: list[int] = []
         self.step_tokens: list[int] = []
 
     def execute(self, step: Step) -> StepResult:
         """The answer of rank 0."""
         for slot in unpack(step.freed).tolist():
-            del self.tokens[slot], self.computed[slot], self.blocks[slot]
+            del self.tokens[slot], self.computed[slot], self.blocks[slot], self.seeds[slot]
         for new in step.new:
-            assert new.slot not in self.tokens, "a new sequence in a slot that was not freed"
-            self.tokens[new.slot] = unpack(new.token_ids).tolist()
-            self.computed[new.slot] = 0
-            self.blocks[new.slot] = []
+            self._occupy(new.slot, unpack(new.token_ids).tolist(), new.sampling.seed)
         slots, counts = unpack(step.slots).tolist(), [1] * step.num_decodes + unpack(step.num_tokens).tolist()
+        self._copy_blocks(slots, step)
         self._take_blocks(slots, step)
         self.batch_sizes.append(len(slots))
         self.step_tokens.append(sum(counts))
-        sampled = [slot for slot, count in zip(slots, counts, strict=True) if self._advance(slot, count)]
+        for slot, count in zip(slots, counts, strict=True):
+            self._write(slot, count)
+        sampled = [slot for slot in slots if self.computed[slot] == len(self.tokens[slot])]
+        for fork in step.forks:
+            assert fork.parent in sampled, "the parent of a fork has not computed all of its tokens"
+            self._occupy(fork.slot, list(self.tokens[fork.parent]), fork.sampling.seed)
+            self.blocks[fork.slot] = list(self.blocks[fork.parent])
+            self.computed[fork.slot] = self.computed[fork.parent]
+        sampled += [fork.slot for fork in step.forks]
+        for slot in sampled:
+            self.tokens[slot].append(next_token(self._read(slot), self.seeds[slot]))
         ids = [self.tokens[slot][-1] for slot in sampled]
         logprobs = np.full(len(ids), -math.log(VOCAB), dtype="<f4").tobytes()
         return StepResult(step.id, pack(sampled), pack(ids), logprobs)
+
+    def _occupy(self, slot: int, tokens: list[int], seed: int) -> None:
+        assert slot not in self.tokens, "a new sequence in a slot that was not freed"
+        self.tokens[slot], self.seeds[slot] = tokens, seed
+        self.computed[slot], self.blocks[slot] = 0, []
+
+    def _copy_blocks(self, slots: list[int], step: Step) -> None:
+        copies = list(zip(unpack(step.copy_rows).tolist(), unpack(step.copy_blocks).tolist(), strict=True))
+        contents = [list(self.cache[self.blocks[slots[row]][-1]]) for row, _ in copies]
+        for (row, block), content in zip(copies, contents, strict=True):
+            self.cache[block] = content
+            self.blocks[slots[row]][-1] = block
 
     def _take_blocks(self, slots: list[int], step: Step) -> None:
         rows, blocks = unpack(step.block_rows).tolist(), unpack(step.new_blocks).tolist()
         for row, block in zip(rows, blocks, strict=True):
             self.blocks[slots[row]].append(block)
-        owned = [block for table in self.blocks.values() for block in table]
-        assert len(set(owned)) == len(owned), "two sequences write to one block"
-        assert all(0 <= block < self.num_blocks for block in owned)
 
-    def _advance(self, slot: int, count: int) -> bool:
-        self.computed[slot] += count
+    def _write(self, slot: int, count: int) -> None:
+        start, end = self.computed[slot], self.computed[slot] + count
         assert count > 0
-        assert self.computed[slot] <= len(self.tokens[slot]), "computes a token that is not known yet"
-        assert self.computed[slot] <= len(self.blocks[slot]) * self.block_size, "writes past its blocks"
-        if self.computed[slot] < len(self.tokens[slot]):
-            return False
-        self.tokens[slot].append(next_token(self.tokens[slot]))
-        return True
+        assert end <= len(self.tokens[slot]), "computes a token that is not known yet"
+        assert end <= len(self.blocks[slot]) * self.block_size, "writes past its blocks"
+        for position in range(start, end):
+            block = self.blocks[slot][position // self.block_size]
+            owners = [other for other, table in self.blocks.items() if block in table]
+            assert owners == [slot], "writes to a block that others read"
+            self.cache[block][position % self.block_size] = self.tokens[slot][position]
+        self.computed[slot] = end
+
+    def _read(self, slot: int) -> list[int]:
+        """What attention sees of the tokens before."""
+        table = self.blocks[slot]
+        positions = range(self.computed[slot])
+        return [self.cache[table[p // self.block_size]][p % self.block_size] for p in positions]
 
 
 class FakeShards:
@@ -83,6 +123,10 @@ class FakeShards:
     def __init__(self, model: FakeModel, step_seconds: float = 0.0) -> None:
         self.model = model
         self.failure: Exception | None = None
+        self.failed_slot: int | None = None
+        """The sequence in it cannot go on."""
+        self.prompt_logprob: float | None = None
+        """Of every prompt token but the first, where asked for."""
         self._step_seconds = step_seconds
         self._results: deque[StepResult] = deque()
 
@@ -90,7 +134,9 @@ class FakeShards:
         """Executes at once; the answer waits."""
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
-        self._results.append(self.model.execute(decoded))
+        failed = [] if self.failed_slot is None else [SequenceFailed(self.failed_slot, "no way on")]
+        result = replace(self.model.execute(decoded), prompt_logprobs=self._score(decoded), failed=failed)
+        self._results.append(result)
 
     async def receive(self) -> StepResult:
         """The oldest answer, a step's time later."""
@@ -98,3 +144,9 @@ class FakeShards:
         if self.failure is not None:
             raise self.failure
         return self._results.popleft()
+
+    def _score(self, step: Step) -> list[PromptLogprobs]:
+        if self.prompt_logprob is None:
+            return []
+        logprobs = {new.slot: [self.prompt_logprob] * (new.prompt_length - 1) for new in step.new}
+        return [PromptLogprobs(slot, 1, np.array(values, "<f4").tobytes()) for slot, values in logprobs.items()]

@@ -16,8 +16,10 @@ from fastapi import FastAPI
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from peregrine_router.app import build_app
+from peregrine_router.chat import Chat
 from peregrine_router.generation import EngineStats, ModelInfo
-from peregrine_router.request import Finished, FinishReason, Request, Token, TokenEvent
+from peregrine_router.http import LimitedHttp
+from peregrine_router.request import Cancelled, Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
 
@@ -88,11 +90,13 @@ class FakeEngine:
         """One after the other."""
         return [self.submit(request) for request in requests]
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> bool:
         """See peregrine_router.generation.Engine."""
-        if request_id in self.running:
-            self.running.remove(request_id)
-            self.cancelled.append(request_id)
+        if request_id not in self.running:
+            return False
+        self.running.remove(request_id)
+        self.cancelled.append(request_id)
+        return True
 
 
 class FakeStream:
@@ -104,7 +108,8 @@ class FakeStream:
         self._request = request
         self._logprob = logprob if request.sampling.logprobs else None
         self._ids = [*engine.tokenizer.encode(engine.says), 0]
-        self._text = engine.tokenizer.stream(request.stop)
+        self._text = engine.tokenizer.stream(request.stop, request.hides_stop)
+        self._is_over = False
         self._index = 0
 
     def __aiter__(self) -> AsyncIterator[TokenEvent]:
@@ -112,10 +117,12 @@ class FakeStream:
 
     async def __anext__(self) -> TokenEvent:
         engine = self._engine
-        if self._request.id not in engine.running or (engine.is_cut and self._index == 2):
+        if self._is_over or (engine.is_cut and self._index == 2):
             raise StopAsyncIteration
         self.scheduled_at = self.scheduled_at or time.monotonic()
         await asyncio.sleep(engine.delay)
+        if self._request.id not in engine.running:
+            raise Cancelled
         if engine.error_at == self._index + 1:
             engine.running.discard(self._request.id)
             raise engine.error
@@ -123,6 +130,7 @@ class FakeStream:
 
     async def aclose(self) -> None:
         """See peregrine_router.generation.TokenStream."""
+        self._is_over = True
         self._engine.cancel(self._request.id)
 
     def _next_event(self) -> TokenEvent:
@@ -134,6 +142,7 @@ class FakeStream:
         if reason is not None:
             delta += self._text.flush()
             self._engine.running.discard(request.id)
+            self._is_over = True
         token = tokenizer.describe(token_id, self._logprob)
         is_first_with_prefill = self._index == 1 and request.sampling.prompt_logprobs
         return TokenEvent(
@@ -177,9 +186,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(engine: FakeEngine, info: ModelInfo = INFO, **settings: Any) -> Iterator[Server]:
+def serve(engine: FakeEngine, info: ModelInfo = INFO, chat: Chat | None = None, **settings: Any) -> Iterator[Server]:
     """The app on a free port."""
-    app = build_app(engine, engine.tokenizer, Settings(**settings), info)
+    app = build_app(engine, engine.tokenizer, Settings(**settings), info, chat=chat)
     with listen(app) as url:
         server = Server(url, engine)
         with server.client:
@@ -189,7 +198,9 @@ def serve(engine: FakeEngine, info: ModelInfo = INFO, **settings: Any) -> Iterat
 @contextlib.contextmanager
 def listen(app: FastAPI) -> Iterator[str]:
     """Runs uvicorn in a thread until the block ends."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on")
+    config = uvicorn.Config(
+        app, http=LimitedHttp, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOR_THE_ROUTER = (
     "peregrine_server",
+    "peregrine_server.grammar",
     "peregrine_server.protocol",
     "peregrine_server.memory",
     "peregrine_server.model.config",
@@ -48,7 +49,9 @@ def test_the_kernels_import_nothing_of_ours() -> None:
         assert module.partition(".")[0] not in ("peregrine_router", "peregrine_server", "transformers"), file
 
 
-@pytest.mark.parametrize("module", ["peregrine_router.cli", "peregrine_router.serve", "peregrine_server.memory"])
+@pytest.mark.parametrize(
+    "module", ["peregrine_router.cli", "peregrine_router.grammar", "peregrine_router.serve", "peregrine_server.memory"]
+)
 def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -5,6 +5,7 @@ T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a K
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from peregrine_kernels.paged import KVCache, PagedBatch
 
-__all__ = ["Affine", "Backend", "KVCache", "Linear", "PagedBatch", "Rotary", "backend_for"]
+__all__ = ["Affine", "Backend", "FusedLayer", "KVCache", "LayerParts", "Linear", "PagedBatch", "Rotary", "backend_for"]
 
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
@@ -39,6 +40,33 @@ class Linear(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerParts:
+    """What one rank's parallel-attention layer is made of."""
+
+    attention_norm: tuple[Tensor, Tensor]
+    """Weight and bias."""
+    mlp_norm: tuple[Tensor, Tensor] | None
+    """None where the MLP reads what attention reads."""
+    epsilon: float
+    qkv: Linear
+    up: Linear
+    dense: Linear
+    down: Linear
+    num_heads: int
+    num_kv_heads: int
+    alibi_slopes: Tensor | None
+
+
+class FusedLayer(Protocol):
+    """A whole layer as one operation."""
+
+    def __call__(
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
+    ) -> Tensor:
+        """x [T, H] -> [T, H]: dense(attention) + down(up), and x if `has_residual`."""
+
+
 class Backend(Protocol):
     """What a Falcon needs of a device."""
 
@@ -52,6 +80,9 @@ class Backend(Protocol):
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` as below."""
+
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        """The layer as one operation, if there is one; else its parts are called one by one."""
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""

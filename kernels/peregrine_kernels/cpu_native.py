@@ -1,85 +1,28 @@
 """The CPU backend where the native kernels run: bfloat16 through them, anything else through torch."""
 
 import ctypes
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from peregrine_kernels import Linear, Rotary
+from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
 from peregrine_kernels.cpu import CpuBackend
+from peregrine_kernels.cpu_native_layer import NativeLayer, Steps, round_slopes
+from peregrine_kernels.cpu_native_linear import NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
-TILE = 32
-"""Columns of a packed tile, as in native.h."""
 MAX_HEAD_DIM = 256
-_ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
-"""`enum activation` of linear.c."""
-
-
-@dataclass(frozen=True, slots=True)
-class NativeLinear:
-    """A bfloat16 weight as tiles of 32 outputs, [tiles, in / 2, 32, 2]: a thread reads its tiles as one stream."""
-
-    library: ctypes.CDLL
-    packed: Tensor
-    bias: Tensor | None
-    activation: str | None
-    out_features: int
-    in_features: int
-
-    @staticmethod
-    def pack(library: ctypes.CDLL, weight: Tensor, bias: Tensor | None, activation: str | None) -> "NativeLinear":
-        """weight [out, in], in even; copied."""
-        padded = F.pad(weight, (0, 0, 0, -len(weight) % TILE))
-        packed = padded.view(-1, TILE, weight.shape[1] // 2, 2).transpose(1, 2).contiguous()
-        return NativeLinear(library, packed, bias, activation, *weight.shape)
-
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        out = x.new_empty(len(x), self.out_features)
-        self.library.peregrine_linear(
-            x.data_ptr(),
-            x.stride(0),
-            self.packed.data_ptr(),
-            None if self.bias is None else self.bias.data_ptr(),
-            None if residual is None else residual.data_ptr(),
-            out.data_ptr(),
-            len(x),
-            self.out_features,
-            self.in_features,
-            _ACTIVATIONS[self.activation],
-        )
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Sequences:
-    """What attention needs of a batch and of the slopes, made once for all layers."""
-
-    batch: PagedBatch
-    slopes: Tensor | None
-    query_starts: Tensor
-    """int64[B + 1]: the first query token of each sequence"""
-    context_lengths: Tensor
-    """int64[B]"""
-    rounded_slopes: Tensor | None
-    """float32[Hq]: as transformers rounds them"""
-
-    @staticmethod
-    def of(batch: PagedBatch, slopes: Tensor | None) -> "Sequences":
-        starts = torch.tensor((0, *batch.query_lengths)).cumsum(0)
-        rounded = None if slopes is None else slopes.bfloat16().float()
-        return Sequences(batch, slopes, starts, torch.tensor(batch.context_lengths), rounded)
 
 
 class NativeBackend(CpuBackend):
     """See `Backend` for what each op takes and gives."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, quantizes: bool = False) -> None:
+        """`quantizes`: bfloat16 weights become 8-bit integers as they are packed."""
         super().__init__()
         self._library = library
-        self._sequences: Sequences | None = None
+        self._quantizes = quantizes
+        self._steps = Steps()
 
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1 if dtype == torch.bfloat16 else super().min_rows(dtype)
@@ -87,7 +30,15 @@ class NativeBackend(CpuBackend):
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         if weight.dtype != torch.bfloat16 or weight.shape[1] % 2:
             return super().linear(weight, bias, activation)
-        return NativeLinear.pack(self._library, weight, bias, activation)
+        is_int8 = self._quantizes and weight.shape[1] % 4 == 0
+        return NativeLinear.pack(self._library, weight, bias, activation, is_int8)
+
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        linears = (parts.qkv, parts.up, parts.dense, parts.down)
+        if not all(isinstance(linear, NativeLinear) for linear in linears):
+            return None
+        head_dim = parts.qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
+        return NativeLayer(self._library, self._steps, parts) if is_attended(head_dim) else None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         if x.dtype != torch.bfloat16 or not x.is_contiguous():
@@ -103,13 +54,13 @@ class NativeBackend(CpuBackend):
         if qkv.dtype != torch.bfloat16:
             super().rotary_kv_write(qkv, rotary, batch, pages, num_heads)
             return
-        cos, sin = (None, None) if rotary is None else (table.data_ptr() for table in rotary)
+        cos, sin = rotary or (None, None)
         num_kv_heads, head_dim = pages.shape[3:]
         self._library.peregrine_rotary_kv_write(
             qkv.data_ptr(),
             qkv.stride(0),
-            cos,
-            sin,
+            address(cos),
+            address(sin),
             batch.slot_mapping.data_ptr(),
             pages.data_ptr(),
             len(qkv),
@@ -127,10 +78,10 @@ class NativeBackend(CpuBackend):
         out: Tensor | None = None,
     ) -> Tensor:
         _, block_size, _, num_kv_heads, head_dim = pages.shape
-        if q.dtype != torch.bfloat16 or q.stride(0) % 2 or head_dim % 2 or head_dim > MAX_HEAD_DIM:
+        if q.dtype != torch.bfloat16 or q.stride(0) % 2 or not is_attended(head_dim):
             return super().attention(q, batch, pages, alibi_slopes, out)
         out = q.new_empty(q.shape) if out is None else out
-        now = self._of(batch, alibi_slopes)
+        now, slopes = self._steps.of(batch), round_slopes(alibi_slopes)
         self._library.peregrine_attention(
             q.data_ptr(),
             q.stride(0),
@@ -144,14 +95,13 @@ class NativeBackend(CpuBackend):
             num_kv_heads,
             q.shape[1] // (num_kv_heads * head_dim),
             head_dim,
-            None if now.rounded_slopes is None else now.rounded_slopes.data_ptr(),
+            address(slopes),
             out.data_ptr(),
             out.stride(0),
         )
         return out
 
-    def _of(self, batch: PagedBatch, slopes: Tensor | None) -> Sequences:
-        now = self._sequences
-        if now is None or now.batch is not batch or now.slopes is not slopes:
-            now = self._sequences = Sequences.of(batch, slopes)
-        return now
+
+def is_attended(head_dim: int) -> bool:
+    """Whether the native attention takes heads of this size."""
+    return head_dim % 2 == 0 and head_dim <= MAX_HEAD_DIM

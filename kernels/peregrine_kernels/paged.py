@@ -62,6 +62,19 @@ class KVCache:
         shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
         return KVCache(tuple(_empty_pages(shape, dtype, device) for _ in range(num_layers)))
 
+    def copy_blocks(self, sources: Tensor, destinations: Tensor) -> None:
+        """Copies blocks sources int64[N] to destinations int64[N]. All are read before any is written."""
+        for pages in self.layers:
+            blocks = whole_blocks(pages)
+            blocks[destinations] = blocks[sources]
+
+
+def whole_blocks(pages: Tensor) -> Tensor:
+    """[num_blocks, ...]: a view of pages with all that a block holds, the scales of 8-bit values included."""
+    if pages.dtype.itemsize > 1:
+        return pages
+    return pages.view(torch.uint8).as_strided((len(pages), pages.stride(0)), (pages.stride(0), 1))
+
 
 def _empty_pages(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """8-bit blocks hold their values, then the values' scales: whoever copies a block copies both."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Affine, Linear, Rotary
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
 from peregrine_kernels.paged import PagedBatch, quantize, scales_of
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
@@ -63,6 +63,9 @@ class ReferenceBackend:
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         return ReferenceLinear(weight, bias, activation)
+
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        return None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = widen(x)

@@ -1,32 +1,66 @@
 """The ASGI application."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
+from peregrine_router.api.access import REQUEST_ID, ApiKeys, KeyRing, RequestIds
 from peregrine_router.api.errors import install_error_handlers
+from peregrine_router.api.headers import HEADERS, AnswerHeaders
+from peregrine_router.api.openai import OpenAiApi
+from peregrine_router.api.platforms import PlatformApi
+from peregrine_router.api.runs import Runs
 from peregrine_router.api.sse import let_streams_finish
 from peregrine_router.api.tgi import TgiApi
+from peregrine_router.chat import Chat
 from peregrine_router.generation import Engine, ModelInfo
 from peregrine_router.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_router.validation import Validator
+from peregrine_server.protocol import Grammar
+
+OPENAPI_PATHS = ("/openapi.json", "/api-doc/openapi.json")
+"""FastAPI's and TGI's."""
 
 
-def build_app(engine: Engine, tokenizer: Tokenizer, settings: Settings, info: ModelInfo) -> FastAPI:
-    """Wires the routes to an engine that is ready."""
-    validator = Validator(tokenizer, settings, info)
-    api = TgiApi(engine, validator, Metrics(engine, info), settings, info)
+class Application(FastAPI):
+    """FastAPI, with every answer named: also those of its own outermost layer, to exceptions nobody foresaw."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The layers from outside in."""
+        return RequestIds(super().build_middleware_stack())
+
+
+def build_app(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    info: ModelInfo,
+    *,
+    chat: Chat | None = None,
+    metrics: Metrics | None = None,
+    check_grammar: Callable[[Grammar], None] = lambda grammar: None,
+) -> FastAPI:
+    """Wires the routes to an engine that is ready. Raises OSError or ValueError for a bad --api-key-file."""
+    chat = chat or Chat(tokenizer, None, {})
+    metrics = metrics or Metrics(info)
+    metrics.watch(engine)
+    validator = Validator(tokenizer, settings, info, check_grammar)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         yield
         validator.close()
+        await chat.close()
 
-    app = FastAPI(
+    app = Application(
         title="Peregrine",
         summary=f"Text generation with {info.model_id}",
         version=version("peregrine"),
@@ -36,5 +70,32 @@ def build_app(engine: Engine, tokenizer: Tokenizer, settings: Settings, info: Mo
     )
     let_streams_finish()
     install_error_handlers(app)
-    app.include_router(api.router())
+    _add_access(app, settings)
+    _add_routes(app, engine, Runs(engine, validator, metrics, settings.max_concurrent_requests), chat, settings, info)
     return app
+
+
+def _add_routes(app: FastAPI, engine: Engine, runs: Runs, chat: Chat, settings: Settings, info: ModelInfo) -> None:
+    headers = AnswerHeaders(settings, info)
+    tgi = TgiApi(engine, runs, settings, info, headers)
+    openai = OpenAiApi(runs, chat, settings, info, headers)
+    for api in (tgi, openai, PlatformApi(tgi, openai)):
+        app.include_router(api.router())
+
+    async def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    app.add_api_route(OPENAPI_PATHS[1], openapi, include_in_schema=False)
+
+
+def _add_access(app: FastAPI, settings: Settings) -> None:
+    file = None if settings.api_key_file is None else Path(settings.api_key_file)
+    app.add_middleware(ApiKeys, keys=KeyRing(settings.api_key, file))
+    # Added last, hence outside: browsers ask for leave without a key.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_allow_origin or ("*",),
+        allow_methods=("GET", "POST"),
+        allow_headers=("content-type", "authorization", REQUEST_ID),
+        expose_headers=(REQUEST_ID, *HEADERS),
+    )

@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from itertools import groupby
 from typing import Protocol
 
 from peregrine_router.generation import EngineStats
 from peregrine_router.request import (
+    Cancelled,
     Finished,
     FinishReason,
     GenerationFailed,
@@ -17,12 +19,22 @@ from peregrine_router.request import (
 )
 from peregrine_router.scheduler import Committed, Scheduler, Sequence
 from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.protocol import PromptLogprobs, Step, StepResult, TopTokens, unpack, unpack_floats
+from peregrine_server.protocol import (
+    PromptLogprobs,
+    SequenceFailed,
+    Step,
+    StepResult,
+    TopTokens,
+    unpack,
+    unpack_floats,
+)
 
 HEARTBEAT_SECONDS = 5.0
 """An idle engine sends an empty step this often, so that health is known and not assumed."""
 STALL_SECONDS = 60.0
 """A step that takes longer makes the server unhealthy. The longest prefill chunk on a slow CPU takes a tenth of it."""
+MAX_UNREAD_EVENTS = 1024
+"""A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
 
 
 class Shards(Protocol):
@@ -40,11 +52,14 @@ class Shards(Protocol):
 class Generation(AsyncIterator[TokenEvent]):
     """One request's tokens as they come. Closing it, or cancelling the task that reads it, cancels the request."""
 
-    def __init__(self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer, prompt_logprobs: list[float | None]
+    ) -> None:
         self.sequence = sequence
-        self.text = tokenizer.stream(sequence.request.stop)
+        self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
         self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
-        self.prompt_logprobs: list[float | None] = [None] * len(sequence.request.prompt_ids)
+        self.prompt_logprobs = prompt_logprobs
+        """Filled in while the prompt is computed; shared by a group, for which that happens once."""
         self.scheduled_at: float | None = None
         self._engine = engine
         self._is_over = False
@@ -82,35 +97,32 @@ class Engine:
         self._step_started: float | None = None
 
     def submit(self, request: Request) -> Generation:
-        """Queues a request. InvalidRequest if it never fits the cache, GenerationFailed if the shards are gone."""
-        if self._failure is not None:
-            raise GenerationFailed(str(self._failure))
-        try:
-            sequence = self._scheduler.submit(request)
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
-        generation = Generation(self, sequence, self._tokenizer)
-        self._generations[request.id] = generation
-        self._wakeup.set()
+        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, GenerationFailed if the
+        shards are gone."""
+        (generation,) = self.submit_group([request])
         return generation
 
     def submit_group(self, requests: Iterable[Request]) -> list[Generation]:
-        """Queues requests of one prompt. All or none: raises as `submit` does."""
+        """Queues requests; the prompt that neighbours have in common is computed once. All or none: raises as `submit`
+        does."""
+        if self._failure is not None:
+            raise GenerationFailed(str(self._failure))
         generations: list[Generation] = []
         try:
-            for request in requests:
-                generations.append(self.submit(request))
+            for _, group in groupby(
+                requests, key=lambda request: (request.prompt_ids, request.sampling.prompt_logprobs)
+            ):
+                generations += self._submit(list(group))
         except Exception:
             for generation in generations:
                 self.cancel(generation.sequence.request.id)
             raise
+        self._wakeup.set()
         return generations
 
-    def cancel(self, request_id: str) -> None:
-        """Ends a request without another token; no effect on one that has ended or never was."""
-        generation = self._generations.pop(request_id, None)
-        if generation is not None:
-            self._scheduler.cancel(generation.sequence)
+    def cancel(self, request_id: str) -> bool:
+        """Ends a request without another token; its reader gets `Cancelled`. False if it has ended or never was."""
+        return self._end(request_id, Cancelled("the request was cancelled"))
 
     @property
     def is_healthy(self) -> bool:
@@ -123,7 +135,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """Gauges of this moment."""
         return EngineStats(
-            queue_size=len(self._scheduler.waiting),
+            queue_size=self._scheduler.num_waiting,
             batch_size=len(self._scheduler.running),
             kv_blocks_used=self._scheduler.pool.num_used,
             kv_blocks_total=self._scheduler.pool.num_blocks,
@@ -148,10 +160,33 @@ class Engine:
             step = self._scheduler.heartbeat()
         self._note_start(step)
         result = await self._ask(step)
+        self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
         top_tokens = {top.slot: top for top in result.top_tokens}
         for committed in self._scheduler.commit(result):
             self._deliver(committed, top_tokens.get(committed.slot))
+
+    def _submit(self, group: list[Request]) -> list[Generation]:
+        ids = {request.id for request in group}
+        if len(ids) < len(group) or ids & self._generations.keys():
+            raise InvalidRequest(f"request id {group[0].id} is in use: send another, or none")
+        try:
+            sequences = self._scheduler.submit_group(group)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+        prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
+        generations = [Generation(self, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
+        self._generations.update((generation.sequence.request.id, generation) for generation in generations)
+        return generations
+
+    def _end(self, request_id: str, error: Exception) -> bool:
+        """The request's last event is `error`; its blocks are free from the next step on."""
+        generation = self._generations.pop(request_id, None)
+        if generation is None:
+            return False
+        self._scheduler.cancel(generation.sequence)
+        generation.events.put_nowait(error)
+        return True
 
     async def _has_work(self) -> bool:
         """Waits until a request comes; False if none came within a heartbeat."""
@@ -176,10 +211,15 @@ class Engine:
 
     def _note_start(self, step: Step) -> None:
         now = time.monotonic()
-        for new in step.new:
-            generation = self._in_flight(new.slot)
+        for slot in [new.slot for new in step.new] + [fork.slot for fork in step.forks]:
+            generation = self._in_flight(slot)
             if generation is not None and generation.scheduled_at is None:
                 generation.scheduled_at = now
+
+    def _take_failures(self, failures: list[SequenceFailed]) -> None:
+        for failure in failures:
+            if (generation := self._in_flight(failure.slot)) is not None:
+                self._end(generation.sequence.request.id, GenerationFailed(failure.message))
 
     def _take_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
         for chunk in chunks:
@@ -191,6 +231,10 @@ class Engine:
         sequence = committed.sequence
         generation = self._generations.get(sequence.request.id)
         if generation is None:
+            return
+        if generation.events.qsize() >= MAX_UNREAD_EVENTS:
+            message = f"the client reads too slowly: {MAX_UNREAD_EVENTS} tokens wait for it"
+            self._end(sequence.request.id, GenerationFailed(message))
             return
         delta = generation.text.push(committed.token_id)
         if generation.text.matched is not None and not sequence.is_done:
@@ -226,6 +270,11 @@ class Engine:
         for generation in self._generations.values():
             generation.events.put_nowait(GenerationFailed(str(error)))
         self._generations.clear()
+
+
+def _prompt(request: Request) -> tuple[tuple[int, ...], bool]:
+    """What requests must have in common for one computation of the prompt to serve them all."""
+    return request.prompt_ids, request.sampling.prompt_logprobs
 
 
 def _finished(generation: Generation) -> Finished | None:

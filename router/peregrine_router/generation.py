@@ -36,7 +36,7 @@ class ModelInfo:
 
 
 class TokenStream(Protocol):
-    """One request's tokens. Raises GenerationFailed if the engine loses the request."""
+    """One request's tokens. Raises GenerationFailed if the engine loses the request, Cancelled if `cancel` ended it."""
 
     @property
     def scheduled_at(self) -> float | None:
@@ -59,8 +59,8 @@ class Engine(Protocol):
     def submit_group(self, requests: Sequence[Request]) -> Sequence[TokenStream]:
         """Queues requests of one prompt, which is computed once. All or none: raises as `submit` does."""
 
-    def cancel(self, request_id: str) -> None:
-        """Ends a request without another token; no effect on one that has ended or never was."""
+    def cancel(self, request_id: str) -> bool:
+        """Ends a request without another token; its reader gets `Cancelled`. False if it has ended or never was."""
 
     @property
     def is_healthy(self) -> bool:

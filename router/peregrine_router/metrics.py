@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.generation import Engine, EngineStats, ModelInfo
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
 """Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
 NUM_LENGTH_BUCKETS = 100
+METHODS = ("prefill", "decode")
 # The client library insists on `_total` at the end of a counter's name, and adds a series with its time of creation.
 _TOTAL_SUFFIX = re.compile(rb"\b((?:tgi|peregrine)_\w+)_total\b")
 _CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULTILINE)
@@ -18,13 +19,15 @@ _CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULT
 class Metrics:
     """Everything measured by one app, in a registry of its own."""
 
-    def __init__(self, engine: Engine, info: ModelInfo) -> None:
+    def __init__(self, info: ModelInfo) -> None:
         self._registry = CollectorRegistry()
+        self._info = info
         self.request_count = self._counter("tgi_request_count", "Requests received.")
         self.request_success = self._counter("tgi_request_success", "Requests answered.")
         self.request_failure = Counter(
             "tgi_request_failure",
-            "Requests that failed: overloaded, validation, generation, incomplete; dropped if the client left.",
+            "Requests that failed: overloaded, validation, template, generation, incomplete, cancelled; dropped if the "
+            "client left.",
             ["err"],
             registry=self._registry,
         )
@@ -44,13 +47,49 @@ class Metrics:
         self.inter_token_latency = self._seconds(
             "peregrine_inter_token_latency_seconds", "Between a token and the one before it."
         )
-        self._watch(engine, info)
+        # Speculative tokens that were accepted: none, but dashboards ask.
+        Summary("tgi_request_skipped_tokens", "Speculated tokens of a request.", registry=self._registry)
+        self._add_batch_series()
 
     def render(self) -> bytes:
         """The text that Prometheus reads, format 0.0.4."""
         return _CREATED_LINES.sub(b"", _TOTAL_SUFFIX.sub(rb"\1", generate_latest(self._registry)))
 
-    def _watch(self, engine: Engine, info: ModelInfo) -> None:
+    def note_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
+        """A step goes to the shards: `size` sequences, `num_new` of them in it for the first time."""
+        self.batch_count.labels(method).inc()
+        if num_new:
+            self.batch_next_size.observe(num_new)
+            if has_others:
+                self.batch_concat.labels("chunking").inc()
+
+    def note_step_done(self, method: str, seconds: float) -> None:
+        """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
+        self.batch_success.labels(method).inc()
+        self.batch_inference_duration.labels(method).observe(seconds)
+        self.batch_forward_duration.labels(method).observe(seconds)
+
+    def _add_batch_series(self) -> None:
+        """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
+        self.batch_count = self._by_method("tgi_batch_inference_count", "Steps sent to the shards.")
+        self.batch_success = self._by_method("tgi_batch_inference_success", "Steps answered.")
+        self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
+        self.batch_inference_duration = self._method_seconds("tgi_batch_inference_duration", "A step's round trip.")
+        self.batch_forward_duration = self._method_seconds("tgi_batch_forward_duration", "A step's forward pass.")
+        self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
+        self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
+        self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))
+        self.batch_concat = Counter(
+            "tgi_batch_concat", "Steps in which sequences joined others.", ["reason"], registry=self._registry
+        )
+        for reason in ("backpressure", "wait_exceeded", "chunking"):
+            self.batch_concat.labels(reason)
+        sizes = [float(size) for size in range(1, 1025)]
+        self.batch_next_size = Histogram(
+            "tgi_batch_next_size", "Sequences that join in one step.", registry=self._registry, buckets=sizes
+        )
+
+    def watch(self, engine: Engine) -> None:
         """Gauges that ask the engine whenever Prometheus asks the server."""
 
         def watch(name: str, help: str, read: Callable[[EngineStats], int]) -> None:
@@ -61,14 +100,33 @@ class Metrics:
         watch("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used)
         watch("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total)
         watch("peregrine_preemptions", "Requests set back for want of blocks.", lambda stats: stats.preemptions)
+        blocks = max(engine.stats.kv_blocks_total, 1)
+        block_size = self._info.max_batch_total_tokens // blocks
+        watch(
+            "tgi_batch_current_max_tokens",
+            "Tokens for which there is room in the blocks in use.",
+            lambda stats: stats.kv_blocks_used * block_size,
+        )
         healthy = Gauge("peregrine_healthy", "1 if a token can be made now.", registry=self._registry)
         healthy.set_function(lambda: engine.is_healthy)
         Gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.", registry=self._registry).set(
-            info.max_batch_total_tokens
+            self._info.max_batch_total_tokens
         )
 
     def _counter(self, name: str, help: str) -> Counter:
         return Counter(name, help, registry=self._registry)
+
+    def _by_method(self, name: str, help: str) -> Counter:
+        series = Counter(name, help, ["method"], registry=self._registry)
+        for method in METHODS:
+            series.labels(method)
+        return series
+
+    def _method_seconds(self, name: str, help: str, methods: tuple[str, ...] = METHODS) -> Histogram:
+        series = Histogram(name, help, ["method"], registry=self._registry, buckets=DURATIONS)
+        for method in methods:
+            series.labels(method)
+        return series
 
     def _seconds(self, name: str, help: str) -> Histogram:
         return Histogram(name, help, registry=self._registry, buckets=DURATIONS)

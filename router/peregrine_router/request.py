@@ -6,6 +6,7 @@ from enum import StrEnum
 from peregrine_server.protocol import SamplingParams
 
 __all__ = [
+    "Cancelled",
     "FinishReason",
     "Finished",
     "GenerationFailed",
@@ -90,3 +91,7 @@ class Overloaded(RuntimeError):
 
 class GenerationFailed(RuntimeError):
     """The engine lost the request through no fault of the client (HTTP 424)."""
+
+
+class Cancelled(RuntimeError):
+    """POST /cancel ended the request (HTTP 499)."""

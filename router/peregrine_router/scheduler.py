@@ -4,6 +4,10 @@ A step has a token budget. Running decodes take one token each, first; what is l
 oldest first; then waiting requests are admitted as long as slots, blocks and budget last. When a running sequence needs
 a block and none is free, the newest running sequence gives up its blocks and waits at the head of the queue, to be
 recomputed. The oldest therefore always goes on, and everything ends.
+
+Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
+others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
+still share takes a copy of it first. From then on all are sequences like any other.
 """
 
 from collections import deque
@@ -11,7 +15,7 @@ from dataclasses import dataclass, field
 
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request
-from peregrine_server.protocol import NewSequence, Step, StepResult, pack, unpack, unpack_floats
+from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +32,10 @@ class Sequence:
     """Tokens whose K and V are in the cache once every step sent so far has run."""
     finish_reason: FinishReason | None = None
     is_cancelled: bool = False
+    leader: "Sequence | None" = None
+    """Who computes this sequence's prompt as well; None for a leader, and once forked."""
+    followers: list["Sequence"] = field(default_factory=list)
+    """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
 
     @property
     def num_generated(self) -> int:
@@ -58,6 +66,10 @@ class _Draft:
     scheduled: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
     new_blocks: list[list[int]] = field(default_factory=list)
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    """(index into `scheduled`, block)."""
+    forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
+    """(fork, parent)."""
     num_decodes: int = 0
 
     def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
@@ -79,19 +91,35 @@ class Scheduler:
         """In order of admission."""
         self.num_preemptions = 0
         self._eos_token_ids = eos_token_ids
+        self._max_batch_size = max_batch_size
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
         self._freed: list[int] = []
         self._in_flight: deque[tuple[int, list[Sequence]]] = deque()
         self._next_step_id = 0
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests that no step has worked on, or that were preempted."""
+        return sum(1 + len(sequence.followers) for sequence in self.waiting)
+
     def submit(self, request: Request) -> Sequence:
         """Queues a request. Raises ValueError if it could never fit the cache, even alone."""
-        total = len(request.prompt_ids) + request.max_new_tokens
+        (sequence,) = self.submit_group([request])
+        return sequence
+
+    def submit_group(self, requests: list[Request]) -> list[Sequence]:
+        """Queues requests of one prompt, which is computed once. Raises ValueError if one could never fit the cache."""
+        assert len({request.prompt_ids for request in requests}) == 1, "a group has one prompt"
+        total = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
         if self.pool.num_blocks_for(total) > self.pool.num_blocks:
             raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
-        sequence = Sequence(request, list(request.prompt_ids))
-        self.waiting.append(sequence)
-        return sequence
+        sequences = [Sequence(request, list(request.prompt_ids)) for request in requests]
+        # No more than can run at once, or the slots that a group waits for would never be free.
+        for start in range(0, len(sequences), self._max_batch_size):
+            leader, *followers = sequences[start : start + self._max_batch_size]
+            _lead(leader, followers)
+            self.waiting.append(leader)
+        return sequences
 
     def cancel(self, sequence: Sequence) -> None:
         """The client left: blocks and slot are free from the next step on. No effect on a sequence that is done."""
@@ -110,6 +138,7 @@ class Scheduler:
         self._schedule_decodes(draft)
         self._schedule_chunks(draft)
         self._admit(draft)
+        self._fork(draft)
         if not draft.scheduled:
             return None
         return self._seal(draft)
@@ -144,7 +173,11 @@ class Scheduler:
         assert len(set(slots)) == len(slots), "a slot has two owners"
         assert not set(slots) & set(self._free_slots), "a slot is free and owned"
         assert all(not s.blocks and s.slot == -1 for s in self.waiting), "a waiting sequence holds blocks or a slot"
-        assert not any(s.is_done for s in (*self.running, *self.waiting)), "a finished sequence is still queued"
+        followers = [f for s in (*self.running, *self.waiting) for f in s.followers]
+        assert all(f.slot == -1 and not f.blocks and not f.num_generated for f in followers), "a follower runs"
+        assert not any(s.is_done for s in (*self.running, *self.waiting, *followers)), "a finished one is still queued"
+        assert not any(s.followers and s.num_generated for s in self.running), "a leader left its followers behind"
+        assert self._num_reserved() <= len(self._free_slots), "a follower's slot was given away"
         for s in self.running:
             assert s.num_computed <= len(s.token_ids), "more tokens computed than there are"
             assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
@@ -154,19 +187,30 @@ class Scheduler:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
             if (blocks := self._grow(sequence)) is not None:
-                draft.add(sequence, 1, blocks)
-                draft.num_decodes += 1
+                self._add_decode(draft, sequence, blocks)
 
     def _grow(self, sequence: Sequence) -> list[int] | None:
         """The blocks for one more token, at the cost of the newest; None if `sequence` itself had to go."""
-        missing = self.pool.num_blocks_for(sequence.num_computed + 1) - len(sequence.blocks)
-        while (blocks := self.pool.allocate(max(missing, 0))) is None:
+        while (blocks := self.pool.allocate(self._num_missing(sequence))) is None:
             newest = self.running[-1]
             self._preempt(newest)
             if newest is sequence:
                 return None
-        sequence.blocks += blocks
         return blocks
+
+    def _num_missing(self, sequence: Sequence) -> int:
+        """Blocks to take before the next token is computed: 1 if none has room for it, or only one that is shared."""
+        at = sequence.num_computed // self.pool.block_size
+        return int(at == len(sequence.blocks) or self.pool.is_shared(sequence.blocks[at]))
+
+    def _add_decode(self, draft: _Draft, sequence: Sequence, blocks: list[int]) -> None:
+        has_room = sequence.num_computed < len(sequence.blocks) * self.pool.block_size
+        if blocks and has_room:
+            draft.copies.append((len(draft.scheduled), blocks[0]))
+            self.pool.free([sequence.blocks.pop()])
+        sequence.blocks += blocks
+        draft.add(sequence, 1, [] if has_room else blocks)
+        draft.num_decodes += 1
 
     def _schedule_chunks(self, draft: _Draft) -> None:
         # Their blocks were all taken on admission.
@@ -176,11 +220,14 @@ class Scheduler:
                 draft.add(sequence, min(remaining, draft.budget), [])
 
     def _admit(self, draft: _Draft) -> None:
-        while self.waiting and self._free_slots and draft.budget > 0:
+        while self.waiting and draft.budget > 0:
             sequence = self.waiting[0]
+            reserved = self._num_reserved() + len(sequence.followers)
+            if reserved >= len(self._free_slots):
+                break
             needed = self.pool.num_blocks_for(len(sequence.token_ids))
             # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
-            if self.running and needed + len(self.running) > self.pool.num_free:
+            if self.running and needed + len(self.running) + reserved > self.pool.num_free:
                 break
             blocks = self.pool.allocate(needed)
             if blocks is None:
@@ -190,6 +237,23 @@ class Scheduler:
             self.running.append(sequence)
             draft.new.append(sequence)
             draft.add(sequence, min(len(sequence.token_ids), draft.budget), blocks)
+
+    def _num_reserved(self) -> int:
+        """Free slots that wait for the forks of running leaders."""
+        return sum(len(sequence.followers) for sequence in self.running)
+
+    def _fork(self, draft: _Draft) -> None:
+        """The followers of every prompt that this step completes."""
+        for leader, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
+            if leader.num_computed + num_tokens < len(leader.token_ids):
+                continue
+            for fork in leader.followers:
+                self.pool.share(leader.blocks)
+                fork.leader, fork.slot, fork.blocks = None, self._free_slots.pop(), list(leader.blocks)
+                fork.num_computed = len(leader.token_ids)
+                self.running.append(fork)
+                draft.forks.append((fork, leader))
+            leader.followers = []
 
     def _seal(self, draft: _Draft) -> Step:
         step = Step(
@@ -201,10 +265,13 @@ class Scheduler:
             num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
             block_rows=pack([row for row, blocks in enumerate(draft.new_blocks) for _ in blocks]),
             new_blocks=pack([block for blocks in draft.new_blocks for block in blocks]),
+            copy_rows=pack([row for row, _ in draft.copies]),
+            copy_blocks=pack([block for _, block in draft.copies]),
+            forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],
         )
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             sequence.num_computed += num_tokens
-        self._in_flight.append((step.id, draft.scheduled))
+        self._in_flight.append((step.id, draft.scheduled + [fork for fork, _ in draft.forks]))
         self._next_step_id += 1
         self._freed = []
         return step
@@ -215,7 +282,10 @@ class Scheduler:
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
         if sequence.num_generated >= request.max_new_tokens:
             self.finish(sequence, FinishReason.LENGTH)
-        elif token_id in self._eos_token_ids and not request.ignore_eos:
+        elif token_id in request.stop_token_ids:
+            self.finish(sequence, FinishReason.STOP_SEQUENCE)
+        # A grammar that is complete allows nothing but the end, so there it cannot be ignored.
+        elif token_id in self._eos_token_ids and not (request.ignore_eos and request.sampling.grammar is None):
             self.finish(sequence, FinishReason.EOS_TOKEN)
         return Committed(sequence, slot, token_id, logprob if request.sampling.logprobs else None)
 
@@ -226,10 +296,18 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _leave(self, sequence: Sequence) -> None:
-        if sequence.slot >= 0:
+        """Out of its queue or slot. The first follower of one that leads takes its place at the head of the queue."""
+        if sequence.leader is not None:
+            sequence.leader.followers.remove(sequence)
+            sequence.leader = None
+        elif sequence.slot >= 0:
             self._release(sequence)
+            self.waiting.extendleft(_heirs(sequence))
         elif sequence in self.waiting:
-            self.waiting.remove(sequence)
+            at = self.waiting.index(sequence)
+            del self.waiting[at]
+            for heir in _heirs(sequence):
+                self.waiting.insert(at, heir)
 
     def _release(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -237,6 +315,22 @@ class Scheduler:
         self._freed.append(sequence.slot)
         self._free_slots.append(sequence.slot)
         sequence.slot, sequence.blocks = -1, []
+
+
+def _lead(leader: Sequence, followers: list[Sequence]) -> None:
+    leader.leader, leader.followers = None, followers
+    for follower in followers:
+        follower.leader = leader
+
+
+def _heirs(sequence: Sequence) -> list[Sequence]:
+    """The follower that now leads the others, if there is one."""
+    if not sequence.followers:
+        return []
+    heir, *rest = sequence.followers
+    sequence.followers = []
+    _lead(heir, rest)
+    return [heir]
 
 
 def _new_sequence(sequence: Sequence) -> NewSequence:

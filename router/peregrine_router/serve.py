@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from peregrine_router.app import build_app
 from peregrine_router.engine import Engine
+from peregrine_router.http import LimitedHttp
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.shards import ShardGroup
 from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, shard_config
@@ -29,9 +32,10 @@ async def run(prepared: Prepared) -> int:
     try:
         with on_signals(task.cancel):
             ready = await wait_ready(shards)
-        engine = Engine(shards, make_scheduler(prepared, ready), prepared.tokenizer)
         info = model_info(prepared, ready)
-        app = build_app(engine, prepared.tokenizer, prepared.settings, info)
+        metrics = Metrics(info)
+        engine = Engine(MeasuredShards(shards, metrics), make_scheduler(prepared, ready), prepared.tokenizer)
+        app = build_app(engine, prepared.tokenizer, prepared.settings, info, chat=prepared.chat, metrics=metrics)
         say("\n".join(banner(prepared, ready, info)))
         return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)
     finally:
@@ -100,7 +104,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Quiet: no line per request, no banner of its own."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=LimitedHttp,
         ws="none",
         log_config=None,
         access_log=False,

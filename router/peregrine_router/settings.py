@@ -2,14 +2,24 @@
 
 import os
 import sys
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
+
+
+def _split(value: Any) -> Any:
+    """`a,b` from an environment variable or one flag, and flags given more than once, are one list."""
+    given = [value] if isinstance(value, str) else value
+    return tuple(name.strip() for each in given for name in str(each).split(",") if name.strip())
+
+
+NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+KeyList = Annotated[tuple[str, ...], BeforeValidator(_split), Field(repr=False)]
 
 
 def option(default: Any, env: str, help: str, **bounds: Any) -> Any:
@@ -64,7 +74,35 @@ class Settings(BaseSettings):
     max_best_of: int = option(2, "MAX_BEST_OF", "Largest `best_of` of a request.", ge=1)
     max_stop_sequences: int = option(4, "MAX_STOP_SEQUENCES", "Most `stop` sequences of a request.", ge=0)
     max_top_n_tokens: int = option(5, "MAX_TOP_N_TOKENS", "Largest `top_n_tokens` of a request.", ge=0)
+    max_stop_length: int = option(1024, "MAX_STOP_LENGTH", "Most characters of one stop sequence.", ge=1)
+    max_stop_token_ids: int = option(64, "MAX_STOP_TOKEN_IDS", "Most `stop_token_ids` of a request.", ge=0)
+    max_logit_bias: int = option(1024, "MAX_LOGIT_BIAS", "Most tokens in the `logit_bias` of a request.", ge=0)
+    max_grammar_length: int = option(65_536, "MAX_GRAMMAR_LENGTH", "Most characters of a grammar.", ge=1)
+    max_tools: int = option(64, "MAX_TOOLS", "Most `tools` of a chat request.", ge=0)
+    max_client_batch_size: int = option(
+        4, "MAX_CLIENT_BATCH_SIZE", "Most prompts of one request to /v1/completions or /vertex.", ge=1
+    )
+    disable_grammar_support: bool = option(False, "DISABLE_GRAMMAR_SUPPORT", "Refuse grammars and forced tool calls.")
+    special_tokens_in_prompts: bool = option(
+        False,
+        "SPECIAL_TOKENS_IN_PROMPTS",
+        "Read special tokens in the text of raw prompts, for clients that apply chat templates themselves. "
+        "Chat messages stay text.",
+    )
+    tokenizer_config_path: str | None = option(
+        None, "TOKENIZER_CONFIG_PATH", "A tokenizer_config.json whose chat template is used instead of the model's."
+    )
     validation_workers: int = option(2, "VALIDATION_WORKERS", "Threads that tokenize prompts.")
+    api_key: KeyList = option((), "API_KEY", "Key that clients must send as `Authorization: Bearer`; several by comma.")
+    api_key_file: str | None = option(
+        None, "API_KEY_FILE", "More keys: one a line, plain or as SHA-256 in hex. Read again when it changes."
+    )
+    cors_allow_origin: NameList = option(
+        (), "CORS_ALLOW_ORIGIN", "Origin whose pages may call the server; several by comma. Not set: any."
+    )
+    slow_client_timeout: float = option(
+        60.0, "SLOW_CLIENT_TIMEOUT", "Seconds until a client that does not read its stream is dropped.", gt=0
+    )
     payload_limit: int = option(2_000_000, "PAYLOAD_LIMIT", "Largest request body in bytes; above is 413.", ge=1)
     block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
     cuda_memory_fraction: float = option(

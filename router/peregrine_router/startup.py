@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.chat import Chat
 from peregrine_router.generation import ModelInfo
 from peregrine_router.hub import DEMO_MODEL_ID, resolve_model
 from peregrine_router.log import configure_logging
@@ -20,6 +21,10 @@ STEP_TOKENS = {"cpu": 512, "cuda": 4096}
 """Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU's GEMMs reach their peak at about 512
 rows (1.15 B Falcon, 2 cores: 411 GFLOP/s at 512, 255 at 32), and a longer chunk only delays the running streams."""
 
+SEND_BUFFER_BYTES = 128 * 2**10
+"""Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
+does not read would be noticed when everything is generated."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -30,6 +35,7 @@ class Prepared:
     path: Path
     config: FalconConfig
     tokenizer: Tokenizer
+    chat: Chat
     max_total_tokens: int
 
     @property
@@ -54,7 +60,9 @@ def prepare(settings: Settings) -> Prepared:
     path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
     config = load_config(path)
     total = settings.max_total_tokens or max(config.max_positions, (settings.max_input_tokens or 0) + 1)
-    return Prepared(settings, listener, path, config, Tokenizer.load(path), total)
+    tokenizer = Tokenizer.load(path)
+    chat = Chat.load(path, settings.model_id or DEMO_MODEL_ID, tokenizer, settings.tokenizer_config_path)
+    return Prepared(settings, listener, path, config, tokenizer, chat, total)
 
 
 def bind(hostname: str, port: int) -> socket.socket:
@@ -63,6 +71,7 @@ def bind(hostname: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -89,6 +98,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         block_size=settings.block_size,
         memory_fraction=settings.cuda_memory_fraction,
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
+        eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
     )
 
 
@@ -131,7 +141,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
     host, port = prepared.listener.getsockname()[:2]
     return [
         f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
-        f"{config.num_kv_heads} KV heads, vocabulary {config.vocab_size:,}",
+        f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
         f"  device    {info.model_device_type}, {first.dtype}, {shards}{threads}",
         f"  weights   {weights / 2**20:,.0f} MiB",
         f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes",

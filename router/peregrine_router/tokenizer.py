@@ -1,19 +1,14 @@
-"""Text to tokens, and tokens to text as they come. The model's own tokenizer.json by the `tokenizers` library."""
+"""Text to tokens and back: the model's own tokenizer.json by the `tokenizers` library."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers.decoders import DecodeStream
+from tokenizers.decoders import ByteLevel
 
+from peregrine_router.detokenize import TextStream
 from peregrine_router.request import Token
-
-MAX_HELD_TOKENS = 32
-"""Tokens of undecided text after which `TextStream` looks for a place to cut. Without that, a model stuck in invalid
-bytes costs quadratic time: DecodeStream decodes all that it holds at each step (4096 such tokens: 2 s on one core)."""
-MAX_CHARACTER_TAIL = 4
-"""An incomplete UTF-8 character has at most 3 bytes, and a token at least one: a cut is found this near the end."""
 
 
 class TokenizerError(ValueError):
@@ -28,7 +23,12 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self._special_ids = frozenset(id for id, token in backend.get_added_tokens_decoder().items() if token.special)
+        self._plain = _without_special_tokens(backend)
+        added = backend.get_added_tokens_decoder()
+        self._special_ids = frozenset(id for id, token in added.items() if token.special)
+        self._bytes = _byte_alphabet(backend)
+        self.special_tokens = {added[id].content: id for id in self._special_ids}
+        """Text and id of the tokens that generated text hides."""
         self.eos_token_ids = eos_token_ids
         """Tokens that end a generation."""
 
@@ -44,10 +44,17 @@ class Tokenizer:
             raise TokenizerError(f"{file} cannot be read ({error}): download it again") from None
         return cls(backend, _eos_token_ids(path, backend))
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """The ids of `text`."""
+    def encode(self, text: str, *, add_special_tokens: bool = True, has_special_tokens: bool = False) -> list[int]:
+        """The ids of `text`. What reads like a special token is plain text unless `has_special_tokens`."""
+        backend = self._backend if has_special_tokens else self._plain
         # `encode` keeps the interpreter's lock throughout and would stop the event loop; the batch form releases it.
-        return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        """(id, start, stop) of the tokens of `text`, in characters: `text[start:stop]` is what the token stands for."""
+        # The fast form leaves offsets out.
+        encoding = self._plain.encode_batch([text], add_special_tokens=add_special_tokens)[0]
+        return [(id, start, stop) for id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)]
 
     def decode(self, ids: list[int]) -> str:
         """The text of `ids`, special tokens hidden."""
@@ -62,78 +69,33 @@ class Tokenizer:
         """Whether generated text hides the token."""
         return token_id in self._special_ids
 
-    def stream(self, stop: tuple[str, ...] = ()) -> "TextStream":
+    def token_bytes(self, token_id: int) -> bytes:
+        """The UTF-8 bytes that a token stands for; they may be part of a character."""
+        token = self._backend.id_to_token(token_id) or ""
+        if token_id not in self._special_ids and self._bytes and all(character in self._bytes for character in token):
+            return bytes(self._bytes[character] for character in token)
+        return self._backend.decode([token_id], skip_special_tokens=False).encode()
+
+    def stream(self, stop: tuple[str, ...] = (), hides_stop: bool = False) -> TextStream:
         """Decodes one generation token by token."""
-        return TextStream(self, self._backend, stop)
+        return TextStream(self._backend, self.is_special, stop, hides_stop)
 
 
-class TextStream:
-    """The text of one generation as its tokens come. All that was returned, joined, is `text`.
+def _without_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A copy for which `<|endoftext|>` in a text is thirteen characters."""
+    plain = tokenizers.Tokenizer.from_str(backend.to_str())
+    plain.encode_special_tokens = True
+    return plain
 
-    Until a stop sequence matches that equals the tokenizer's decoding of all tokens, U+FFFD for invalid bytes included.
-    """
 
-    def __init__(self, tokenizer: Tokenizer, backend: tokenizers.Tokenizer, stop: tuple[str, ...]) -> None:
-        self._tokenizer = tokenizer
-        self._backend = backend
-        self._decoder = DecodeStream(skip_special_tokens=True)
-        self._held: list[int] = []
-        self._stop = stop
-        self._longest_stop = max(map(len, stop), default=0)
-        self._parts: list[str] = []
-        self._tail = ""
-        self.matched: str | None = None
-        """The stop sequence that ended the text."""
-
-    @property
-    def text(self) -> str:
-        """Everything so far; a matched stop sequence is its end."""
-        return "".join(self._parts)
-
-    def push(self, token_id: int) -> str:
-        """What the token adds: nothing if it is special, or leaves a character incomplete."""
-        if self._tokenizer.is_special(token_id):
-            return ""
-        delta = self._step(token_id)
-        return self._append(self._cut() if len(self._held) > MAX_HELD_TOKENS else delta)
-
-    def flush(self) -> str:
-        """What is still held when the generation ends: an incomplete character reads as U+FFFD."""
-        held, self._held = self._held, []
-        self._decoder = DecodeStream(skip_special_tokens=True)
-        return self._append(self._tokenizer.decode(held)) if held else ""
-
-    def _step(self, token_id: int) -> str:
-        self._held.append(token_id)
-        delta = self._decoder.step(self._backend, token_id)
-        if delta is None:
-            return ""
-        self._held.clear()
-        return delta
-
-    def _cut(self) -> str:
-        """Gives out held text up to a character boundary: decoded apart, the halves are then what they are together."""
-        held, decode = self._held, self._tokenizer.decode
-        whole = decode(held)
-        for at in range(len(held) - 1, len(held) - 1 - MAX_CHARACTER_TAIL, -1):
-            head, tail = decode(held[:at]), decode(held[at:])
-            if head + tail == whole:
-                self._held, self._decoder = [], DecodeStream(skip_special_tokens=True)
-                return head + "".join(map(self._step, held[at:]))
-        return ""
-
-    def _append(self, delta: str) -> str:
-        """Adds to the text, up to and with the first stop sequence."""
-        if self.matched is not None or not delta:
-            return ""
-        window = self._tail + delta
-        ends = [(at + len(stop), stop) for stop in self._stop if (at := window.find(stop)) >= 0]
-        if ends:
-            end, self.matched = min(ends, key=lambda found: found[0])
-            delta = delta[: end - len(self._tail)]
-        self._parts.append(delta)
-        self._tail = window[-(self._longest_stop - 1) :] if self._longest_stop > 1 else ""
-        return delta
+def _byte_alphabet(backend: tokenizers.Tokenizer) -> dict[str, int]:
+    """Byte-level BPE writes each byte as one character: printable ones as themselves, the others, in order, from U+0100
+    (GPT-2's bytes_to_unicode). Empty for other tokenizers."""
+    if not isinstance(backend.decoder, ByteLevel):
+        return {}
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
 def _eos_token_ids(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
@@ -143,17 +105,17 @@ def _eos_token_ids(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
     So ids that were merely copied from config.json count only if they are no ordinary word, where the tokenizer has an
     end of text of its own. A generation_config.json that somebody wrote by hand is taken at its word.
     """
-    generation, own = _read(path / "generation_config.json"), _own_eos(path, backend)
+    generation, own = read_json(path / "generation_config.json"), _own_eos(path, backend)
     declared = _ids(generation.get("eos_token_id"))
     if not declared or generation.get("_from_model_config"):
-        declared = declared or _ids(_read(path / "config.json").get("eos_token_id"))
+        declared = declared or _ids(read_json(path / "config.json").get("eos_token_id"))
         if own:
             declared &= frozenset(backend.get_added_tokens_decoder())
     return declared | own
 
 
 def _own_eos(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
-    token = _read(path / "tokenizer_config.json").get("eos_token")
+    token = read_json(path / "tokenizer_config.json").get("eos_token")
     if isinstance(token, dict):
         token = token.get("content")
     token_id = backend.token_to_id(token) if isinstance(token, str) else None
@@ -165,7 +127,8 @@ def _ids(value: Any) -> frozenset[int]:
     return frozenset(id for id in values if isinstance(id, int))
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A file of the model; empty if there is none. Raises TokenizerError."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:

@@ -1,187 +1,223 @@
-"""From what a client sent to `Request`s. The checks, their order and their wording are TGI's, with a few more."""
+"""From what a client asked for to `Request`s: checked, tokenized, its grammar compiled, off the event loop."""
 
 import asyncio
-import ctypes
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 from peregrine_router.api.schemas import GenerateParameters
 from peregrine_router.generation import ModelInfo
-from peregrine_router.request import InvalidRequest, Request, SamplingParams
+from peregrine_router.grammar_spec import parse_grammar
+from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams
+from peregrine_router.rules import (
+    check,
+    count_rules,
+    is_sampling,
+    length_rules,
+    parameter_rules,
+    stream_rules,
+    support_rules,
+    text_rules,
+    token_rules,
+    truncate_rules,
+    vocabulary_rules,
+)
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
+from peregrine_server.protocol import Grammar
 
-MAX_STOP_CHARACTERS = 1024
-"""Of one stop sequence: each token's text is searched for it together with as many characters before."""
+T = TypeVar("T")
 OMITTED = GenerateParameters(do_sample=True)
 """TGI samples when `parameters` is left out altogether."""
+GRAMMAR_SECONDS = 5.0
+"""How long a grammar may take to compile. Its thread goes on, but has limits of its own and nobody waits for it."""
+MAX_GRAMMARS_COMPILED = 8
+"""Grammars that wait for their thread at once."""
 
-Rules = Iterator[tuple[bool, str]]
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given: as a client reads it, and in tokens."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One prompt and what is wanted of it."""
+
+    inputs: str | tuple[int, ...] | Callable[[], Awaitable[Prompt]]
+    """Text, or tokens, or what makes them: a chat template is rendered only for a request that was let in."""
+    parameters: GenerateParameters
+    num_sequences: int = 1
+    is_tgi: bool = True
+    """TGI's own rules hold, and a stop sequence stays in the text; else it is left out, as with OpenAI."""
+    is_stream: bool = False
+    has_logprobs: bool = False
+    extra_stop: tuple[str, ...] = ()
+    """Stop sequences of the server's own, which count against no limit."""
+    name: str = "inputs"
+    """What the client calls the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The sequences of one prompt."""
+
+    prompt: Prompt
+    requests: tuple[Request, ...]
+
+
+def tgi_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> Job:
+    """`best_of` sequences of a prompt."""
+    given = parameters or OMITTED
+    best_of = 1 if given.best_of is None else given.best_of
+    has_details = bool(given.details or given.decoder_input_details)
+    return Job(
+        inputs,
+        given,
+        num_sequences=best_of,
+        is_stream=is_stream,
+        has_logprobs=is_stream or has_details or best_of > 1,
+    )
 
 
 class Validator:
-    """Owns the threads that tokenize."""
+    """Owns the threads that tokenize and those that compile grammars."""
 
-    def __init__(self, tokenizer: Tokenizer, settings: Settings, info: ModelInfo) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        info: ModelInfo,
+        check_grammar: Callable[[Grammar], None] = lambda grammar: None,
+    ) -> None:
+        """`check_grammar` compiles a grammar, for as long as it takes, and raises InvalidRequest saying where."""
+        self.tokenizer = tokenizer
         self._settings = settings
         self._info = info
+        self._check_grammar = check_grammar
+        self._num_compiling = 0
         self._threads = ThreadPoolExecutor(settings.validation_workers, thread_name_prefix="validation")
+        self._compilers = ThreadPoolExecutor(2, thread_name_prefix="grammar")
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    async def validate(
-        self, inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False
-    ) -> tuple[Request, ...]:
-        """`best_of` requests for the same prompt, each with a seed of its own. Raises InvalidRequest."""
-        given = parameters or OMITTED
-        if is_stream:
-            _check(_stream_rules(given))
-        _check(_parameter_rules(given, self._settings))
-        _check(_text_rules(inputs, given, self._info))
-        prompt_ids = await self._tokenize(inputs, given.truncate)
-        room = max(self._info.max_total_tokens - len(prompt_ids), 0)
+    async def validate(self, job: Job) -> Group:
+        """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest."""
+        given, info = job.parameters, self._info
+        if job.is_stream and job.is_tgi:
+            check(stream_rules(given))
+        check(count_rules(job.num_sequences, self._settings))
+        check(parameter_rules(given, self._settings))
+        prompt = await self._prompt(job)
+        room = max(info.max_total_tokens - len(prompt.ids), 0)
         max_new_tokens = room if given.max_new_tokens is None else given.max_new_tokens
-        _check(_length_rules(prompt_ids, max_new_tokens, self._info))
-        _check(_unsupported(given))
-        return _requests(given, prompt_ids, max_new_tokens, has_logprobs=is_stream or _has_details(given))
+        check(length_rules(prompt.ids, max_new_tokens, info, job.name))
+        check(token_rules(given, max_new_tokens, self._settings, info))
+        check(support_rules(given, self._settings))
+        grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
+        if grammar is not None:
+            await self._compile(grammar)
+        return Group(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar))
 
-    async def _tokenize(self, inputs: str, truncate: int | None) -> tuple[int, ...]:
-        loop = asyncio.get_running_loop()
+    def num_permits(self, job: Job) -> int:
+        """How many places in the server a job takes. A count that is refused anyway takes one."""
+        return job.num_sequences if 0 < job.num_sequences <= self._settings.max_best_of else 1
+
+    async def on_thread(self, work: Callable[[], T]) -> T:
+        """Runs the tokenizer's `work` on one of the threads for it. InvalidRequest if it cannot do it."""
         try:
-            ids = await loop.run_in_executor(self._threads, self._tokenizer.encode, inputs)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Exception as error:  # The library raises bare Exception.
             raise InvalidRequest(f"tokenizer error {error}") from None
-        return tuple(ids if truncate is None else ids[-truncate:])
 
+    async def _prompt(self, job: Job) -> Prompt:
+        inputs, truncate = job.inputs, job.parameters.truncate
+        if isinstance(inputs, str):
+            check(text_rules(inputs, job.name))
+        check(truncate_rules(truncate, self._info))
+        if isinstance(inputs, str):
+            prompt = Prompt(inputs, await self._tokenize(inputs))
+        elif isinstance(inputs, tuple):
+            check(vocabulary_rules(inputs, self._info))
+            prompt = Prompt(await self.on_thread(lambda: self.tokenizer.decode(list(inputs))), inputs)
+        else:
+            prompt = await inputs()
+        return prompt if truncate is None else Prompt(prompt.text, prompt.ids[-truncate:])
 
-def is_sampling(given: GenerateParameters) -> bool:
-    """Whether tokens are drawn. A parameter that only means something when sampling turns it on, unless it is off."""
-    shaped = (given.temperature, given.top_p, given.typical_p)
-    return bool(given.do_sample or given.top_k or any(value not in (None, 1.0) for value in shaped))
+    async def _tokenize(self, text: str) -> tuple[int, ...]:
+        has_special = self._settings.special_tokens_in_prompts
+        return tuple(await self.on_thread(lambda: self.tokenizer.encode(text, has_special_tokens=has_special)))
 
+    async def _compile(self, grammar: Grammar) -> None:
+        if self._num_compiling >= MAX_GRAMMARS_COMPILED:
+            raise Overloaded("too many grammars are being compiled")
+        self._num_compiling += 1
+        work = asyncio.get_running_loop().run_in_executor(self._compilers, self._check_grammar, grammar)
+        work.add_done_callback(self._note_compiled)
+        try:
+            # Shielded: what cannot be stopped must stay counted until it ends.
+            await asyncio.wait_for(asyncio.shield(work), GRAMMAR_SECONDS)
+        except TimeoutError:
+            raise InvalidRequest(f"grammar is not valid: compiling it takes over {GRAMMAR_SECONDS:.0f} s") from None
 
-def _has_details(given: GenerateParameters) -> bool:
-    return bool(given.details or given.decoder_input_details)
+    def _note_compiled(self, work: "asyncio.Future[None]") -> None:
+        self._num_compiling -= 1
+        if not work.cancelled():
+            work.exception()  # Retrieved, or asyncio would log what an abandoned grammar raised.
 
-
-def _check(rules: Rules) -> None:
-    for is_broken, message in rules:
-        if is_broken:
-            raise InvalidRequest(message)
-
-
-def _stream_rules(given: GenerateParameters) -> Rules:
-    yield given.best_of not in (None, 1), "`best_of` != 1 is not supported when streaming tokens"
-    yield bool(given.decoder_input_details), "`decoder_input_details` == true is not supported when streaming tokens"
-
-
-def _parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
-    best_of = 1 if given.best_of is None else given.best_of
-    max_best_of = settings.max_best_of
-    yield max_best_of == 1 and best_of != 1, "`best_of` != 1 is not allowed for this endpoint"
-    yield not 1 <= best_of <= max_best_of, f"`best_of` must be > 0 and <= {max_best_of}. Given: {best_of}"
-    warpers = (given.temperature, given.top_k, given.top_p, given.typical_p)
-    has_warper = any(value is not None for value in warpers)
-    yield best_of > 1 and not given.do_sample and not has_warper, "you must use sampling when `best_of` is > 1"
-    for name in ("temperature", "repetition_penalty"):
-        yield from _positive_rules(name, getattr(given, name))
-    penalty = given.frequency_penalty or 0.0
-    yield not -2.0 <= penalty <= 2.0, "`frequency_penalty` must be >= -2.0 and <= 2.0"
-    for name in ("top_p", "typical_p"):
-        value = getattr(given, name)
-        # TGI refuses 1.0, which every client takes for "off".
-        yield value is not None and not 0.0 < _float32(value) <= 1.0, f"`{name}` must be > 0.0 and < 1.0"
-    yield given.top_k is not None and given.top_k <= 0, "`top_k` must be strictly positive"
-    yield given.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"
-    yield from _stop_rules(given.stop or [], settings.max_stop_sequences)
-    yield best_of > 1 and given.seed is not None, "`seed` must not be set when `best_of` > 1"
-    top_n, max_top_n = given.top_n_tokens or 0, settings.max_top_n_tokens
-    yield top_n > max_top_n, f"`top_n_tokens` must be >= 0 and <= {max_top_n}. Given: {top_n}"
-
-
-def _positive_rules(name: str, value: float | None) -> Rules:
-    if value is not None:
-        yield _float32(value) <= 0.0, f"`{name}` must be strictly positive"
-        yield _float32(value) == float("inf"), f"`{name}` is too large"
-
-
-def _stop_rules(stop: list[str], max_stop: int) -> Rules:
-    yield len(stop) > max_stop, f"`stop` supports up to {max_stop} stop sequences. Given: {len(stop)}"
-    yield "" in stop, "`stop` sequences cannot be empty"
-    longest = max(map(len, stop), default=0)
-    limit = MAX_STOP_CHARACTERS
-    yield longest > limit, f"`stop` sequences must have at most {limit} characters. Given: {longest}"
-
-
-def _text_rules(inputs: str, given: GenerateParameters, info: ModelInfo) -> Rules:
-    yield not inputs, "`inputs` cannot be empty"
-    yield "\0" in inputs, "`inputs` cannot contain the NUL character"
-    limit, truncate = info.max_input_tokens, given.truncate
-    message = f"`truncate` must be strictly positive and less than {limit}. Given: {truncate}"
-    yield truncate is not None and not 0 < truncate <= limit, message
-
-
-def _length_rules(prompt_ids: tuple[int, ...], max_new_tokens: int, info: ModelInfo) -> Rules:
-    length = len(prompt_ids)
-    yield length == 0, "`inputs` cannot be empty"
-    yield (
-        length + max_new_tokens > info.max_total_tokens,
-        f"`inputs` tokens + `max_new_tokens` must be <= {info.max_total_tokens}. "
-        f"Given: {length} `inputs` tokens and {max_new_tokens} `max_new_tokens`",
-    )
-    too_long = f"`inputs` must have less than {info.max_input_tokens} tokens. Given: {length}"
-    yield length > info.max_input_tokens, too_long
-    # Tokens added to a tokenizer after training: the model has no embedding for them.
-    largest = max(prompt_ids)
-    yield largest >= info.vocab_size, f"tokenizer error token {largest} is not in the model's vocabulary"
-
-
-def _unsupported(given: GenerateParameters) -> Rules:
-    yield given.grammar is not None, "grammar is not supported"
-    yield bool(given.watermark), "watermark is not supported"
-    yield given.adapter_id is not None, "adapter_id is not supported"
-
-
-def _requests(
-    given: GenerateParameters, prompt_ids: tuple[int, ...], max_new_tokens: int, has_logprobs: bool
-) -> tuple[Request, ...]:
-    best_of, id = given.best_of or 1, uuid.uuid4().hex
-    return tuple(
-        Request(
-            id=id if number == 0 else f"{id}-{number}",
-            prompt_ids=prompt_ids,
-            sampling=_sampling(given, has_logprobs=has_logprobs or best_of > 1, must_sample=best_of > 1),
-            max_new_tokens=max_new_tokens,
-            stop=tuple(given.stop or ()),
-            ignore_eos=given.ignore_eos,
+    def _requests(
+        self, job: Job, prompt_ids: tuple[int, ...], max_new_tokens: int, grammar: Grammar | None
+    ) -> tuple[Request, ...]:
+        given, id = job.parameters, uuid.uuid4().hex
+        ends = frozenset(given.stop_token_ids or ())
+        all_ends = ends if given.ignore_eos else ends | self.tokenizer.eos_token_ids
+        needs_ends = grammar is not None or bool(given.min_tokens)
+        return tuple(
+            Request(
+                id=id if number == 0 else f"{id}-{number}",
+                prompt_ids=prompt_ids,
+                sampling=_sampling(job, number, grammar, tuple(sorted(all_ends)) if needs_ends else ()),
+                max_new_tokens=max_new_tokens,
+                stop=(*(given.stop or ()), *job.extra_stop),
+                ignore_eos=bool(given.ignore_eos),
+                stop_token_ids=ends,
+                hides_stop=not job.is_tgi,
+            )
+            for number in range(job.num_sequences)
         )
-        for number in range(best_of)
-    )
 
 
-def _sampling(given: GenerateParameters, has_logprobs: bool, must_sample: bool) -> SamplingParams:
-    do_sample = must_sample or is_sampling(given)
-    seed = secrets.randbits(64) if given.seed is None else given.seed
+def _sampling(job: Job, number: int, grammar: Grammar | None, end_token_ids: tuple[int, ...]) -> SamplingParams:
+    given = job.parameters
+    # TGI: several sequences are worth having only if they differ.
+    do_sample = is_sampling(given) or job.num_sequences > 1 if job.is_tgi else bool(given.do_sample)
+    seed = secrets.randbits(64) if given.seed is None else (given.seed + number) % 2**64
     return SamplingParams(
         do_sample=do_sample,
         temperature=1.0 if given.temperature is None else given.temperature,
         top_k=given.top_k or 0,
         top_p=1.0 if given.top_p is None else given.top_p,
         typical_p=1.0 if given.typical_p is None else given.typical_p,
+        min_p=given.min_p or 0.0,
         repetition_penalty=1.0 if given.repetition_penalty is None else given.repetition_penalty,
         frequency_penalty=given.frequency_penalty or 0.0,
+        presence_penalty=given.presence_penalty or 0.0,
+        logit_bias=tuple((int(id), bias) for id, bias in (given.logit_bias or {}).items()),
+        watermark=bool(given.watermark),
         seed=seed if do_sample else 0,
-        logprobs=has_logprobs,
+        logprobs=job.has_logprobs,
         top_n_tokens=given.top_n_tokens or 0,
         prompt_logprobs=bool(given.decoder_input_details),
+        min_tokens=given.min_tokens or 0,
+        end_token_ids=end_token_ids,
+        grammar=grammar,
     )
-
-
-def _float32(value: float) -> float:
-    """As the device will see it: 1e-50 is zero there, 1e39 infinite."""
-    return ctypes.c_float(value).value

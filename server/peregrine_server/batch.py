@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import PagedBatch
-from peregrine_server.protocol import NewSequence, SamplingParams, Step, unpack
+from peregrine_server.parameters import Parameters
+from peregrine_server.protocol import Fork, NewSequence, Step, unpack
 
 _Ints = NDArray[np.int64]
 
@@ -28,9 +29,11 @@ class StepWork:
     """The scheduled slot of each sequence."""
     num_tokens: _Ints
     sampled: _Ints
-    """int64[S]: indices into `slots` of the sequences that yield a token."""
+    """int64[S]: the slots that yield a token."""
     sample_rows: Tensor
-    """int64[S]: their rows among the T tokens."""
+    """int64[S]: whose row among the T tokens each of them samples after; forks share their parent's."""
+    copies: tuple[Tensor, Tensor] | None
+    """int64[C] each, sources and destinations: blocks to copy before anything is computed."""
 
 
 class Batch:
@@ -41,7 +44,7 @@ class Batch:
         self.device = device
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
-        self.sampling: list[SamplingParams] = [SamplingParams()] * max_batch_size
+        self.parameters = Parameters(max_batch_size)
         self.prompt_lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self.lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         """Known tokens of each slot, sampled ones included."""
@@ -59,32 +62,53 @@ class Batch:
         slots = unpack(step.slots).astype(np.int64)
         if not len(slots):
             return None
+        copies = self._exchange_blocks(slots[unpack(step.copy_rows)], unpack(step.copy_blocks))
         self._append_blocks(slots[unpack(step.block_rows)], unpack(step.new_blocks))
         ones = np.ones(step.num_decodes, dtype=np.int64)
-        return self._work(slots, np.concatenate([ones, unpack(step.num_tokens)]), step.num_decodes)
+        num_tokens = np.concatenate([ones, unpack(step.num_tokens)])
+        token_ids, paged = self._stage(slots, num_tokens, step.num_decodes)
+        sampled, sample_rows = self._sampled(slots, num_tokens, step.forks)
+        return StepWork(token_ids, paged, slots, num_tokens, sampled, sample_rows, copies)
 
     def append(self, work: StepWork, token_ids: Tensor) -> None:
         """Makes the sampled tokens (int64[S], on the device) the last known tokens of their sequences."""
-        slots = work.slots[work.sampled]
-        self.token_ids[self._on_device(slots), self._on_device(self.lengths[slots])] = token_ids
-        self.lengths[slots] += 1
+        self.token_ids[self._on_device(work.sampled), self._on_device(self.lengths[work.sampled])] = token_ids
+        self.lengths[work.sampled] += 1
 
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
         ids = unpack(sequence.token_ids).astype(np.int64)
         self.token_ids[slot, : len(ids)] = torch.from_numpy(ids)
-        self.sampling[slot] = sequence.sampling
+        self.parameters[slot] = sequence.sampling
         self.prompt_lengths[slot] = sequence.prompt_length
         self.lengths[slot] = len(ids)
         self._computed[slot] = 0
         self._num_blocks[slot] = 0
+
+    def _fork(self, fork: Fork) -> None:
+        slot, parent = fork.slot, fork.parent
+        length = int(self.lengths[parent])
+        self.token_ids[slot, :length] = self.token_ids[parent, :length]
+        self.parameters[slot] = fork.sampling
+        for state in (self.prompt_lengths, self.lengths, self._computed, self._block_tables, self._num_blocks):
+            state[slot] = state[parent]
+
+    def _exchange_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> tuple[Tensor, Tensor] | None:
+        """Puts a block in place of each slot's last one; what is to be copied."""
+        if not len(slots):
+            return None
+        last = self._num_blocks[slots] - 1
+        sources = self._block_tables[slots, last]
+        self._block_tables[slots, last] = blocks
+        return self._on_device(sources), self._on_device(self._block_tables[slots, last])
 
     def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
         for slot, block in zip(slots.tolist(), blocks.tolist(), strict=True):
             self._block_tables[slot, self._num_blocks[slot]] = block
             self._num_blocks[slot] += 1
 
-    def _work(self, slots: _Ints, num_tokens: _Ints, num_decodes: int) -> StepWork:
+    def _stage(self, slots: _Ints, num_tokens: _Ints, num_decodes: int) -> tuple[Tensor, PagedBatch]:
+        """The step's tokens and where they lie; they count as computed from here on."""
         starts = self._computed[slots]
         ends = starts + num_tokens
         self._computed[slots] = ends
@@ -92,7 +116,6 @@ class Batch:
         row_slots = np.repeat(slots, num_tokens)
         positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)
         pages = self._block_tables[row_slots, positions // self.block_size]
-        sampled = np.flatnonzero(ends == self.lengths[slots])
         device_positions = self._on_device(positions)
         max_blocks = -(-int(ends.max()) // self.block_size)
         paged = PagedBatch(
@@ -103,14 +126,19 @@ class Batch:
             context_lengths=tuple(ends.tolist()),
             num_decodes=num_decodes,
         )
-        return StepWork(
-            token_ids=self.token_ids[self._on_device(row_slots), device_positions],
-            paged=paged,
-            slots=slots,
-            num_tokens=num_tokens,
-            sampled=sampled,
-            sample_rows=self._on_device(rows_end[sampled] - 1),
-        )
+        return self.token_ids[self._on_device(row_slots), device_positions], paged
+
+    def _sampled(self, slots: _Ints, num_tokens: _Ints, forks: list[Fork]) -> tuple[_Ints, Tensor]:
+        """The slots that yield a token, forks last, and the row that each of them samples after."""
+        is_sampled = self._computed[slots] == self.lengths[slots]
+        sampled, rows = slots[is_sampled], (np.cumsum(num_tokens) - 1)[is_sampled]
+        if forks:
+            row_of = dict(zip(sampled.tolist(), rows.tolist(), strict=True))
+            sampled = np.concatenate([sampled, [fork.slot for fork in forks]])
+            rows = np.concatenate([rows, [row_of[fork.parent] for fork in forks]])
+        for fork in forks:
+            self._fork(fork)
+        return sampled, self._on_device(rows)
 
     def _on_device(self, array: _Ints) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

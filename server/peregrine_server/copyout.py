@@ -26,7 +26,7 @@ class CopyOut:
                 sampled,
                 token_ids=_pinned(sampled.token_ids, stream),
                 logprobs=None if sampled.logprobs is None else _pinned(sampled.logprobs, stream),
-                top=[(row, _pinned(ids, stream), _pinned(values, stream)) for row, ids, values in sampled.top],
+                top=tuple((row, _pinned(ids, stream), _pinned(values, stream)) for row, ids, values in sampled.top),
             )
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record()

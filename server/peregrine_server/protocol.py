@@ -68,8 +68,19 @@ class NewSequence(msgspec.Struct, frozen=True, array_like=True):
     sampling: SamplingParams
 
 
+class Fork(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence that takes a free slot as a copy of another: the same tokens, K and V, in shared blocks."""
+
+    slot: int
+    parent: int
+    """The slot of a sequence that computes the last of its known tokens in this step; both sample after it."""
+    sampling: SamplingParams
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
-    """One step's work as a delta on the shards' persistent batch. Applied in the order: freed, new, scheduled.
+    """One step's work as a delta on the shards' persistent batch.
+
+    Applied in the order: freed, new, block copies, new blocks, scheduled, forks.
 
     A scheduled sequence computes its next `num_tokens` tokens. It yields a sampled token when that reaches the last
     token it knows; the shard appends the token itself, so a decode of the next step needs nothing from the router.
@@ -88,6 +99,11 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """int32[m]: the index into `slots` of the sequence that appends each new block to its table; ascending."""
     new_blocks: bytes = b""
     """int32[m]."""
+    copy_rows: bytes = b""
+    """int32[c]: the index into `slots` of each sequence whose last block, shared with others, becomes a copy."""
+    copy_blocks: bytes = b""
+    """int32[c]: the copies. All are read before any is written."""
+    forks: list[Fork] = []
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
@@ -140,6 +156,14 @@ class PromptLogprobs(msgspec.Struct, frozen=True, array_like=True):
     """float32."""
 
 
+class SequenceFailed(msgspec.Struct, frozen=True, array_like=True):
+    """The sequence in `slot` cannot go on, through no fault of its neighbours; what it sampled means nothing."""
+
+    slot: int
+    message: str
+    """One line for the client."""
+
+
 class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     """Rank 0's answer to a `Step`: the sampled tokens of the sequences that reached their end."""
 
@@ -152,6 +176,7 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     """float32[m]; NaN where not asked for; empty when nobody asked."""
     top_tokens: list[TopTokens] = []
     prompt_logprobs: list[PromptLogprobs] = []
+    failed: list[SequenceFailed] = []
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +198,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_total_tokens: int | None = None
     """Tokens of KV cache; None sizes it from the memory that is free."""
     block_size: int = 64
+    eos_token_ids: tuple[int, ...] = ()
+    """What ends a text that a grammar constrains, once it is complete."""
     memory_fraction: float = 1.0
     """Of a CUDA device's memory that the shard may take."""
     max_step_tokens: int = 4096

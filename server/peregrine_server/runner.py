@@ -13,6 +13,7 @@ from torch import Tensor
 
 from peregrine_kernels import KVCache
 from peregrine_server.batch import Batch, StepWork
+from peregrine_server.constraints import Constraints
 from peregrine_server.copyout import Copying, CopyOut
 from peregrine_server.device import choose_device, choose_dtype
 from peregrine_server.headroom import OutOfMemory, headroom, in_words
@@ -57,7 +58,9 @@ class Runner:
         """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
-        self._sampler = Sampler(self._batch)
+        path, vocab_size = Path(config.model_path), model.config.vocab_size
+        self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
+        self._sampler = Sampler(self._batch, self._constraints)
         self._copy_out = CopyOut(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
@@ -98,18 +101,25 @@ class Runner:
 
     @torch.inference_mode()
     def launch(self, step: Step) -> Launched:
-        """One step: apply the delta, run the model, sample, remember the tokens. On CUDA none of it is waited for."""
+        """One step: apply the delta, run the model, sample, remember the tokens.
+
+        On CUDA none of it is waited for, but where a grammar has to see the token.
+        """
+        self._constraints.apply(step)
         work = self._batch.apply(step)
         nothing = np.zeros(0, dtype=np.int64)
         if work is None:
             return Launched(step.id, nothing, None, [])
+        if work.copies is not None:
+            self._kv.copy_blocks(*work.copies)
         logits, prompt_logprobs = self._compute(work)
         if logits is None:
             return Launched(step.id, nothing, None, prompt_logprobs)
-        slots = work.slots[work.sampled]
-        sampled = self._sampler(logits, slots)
+        sampled = self._sampler(logits, work.sampled)
         self._batch.append(work, sampled.token_ids)
-        return Launched(step.id, slots, self._copy_out.start(sampled), prompt_logprobs)
+        if self._constraints.has_any():
+            self._constraints.advance(work.sampled, sampled.token_ids.tolist())
+        return Launched(step.id, work.sampled, self._copy_out.start(sampled), prompt_logprobs)
 
     def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
         """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
@@ -124,9 +134,9 @@ class Runner:
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
         rows_end = np.cumsum(work.num_tokens)
-        for slot, end, count in zip(work.slots.tolist(), rows_end.tolist(), work.num_tokens.tolist(), strict=True):
-            if self._batch.sampling[slot].prompt_logprobs:
-                chunks += self._score(slot, int(work.paged.positions[end - count]), hidden[end - count : end])
+        for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
+            start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
+            chunks += self._score(int(work.slots[at]), int(work.paged.positions[start]), hidden[start:end])
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
@@ -189,6 +199,7 @@ def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: li
             for row, ids, logprobs in sampled.top
         ],
         prompt_logprobs=prompt,
+        failed=list(sampled.failed),
     )
 
 

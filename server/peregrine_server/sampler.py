@@ -1,11 +1,12 @@
 """From logits to tokens: processors in TGI's order, vectorised over a mixed batch; what is off costs nothing.
 
-repetition penalty -> frequency penalty -> temperature -> top_k -> top_p -> typical_p -> log_softmax -> draw.
-The warpers are transformers' own in effect; the frequency penalty is OpenAI's, over the generated tokens.
+logit_bias -> watermark -> repetition penalty -> frequency and presence penalties -> grammar mask -> min_tokens ->
+temperature -> top_k -> top_p -> min_p -> typical_p -> draw. Log-probabilities are those after all of them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_server.batch import Batch
-from peregrine_server.protocol import SamplingParams
-
-NEVER = float("-inf")
+from peregrine_server.constraints import Constraints
+from peregrine_server.parameters import Rows
+from peregrine_server.processors import (
+    NEVER,
+    WARPERS,
+    add_bias,
+    add_watermark,
+    forbid,
+    penalize_counts,
+    penalize_repetition,
+)
+from peregrine_server.protocol import SamplingParams, SequenceFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,103 +34,156 @@ class Sampled:
 
     token_ids: Tensor
     """int64[S]."""
-    logprobs: Tensor | None
+    logprobs: Tensor | None = None
     """float32[S], or None if no sequence asked."""
-    top: list[tuple[int, Tensor, Tensor]]
+    top: tuple[tuple[int, Tensor, Tensor], ...] = ()
     """(row, ids, log-probabilities) of the rows that asked for their likeliest tokens."""
+    failed: tuple[SequenceFailed, ...] = ()
+    """Sequences whose grammar cannot be followed any further."""
 
 
 class Sampler:
-    """Reads parameters and token history from the batch; keeps no state of its own."""
+    """Reads parameters and token history from the batch, and masks from the constraints; keeps no state of its own."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, constraints: Constraints) -> None:
         self._batch = batch
+        self._constraints = constraints
 
     def __call__(self, logits: Tensor, slots: NDArray[np.int64]) -> Sampled:
         """logits float32[S, V] of the sequences in `slots`; may be overwritten."""
-        params = [self._batch.sampling[slot] for slot in slots.tolist()]
-        scores = self._penalize(logits, slots, params)
-        scores = warp(scores, params)
+        used = self._batch.parameters.used(slots)
+        if not used:
+            return Sampled(logits.argmax(-1))
+        step = _Scores(self._batch, self._constraints, logits, slots, used)
+        scores = step.processed()
         token_ids = scores.argmax(-1)
-        if drawn := [row for row, p in enumerate(params) if p.do_sample]:
-            rows = torch.tensor(drawn, device=logits.device)
-            seeds = np.array([params[row].seed for row in drawn], dtype=np.uint64)
+        if (drawn := used.get("do_sample")) is not None:
+            seeds = np.array([self._batch.parameters[slot].seed for slot in slots[drawn]], dtype=np.uint64)
             uniform = uniforms(seeds, self._batch.lengths[slots[drawn]])
+            rows = torch.from_numpy(drawn).to(logits.device)
             token_ids[rows] = draw(scores[rows], torch.from_numpy(uniform).to(logits.device))
-        return self._describe(scores, token_ids, params)
+        logprobs, top = self._describe(scores, token_ids, slots, used)
+        return Sampled(token_ids, logprobs, top, tuple(step.failed))
 
-    def _penalize(self, scores: Tensor, slots: NDArray[np.int64], params: list[SamplingParams]) -> Tensor:
-        for row, p in enumerate(params):
-            slot = slots[row]
-            known = self._batch.token_ids[slot, : int(self._batch.lengths[slot])]
-            if p.repetition_penalty != 1.0:
-                penalize_repetition(scores[row], known, p.repetition_penalty)
-            if p.frequency_penalty != 0.0:
-                penalize_frequency(scores[row], known[self._batch.prompt_lengths[slot] :], p.frequency_penalty)
-        return scores
-
-    def _describe(self, scores: Tensor, token_ids: Tensor, params: list[SamplingParams]) -> Sampled:
-        if not any(p.logprobs or p.top_n_tokens for p in params):
-            return Sampled(token_ids, None, [])
-        logprobs = scores.log_softmax(-1)
-        top = []
-        for row, p in enumerate(params):
-            if p.top_n_tokens:
-                values, ids = logprobs[row].topk(p.top_n_tokens)
-                top.append((row, ids, values))
-        return Sampled(token_ids, logprobs.gather(-1, token_ids[:, None])[:, 0], top)
+    def _describe(
+        self, scores: Tensor, token_ids: Tensor, slots: NDArray[np.int64], used: dict[str, Rows]
+    ) -> tuple[Tensor | None, tuple[tuple[int, Tensor, Tensor], ...]]:
+        if "logprobs" not in used and "top_n_tokens" not in used:
+            return None, ()
+        total = scores.logsumexp(-1)
+        logprobs = scores.gather(-1, token_ids[:, None])[:, 0] - total
+        rows = used.get("top_n_tokens", np.zeros(0, dtype=np.intp)).tolist()
+        counts = [self._batch.parameters[slots[row]].top_n_tokens for row in rows]
+        values, ids = scores[rows].topk(min(max(counts, default=0), scores.shape[-1]))
+        values = values - total[rows, None]
+        top = ((row, ids[i, :n], values[i, :n]) for i, (row, n) in enumerate(zip(rows, counts, strict=True)))
+        return logprobs, tuple(top)
 
 
-def penalize_repetition(scores: Tensor, known: Tensor, penalty: float) -> None:
-    """In place on scores [V]: tokens that occur in `known` become less likely (CTRL, arXiv:1909.05858)."""
-    ids = torch.unique(known)
-    seen = scores[ids]
-    scores[ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+class _Scores:
+    """The logits of one step on their way through the processors."""
 
+    def __init__(
+        self,
+        batch: Batch,
+        constraints: Constraints,
+        logits: Tensor,
+        slots: NDArray[np.int64],
+        used: dict[str, Rows],
+    ) -> None:
+        self.failed: list[SequenceFailed] = []
+        self._batch = batch
+        self._constraints = constraints
+        self._scores = logits
+        self._slots = slots
+        self._used = used
+        self._device = logits.device
 
-def penalize_frequency(scores: Tensor, generated: Tensor, penalty: float) -> None:
-    """In place on scores [V]: minus `penalty` for each time that a token was generated (OpenAI's definition)."""
-    scores.index_add_(0, generated, torch.full(generated.shape, -penalty, device=scores.device, dtype=scores.dtype))
+    def processed(self) -> Tensor:
+        """Scores [S, V] after every processor that a row uses."""
+        for names, process in (
+            (("logit_bias",), self._bias),
+            (("watermark",), self._watermark),
+            (("repetition_penalty",), self._penalize_repetition),
+            (("frequency_penalty", "presence_penalty"), self._penalize_counts),
+            (("grammar",), self._constrain),
+            (("min_tokens",), self._forbid_ends),
+        ):
+            self._apply(process, *names)
+        for name in WARPERS:
+            self._apply(partial(self._warp, name), name)
+        return self._scores
 
+    def _apply(self, process: Callable[[Tensor, Rows], Tensor], *names: str) -> None:
+        """Runs `process` on the rows that use a parameter, if there are any."""
+        users = [self._used[name] for name in names if name in self._used]
+        if not users:
+            return
+        rows = np.unique(np.concatenate(users))
+        if len(rows) == len(self._slots):
+            self._scores = process(self._scores, rows)
+            return
+        at = self._tensor(rows)
+        self._scores.index_copy_(0, at, process(self._scores[at], rows))
 
-def warp(scores: Tensor, params: list[SamplingParams]) -> Tensor:
-    """Temperature, top_k, top_p, typical_p on scores [S, V], each on the rows that use it."""
-    scores = _on_rows(scores, [p.temperature for p in params], 1.0, divide_by_temperature)
-    scores = _on_rows(scores, [p.top_k for p in params], 0, keep_top_k)
-    scores = _on_rows(scores, [p.top_p for p in params], 1.0, keep_top_p)
-    return _on_rows(scores, [p.typical_p for p in params], 1.0, keep_typical)
+    def _bias(self, scores: Tensor, rows: Rows) -> Tensor:
+        entries = [(i, *entry) for i, params in enumerate(self._params(rows)) for entry in params.logit_bias]
+        at, token_ids, biases = (torch.tensor(column, device=self._device) for column in zip(*entries, strict=True))
+        return add_bias(scores, at, token_ids, biases.to(scores.dtype))
 
+    def _watermark(self, scores: Tensor, rows: Rows) -> Tensor:
+        slots = self._slots[rows]
+        last = self._batch.token_ids[self._tensor(slots), self._tensor(self._batch.lengths[slots] - 1)]
+        return add_watermark(scores, last[:, None])
 
-def divide_by_temperature(scores: Tensor, temperature: Tensor) -> Tensor:
-    """scores [R, V], temperature [R, 1]. The best score becomes 0, so that no temperature makes an infinity of it."""
-    return (scores - scores.amax(-1, keepdim=True)) / temperature
+    def _penalize_repetition(self, scores: Tensor, rows: Rows) -> Tensor:
+        known, _ = self._history(rows)
+        return penalize_repetition(scores, known, self._values("repetition_penalty", rows))
 
+    def _penalize_counts(self, scores: Tensor, rows: Rows) -> Tensor:
+        known, is_generated = self._history(rows)
+        frequency, presence = (self._values(name, rows) for name in ("frequency_penalty", "presence_penalty"))
+        return penalize_counts(scores, known, is_generated.to(scores.dtype), frequency, presence)
 
-def keep_top_k(scores: Tensor, k: Tensor) -> Tensor:
-    """scores [R, V], k [R, 1]: the k best of each row; ties with the last of them stay."""
-    count = int(min(k.max().item(), scores.shape[-1]))
-    best = scores.topk(count).values
-    threshold = best.gather(-1, (k.long() - 1).clamp(max=count - 1))
-    return scores.masked_fill(scores < threshold, NEVER)
+    def _constrain(self, scores: Tensor, rows: Rows) -> Tensor:
+        allowed, self.failed = self._constraints.masks(self._slots[rows])
+        return scores.masked_fill(~torch.from_numpy(allowed).to(self._device), NEVER)
 
+    def _forbid_ends(self, scores: Tensor, rows: Rows) -> Tensor:
+        generated = self._batch.lengths[self._slots[rows]] - self._batch.prompt_lengths[self._slots[rows]]
+        ends = [
+            (i, token_id)
+            for i, (params, count) in enumerate(zip(self._params(rows), generated.tolist(), strict=True))
+            for token_id in params.end_token_ids
+            if count < params.min_tokens
+        ]
+        if not ends:
+            return scores
+        is_end = torch.zeros_like(scores, dtype=torch.bool)
+        is_end[tuple(torch.tensor(ends, device=self._device).T)] = True
+        return forbid(scores, is_end)
 
-def keep_top_p(scores: Tensor, p: Tensor) -> Tensor:
-    """scores [R, V], p [R, 1]: the fewest tokens whose probability reaches p (nucleus, arXiv:1904.09751)."""
-    ordered, order = scores.sort(descending=False)
-    is_dropped = ordered.softmax(-1).cumsum(-1) <= 1 - p
-    is_dropped[:, -1] = False
-    return scores.masked_fill(is_dropped.scatter(-1, order, is_dropped), NEVER)
+    def _warp(self, name: str, scores: Tensor, rows: Rows) -> Tensor:
+        return WARPERS[name](scores, self._values(name, rows))
 
+    def _history(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """int64[R, L], bool[R, L]: the tokens of each row, padded with its first; whether each was generated."""
+        slots = self._slots[rows]
+        lengths = self._tensor(self._batch.lengths[slots])[:, None]
+        prompts = self._tensor(self._batch.prompt_lengths[slots])[:, None]
+        positions = torch.arange(int(self._batch.lengths[slots].max()), device=self._device)
+        ids = self._batch.token_ids[self._tensor(slots), : len(positions)]
+        is_known = positions < lengths
+        return torch.where(is_known, ids, ids[:, :1]), is_known & (positions >= prompts)
 
-def keep_typical(scores: Tensor, mass: Tensor) -> Tensor:
-    """scores [R, V], mass [R, 1]: the tokens nearest the expected information (arXiv:2202.00666)."""
-    logprobs = scores.log_softmax(-1)
-    entropy = -(logprobs * logprobs.exp()).nansum(-1, keepdim=True)
-    surprise = (-logprobs - entropy).abs()
-    ordered, order = surprise.sort(descending=False)
-    cumulative = scores.gather(-1, order).softmax(-1).cumsum(-1)
-    last = (cumulative < mass).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
-    return scores.masked_fill(surprise > ordered.gather(-1, last), NEVER)
+    def _values(self, name: str, rows: Rows) -> Tensor:
+        return torch.tensor([getattr(params, name) for params in self._params(rows)], device=self._device)[:, None]
+
+    def _params(self, rows: Rows) -> list[SamplingParams]:
+        return [self._batch.parameters[slot] for slot in self._slots[rows]]
+
+    def _tensor(self, array: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -145,16 +208,3 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _on_rows(
-    scores: Tensor, values: list[float] | list[int], off: float, warper: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    used = [row for row, value in enumerate(values) if value != off]
-    if not used:
-        return scores
-    arguments = torch.tensor([values[row] for row in used], device=scores.device)[:, None]
-    if len(used) == len(values):
-        return warper(scores, arguments)
-    rows = torch.tensor(used, device=scores.device)
-    return scores.index_copy(0, rows, warper(scores[rows], arguments))

@@ -185,3 +185,14 @@ def test_rotary_kv_write_is_the_reference_to_the_bit(
     write(backend(), actual)
     for ours, theirs in ((actual.fused, expected.fused), (actual.cache.layers[0], expected.cache.layers[0])):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_blocks_are_copied_in_every_layer_and_read_before_they_are_written() -> None:
+    """A block that is copied and overwritten at once goes on in its copy as it was."""
+    cache = KVCache.allocate(2, 5, 4, 1, 8, torch.float32, torch.device("cpu"))
+    for pages in cache.layers:
+        pages.normal_()
+    before = [pages.clone() for pages in cache.layers]
+    cache.copy_blocks(torch.tensor([0, 3]), torch.tensor([2, 0]))
+    for pages, old in zip(cache.layers, before, strict=True):
+        assert torch.equal(pages, old[[3, 1, 0, 3, 4]])

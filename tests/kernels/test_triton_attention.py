@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paged_cases import Case, Sequences, make_case
-from peregrine_kernels import PagedBatch
+from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.decode_attention import head_tiles
 from peregrine_kernels.paged import scales_of
 from peregrine_kernels.reference import ReferenceBackend
@@ -50,7 +50,7 @@ def assert_written_alike(actual: Case, expected: Case) -> None:
         torch.testing.assert_close(ours, theirs, rtol=bound, atol=bound, equal_nan=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(batches, st.sampled_from(HEADS), st.sampled_from([1, 4, 16, 48, 64]), st.booleans(), dtypes, st.integers(0, 99))
 def test_any_ragged_batch(
     sequences: Sequences, heads: tuple[int, int, int], block_size: int, alibi: bool, dtype: torch.dtype, seed: int
@@ -139,6 +139,19 @@ def test_8_bit_pages(
     assert (steps != 0).float().mean() < 0.01
     bound = BOUNDS[dtype]
     torch.testing.assert_close(expected.attend(BACKEND), expected.attend(REFERENCE), rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("kv_dtype", [torch.int8, torch.float8_e4m3fn, torch.float16])
+def test_copied_blocks_are_whole(kv_dtype: torch.dtype) -> None:
+    """What is copied with the blocks of 8-bit pages is their scales, too."""
+    case = make_case([(40, 40)], (7, 1, 32), 16, dtype=torch.float16, kv_dtype=kv_dtype)
+    case.write(BACKEND)
+    expected = case.attend(BACKEND)
+    old, new = case.batch.block_tables[0], torch.tensor([b for b in range(5) if b not in case.batch.block_tables[0]])
+    KVCache((case.pages,)).copy_blocks(old[:2], new)
+    moved = replace(case.batch, block_tables=torch.cat((new, old[2:]))[None])
+    case.pages.view(torch.uint8)[old[:2]] = 0
+    assert torch.equal(replace(case, batch=moved).attend(BACKEND), expected)
 
 
 @pytest.mark.parametrize("kv_dtype", [torch.int8, torch.float8_e4m3fn])

@@ -12,7 +12,15 @@ from fake_shards import FakeModel, FakeShards, expected
 from peregrine_router import engine as engine_module
 from peregrine_router.blocks import BlockPool
 from peregrine_router.engine import Engine, Generation
-from peregrine_router.request import FinishReason, GenerationFailed, InvalidRequest, Request, SamplingParams, TokenEvent
+from peregrine_router.request import (
+    Cancelled,
+    FinishReason,
+    GenerationFailed,
+    InvalidRequest,
+    Request,
+    SamplingParams,
+    TokenEvent,
+)
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.tokenizer import Tokenizer
 
@@ -38,8 +46,11 @@ class Rig:
         self.engine = Engine(self.shards, self.scheduler, self.tokenizer)
 
     def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> Generation:
-        name = f"{prompt}-{count}"
-        return self.engine.submit(Request(name, tuple(prompt), SamplingParams(logprobs=True), count, stop))
+        return self.engine.submit(make_request(prompt, count, stop=stop))
+
+
+def make_request(prompt: list[int], count: int, seed: int = 0, stop: tuple[str, ...] = ()) -> Request:
+    return Request(f"{prompt}-{count}-{seed}", tuple(prompt), SamplingParams(logprobs=True, seed=seed), count, stop)
 
 
 @asynccontextmanager
@@ -69,6 +80,48 @@ async def test_a_group_is_queued_whole_or_not_at_all() -> None:
             rig.engine.submit_group([small, large])
         assert not rig.scheduler.waiting
         assert not rig.scheduler.running
+
+
+async def test_a_group_draws_apart_from_one_prompt() -> None:
+    """Each member gets its own seed's tokens, and the prompt is computed once."""
+    async with running() as rig:
+        group = rig.engine.submit_group(make_request([1, 2, 3], 5, seed) for seed in range(3))
+        results = await asyncio.gather(*map(read, group))
+        assert rig.scheduler.pool.num_used == 0
+    for seed, events in enumerate(results):
+        assert [event.token.id for event in events] == expected([1, 2, 3], 5, seed)
+    assert sum(rig.model.step_tokens) == 3 + 3 * 4
+    assert all(generation.scheduled_at is not None for generation in group)
+
+
+async def test_requests_of_several_prompts_form_groups_of_their_own() -> None:
+    """Two prompts of two requests each, queued together, are each computed once."""
+    async with running() as rig:
+        requests = [make_request(prompt, 3, seed) for prompt in ([1, 2, 3], [4, 5]) for seed in range(2)]
+        results = await asyncio.gather(*map(read, rig.engine.submit_group(requests)))
+    for request, events in zip(requests, results, strict=True):
+        assert [event.token.id for event in events] == expected(request.prompt_ids, 3, request.sampling.seed)
+    assert sum(rig.model.step_tokens) == 3 + 2 + 4 * 2
+
+
+async def test_a_group_shares_the_log_probabilities_of_its_prompt() -> None:
+    """The prompt is scored once, for the leader; every member's first event carries them all."""
+    async with running() as rig:
+        rig.shards.prompt_logprob = -0.5
+        sampling = SamplingParams(prompt_logprobs=True)
+        group = rig.engine.submit_group(Request(str(i), (1, 2, 3), sampling, 2) for i in range(2))
+        for events in await asyncio.gather(*map(read, group)):
+            assert [token.logprob for token in events[0].prefill] == [None, -0.5, -0.5]
+
+
+async def test_an_id_in_use_is_refused() -> None:
+    """Two running requests of one id would share a stream; the second is told to choose another."""
+    async with running(step_seconds=0.001) as rig:
+        first = rig.submit([1], 20)
+        with pytest.raises(InvalidRequest, match="in use"):
+            rig.submit([1], 20)
+        assert len(await read(first)) == 20
+        assert len(await read(rig.submit([1], 20))) == 20
 
 
 async def test_events_carry_the_tokens_in_order() -> None:
@@ -112,14 +165,74 @@ async def test_a_stop_sequence_ends_the_text_across_tokens() -> None:
     assert len(events) <= at + 3
 
 
-async def test_closing_a_stream_cancels_its_request() -> None:
-    """A reader that leaves frees the blocks; its neighbour goes on."""
+@pytest.mark.parametrize("leaver", [0, 1])
+async def test_closing_a_stream_frees_its_blocks_within_two_steps(leaver: int) -> None:
+    """On the shards as well; a neighbour, or the other member of its group, goes on."""
     async with running(step_seconds=0.001) as rig:
-        leaving, staying = rig.submit([1], 100), rig.submit([2], 100)
-        await anext(leaving)
-        await leaving.aclose()
+        group = rig.engine.submit_group(make_request([1, 2, 3], 100, seed) for seed in range(2))
+        neighbour = rig.submit([4], 100)
+        await anext(group[leaver])
+        await anext(neighbour)
+        steps = len(rig.model.batch_sizes)
+        await group[leaver].aclose()
+        assert len(rig.scheduler.running) == 2
+        await until(lambda: len(rig.model.blocks) == 2)
+        assert len(rig.model.batch_sizes) <= steps + 2
+        rig.scheduler.check_integrity()
+        rest = await read(group[1 - leaver])
+        assert rest[-1].token.id == expected([1, 2, 3], 100, 1 - leaver)[-1]
+        assert (await read(neighbour))[-1].token.id == expected([4], 100)[-1]
+        assert rig.scheduler.pool.num_used == 0
+
+
+async def test_a_leader_that_leaves_while_the_prompt_is_computed_leaves_its_group_behind() -> None:
+    """Whoever computes the prompt for all may go at any time; another does it instead."""
+    async with running(step_seconds=0.001) as rig:
+        prompt = [i % 7 for i in range(100)]
+        leader, *others = rig.engine.submit_group(make_request(prompt, 4, seed) for seed in range(3))
+        await until(lambda: len(rig.model.batch_sizes) == 2)
+        await leader.aclose()
+        results = await asyncio.gather(*map(read, others))
+        assert [[event.token.id for event in events] for events in results] == [
+            expected(prompt, 4, seed) for seed in (1, 2)
+        ]
+
+
+async def test_cancelling_a_request_ends_its_stream_with_an_error() -> None:
+    """A reader that waits for a token gets Cancelled and not silence; a second cancellation finds nothing to end."""
+    async with running(step_seconds=0.001) as rig:
+        generation = rig.submit([1], 200)
+        reader = asyncio.create_task(read(generation))
         await until(lambda: len(rig.scheduler.running) == 1)
-        assert [event.token.id for event in await read(staying)] == expected([2], 100)
+        assert rig.engine.cancel(generation.sequence.request.id)
+        with pytest.raises(Cancelled):
+            await reader
+        assert rig.scheduler.pool.num_used == 0
+        assert not rig.engine.cancel(generation.sequence.request.id)
+
+
+async def test_a_reader_that_does_not_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is bounded; it gets that and then an error that says why. Its neighbour goes on."""
+    monkeypatch.setattr(engine_module, "MAX_UNREAD_EVENTS", 8)
+    async with running() as rig:
+        slow, neighbour = rig.submit([1], 200), rig.submit([2], 200)
+        assert len(await read(neighbour)) == 200
+        assert rig.scheduler.pool.num_used == 0
+        assert [(await anext(slow)).token.id for _ in range(8)] == expected([1], 8)
+        with pytest.raises(GenerationFailed, match="too slowly"):
+            await anext(slow)
+
+
+async def test_a_sequence_that_fails_fails_alone() -> None:
+    """A shard that gives up on one sequence ends that stream with its message; the other goes on."""
+    async with running(step_seconds=0.001) as rig:
+        bad, good = rig.submit([1], 100), rig.submit([2], 100)
+        await anext(bad)
+        rig.shards.failed_slot = bad.sequence.slot
+        with pytest.raises(GenerationFailed, match="no way on"):
+            await read(bad)
+        rig.shards.failed_slot = None
+        assert (await read(good))[-1].token.id == expected([2], 100)[-1]
         assert rig.scheduler.pool.num_used == 0
 
 

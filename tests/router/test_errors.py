@@ -2,12 +2,14 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from fakes import FakeEngine, Server, serve
+from peregrine_router.api import security
 from peregrine_router.tokenizer import Tokenizer
 
 JSON = {"content-type": "application/json"}
@@ -111,6 +113,19 @@ def test_too_large(server: Server, size: int) -> None:
         assert answer.status_code == 413
         assert answer.json()["error_type"] == "payload_too_large"
         assert str(LIMIT) in answer.json()["error"]
+
+
+def test_slow_body(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that does not arrive in time is answered 408."""
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.2)
+
+    def trickle() -> Iterator[bytes]:
+        yield b'{"inputs": '
+        time.sleep(0.5)
+        yield b'"the"}'
+
+    answer = server.client.post("/generate", content=trickle(), headers=JSON)
+    assert (answer.status_code, answer.json()["error_type"]) == (408, "timeout")
 
 
 def test_unknown_route(server: Server) -> None:

@@ -178,3 +178,23 @@ def test_documentation(server: Server) -> None:
     fields = api["components"]["schemas"]["GenerateParameters"]["properties"]
     assert all(field["description"] for field in fields.values())
     assert "GenerateResponse" in api["components"]["schemas"]
+    assert server.client.get("/api-doc/openapi.json").json() == api
+
+
+def test_documentation_is_complete(server: Server) -> None:
+    """Every route of the contract is described, each field of a body by words or an example."""
+    api = server.client.get("/openapi.json").json()
+    routes = {
+        "post": "/ /generate /generate_stream /invocations /vertex /tokenize /chat_tokenize /v1/completions "
+        "/v1/chat/completions /cancel/{id}",
+        "get": "/ /info /health /ping /metrics /v1/models",
+    }
+    for method, paths in routes.items():
+        for path in paths.split():
+            operation = api["paths"][path][method]
+            assert operation["description"]
+            assert operation["responses"]["200"]["description"]
+    for name in ("GenerateParameters", "CompletionRequest", "ChatRequest", "Message", "Function"):
+        for field, described in api["components"]["schemas"][name]["properties"].items():
+            assert {"description", "examples", "$ref", "const", "anyOf"} & set(described), (name, field)
+    assert {"401", "413", "415", "422", "429", "500"} <= set(api["paths"]["/generate"]["post"]["responses"])

@@ -1,7 +1,12 @@
 """GET /metrics."""
 
-from fakes import FakeEngine, Server, serve
+import pytest
+
+from fakes import INFO, FakeEngine, Server, serve
 from peregrine_router.generation import EngineStats
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
+from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
 
 
 def test_a_request_counts_once(server: Server) -> None:
@@ -71,3 +76,92 @@ def test_apps_do_not_share_metrics(engine: FakeEngine) -> None:
     with serve(engine) as first, serve(engine) as second:
         first.generate()
         assert second.metrics()["tgi_request_count"] == 0
+
+
+TGI_SERIES = {
+    "counter": {
+        "tgi_request_count",
+        "tgi_request_success",
+        "tgi_request_failure",
+        "tgi_batch_inference_count",
+        "tgi_batch_inference_success",
+        "tgi_batch_inference_failure",
+        "tgi_batch_concat",
+    },
+    "histogram": {
+        "tgi_request_duration",
+        "tgi_request_validation_duration",
+        "tgi_request_queue_duration",
+        "tgi_request_inference_duration",
+        "tgi_request_mean_time_per_token_duration",
+        "tgi_request_input_length",
+        "tgi_request_generated_tokens",
+        "tgi_request_max_new_tokens",
+        "tgi_batch_inference_duration",
+        "tgi_batch_forward_duration",
+        "tgi_batch_decode_duration",
+        "tgi_batch_filter_duration",
+        "tgi_batch_concat_duration",
+        "tgi_batch_next_size",
+    },
+    "summary": {"tgi_request_skipped_tokens"},
+    "gauge": {
+        "tgi_batch_current_size",
+        "tgi_batch_current_max_tokens",
+        "tgi_batch_max_total_tokens",
+        "tgi_queue_size",
+    },
+}
+
+
+def test_series_of_tgi(server: Server) -> None:
+    """Every series of TGI's dashboards is there under its name and type, with its buckets."""
+    text = server.client.get("/metrics").text
+    for kind, names in TGI_SERIES.items():
+        for name in names:
+            assert f"# TYPE {name} {kind}\n" in text
+    metrics = server.metrics()
+    durations = [name for name in metrics if name.startswith("tgi_request_duration_bucket")]
+    assert len(durations) == 36
+    assert 'tgi_batch_forward_duration_bucket{le="0.00015000000000000001",method="decode"}' in metrics
+    assert 'tgi_batch_next_size_bucket{le="1024.0"}' in metrics
+
+
+async def test_steps_are_measured() -> None:
+    """Steps are counted by what they compute, timed until their answer, and heartbeats left out."""
+    metrics, shards = Metrics(INFO), OneStep()
+    measured = MeasuredShards(shards, metrics)
+    decode, prefill = pack([0, 1]), pack([0, 1, 2])
+    new = [NewSequence(2, pack([1]), 1, SamplingParams())]
+    for step in (
+        Step(id=0),
+        Step(id=1, slots=decode, num_decodes=2),
+        Step(id=2, slots=prefill, num_decodes=2, num_tokens=pack([1]), new=new),
+    ):
+        await measured.send(step)
+        await measured.receive()
+    text = metrics.render().decode()
+    assert 'tgi_batch_inference_count{method="prefill"} 1.0' in text
+    assert 'tgi_batch_inference_success{method="decode"} 1.0' in text
+    assert 'tgi_batch_forward_duration_count{method="decode"} 1.0' in text
+    assert 'tgi_batch_concat{reason="chunking"} 1.0' in text
+    assert "tgi_batch_next_size_sum 1.0" in text
+    await measured.send(Step(id=3, slots=decode, num_decodes=2))
+    shards.failure = RuntimeError("gone")
+    with pytest.raises(RuntimeError):
+        await measured.receive()
+    assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
+
+
+class OneStep:
+    """Shards that answer at once."""
+
+    failure: Exception | None = None
+
+    async def send(self, step: Step) -> None:
+        self.step = step
+
+    async def receive(self) -> StepResult:
+        if self.failure is not None:
+            raise self.failure
+        return StepResult(self.step.id, b"", b"", b"")

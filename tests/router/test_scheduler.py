@@ -9,14 +9,19 @@ from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import Scheduler, Sequence
-from peregrine_server.protocol import Step, encode, unpack
+from peregrine_server.protocol import Grammar, Step, encode, unpack
 
 NUM_BLOCKS = 12
 BLOCK_SIZE = 4
 
 
-def make_request(name: str, prompt: list[int], max_new_tokens: int) -> Request:
-    return Request(name, tuple(prompt), SamplingParams(), max_new_tokens)
+def make_request(name: str, prompt: list[int], max_new_tokens: int, seed: int = 0) -> Request:
+    return Request(name, tuple(prompt), SamplingParams(seed=seed), max_new_tokens)
+
+
+def make_group(prompt: list[int], max_new_tokens: list[int]) -> list[Request]:
+    """One prompt, a seed of its own for each."""
+    return [make_request(f"{prompt}-{i}", prompt, new, seed=i) for i, new in enumerate(max_new_tokens)]
 
 
 def make_scheduler(
@@ -46,7 +51,7 @@ def generated(sequence: Sequence) -> list[int]:
 
 
 class Histories(RuleBasedStateMachine):
-    """Any order of submissions, cancellations, stop strings and steps, in a cache far too small for all of them."""
+    """Any order of submissions, groups, cancellations, stop strings and steps, in a cache far too small for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +62,10 @@ class Histories(RuleBasedStateMachine):
     @rule(prompt=st.lists(st.integers(0, 250), min_size=1, max_size=24), new=st.integers(1, 24))
     def submit(self, prompt: list[int], new: int) -> None:
         self.sequences.append(self.scheduler.submit(make_request(str(len(self.sequences)), prompt, new)))
+
+    @rule(prompt=st.lists(st.integers(0, 250), min_size=1, max_size=24), new=st.lists(st.integers(1, 24), min_size=2))
+    def submit_a_group(self, prompt: list[int], new: list[int]) -> None:
+        self.sequences += self.scheduler.submit_group(make_group(prompt, new[:7]))
 
     @rule(count=st.integers(1, 12))
     def step(self, count: int) -> None:
@@ -84,8 +93,8 @@ class Histories(RuleBasedStateMachine):
     def holds_together(self) -> None:
         self.scheduler.check_integrity()
         for sequence in self.sequences:
-            tokens = generated(sequence)
-            assert tokens == expected(sequence.request.prompt_ids, len(tokens))
+            tokens, request = generated(sequence), sequence.request
+            assert tokens == expected(request.prompt_ids, len(tokens), request.sampling.seed)
 
     def teardown(self) -> None:
         run_to_end(self.scheduler, self.model)
@@ -102,17 +111,20 @@ class TestHistories(Histories.TestCase):
     """Invariants hold after every event, every request ends with its own tokens, and every block comes back."""
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
-def test_block_pool_keeps_account_of_every_block(history: list[tuple[int, bool]]) -> None:
-    """Whatever is allocated and freed, each block is free or has one owner."""
+@given(st.lists(st.tuples(st.sampled_from(["allocate", "share", "free"]), st.integers(0, 5)), max_size=60))
+def test_block_pool_keeps_account_of_every_block(history: list[tuple[str, int]]) -> None:
+    """Whatever is allocated, shared and freed, each block is free or has as many owners as tables that name it."""
     pool, tables = BlockPool(16, BLOCK_SIZE), []
-    for count, is_free in history:
-        if is_free and tables:
+    for action, count in history:
+        if action == "allocate":
+            blocks = pool.allocate(count)
+            assert (blocks is None) == (count > 16 - len({block for table in tables for block in table}))
+            tables += [] if blocks is None else [blocks]
+        elif tables and action == "share":
+            pool.share(tables[count % len(tables)])
+            tables.append(list(tables[count % len(tables)]))
+        elif tables:
             pool.free(tables.pop(count % len(tables)))
-        elif (blocks := pool.allocate(count)) is not None:
-            tables.append(blocks)
-        else:
-            assert count > pool.num_free
         pool.check_integrity(tables)
 
 
@@ -124,6 +136,74 @@ def test_block_pool_refuses_a_second_free() -> None:
     pool.free(blocks)
     with pytest.raises(ValueError, match="freed twice"):
         pool.free(blocks[:1])
+
+
+def test_block_pool_refuses_to_share_a_free_block() -> None:
+    """A block that nobody owns has no tokens to share."""
+    with pytest.raises(ValueError, match="is free"):
+        BlockPool(4, BLOCK_SIZE).share([0])
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9])
+def test_a_group_computes_its_prompt_once(length: int) -> None:
+    """Four requests of one prompt take its tokens once, in chunks, and then one each a step; each its own seed's."""
+    scheduler, model = make_scheduler(num_blocks=32, max_step_tokens=5), FakeModel(32, BLOCK_SIZE)
+    prompt = list(range(length))
+    group = scheduler.submit_group(make_group(prompt, [6] * 4))
+    run_to_end(scheduler, model)
+    assert sum(model.step_tokens) == length + 4 * 5
+    assert [generated(s) for s in group] == [expected(prompt, 6, seed) for seed in range(4)]
+    assert scheduler.pool.num_used == 0
+
+
+def test_forks_share_the_blocks_of_their_prompt() -> None:
+    """Two whole blocks and a partial one: shared by all until each writes, and then only the partial one is copied."""
+    scheduler, model = make_scheduler(num_blocks=32), FakeModel(32, BLOCK_SIZE)
+    scheduler.submit_group(make_group(list(range(10)), [6] * 3))
+    run_step(scheduler, model)
+    assert scheduler.pool.num_used == 3
+    step = run_step(scheduler, model)
+    assert step is not None
+    assert len(unpack(step.copy_blocks)) == 2
+    assert scheduler.pool.num_used == 5
+
+
+@pytest.mark.parametrize("leaver", [0, 1])
+def test_a_group_goes_on_without_a_member(leaver: int) -> None:
+    """Whether the leader is cancelled halfway through the prompt or another: the rest get their own tokens."""
+    scheduler, model = make_scheduler(num_blocks=32, max_step_tokens=4), FakeModel(32, BLOCK_SIZE)
+    group = scheduler.submit_group(make_group(list(range(10)), [6] * 3))
+    run_step(scheduler, model)
+    scheduler.cancel(group[leaver])
+    scheduler.check_integrity()
+    run_to_end(scheduler, model)
+    assert [generated(s) for i, s in enumerate(group) if i != leaver] == [
+        expected(range(10), 6, seed) for seed in range(3) if seed != leaver
+    ]
+    assert not generated(group[leaver])
+
+
+def test_a_group_larger_than_the_batch_is_served_in_parts() -> None:
+    """Five requests of one prompt on two slots all end, the prompt computed once for every two."""
+    scheduler, model = make_scheduler(max_batch_size=2), FakeModel(NUM_BLOCKS, BLOCK_SIZE)
+    group = scheduler.submit_group(make_group([1, 2, 3], [2] * 5))
+    assert scheduler.num_waiting == 5
+    run_to_end(scheduler, model)
+    assert sum(model.step_tokens) == 3 * 3 + 5
+    assert [generated(s) for s in group] == [expected([1, 2, 3], 2, seed) for seed in range(5)]
+
+
+def test_newcomers_leave_the_slots_that_a_group_needs() -> None:
+    """While a group's prompt is computed, a request behind it does not take a fork's slot."""
+    scheduler, model = make_scheduler(num_blocks=64, max_batch_size=3, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
+    group = scheduler.submit_group(make_group(list(range(12)), [3] * 3))
+    behind = scheduler.submit(make_request("behind", [1], 1))
+    run_step(scheduler, model)
+    assert [s.slot >= 0 for s in (*group, behind)] == [True, False, False, False]
+    run_step(scheduler, model)
+    assert [s.slot >= 0 for s in (*group, behind)] == [True, True, True, False]
+    run_to_end(scheduler, model)
+    assert behind.is_done
 
 
 def test_prompts_run_in_chunks_of_the_budget() -> None:
@@ -182,6 +262,27 @@ def test_an_end_token_ends_the_text_unless_ignored() -> None:
         run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
         assert sequence.finish_reason is reason
         assert len(generated(sequence)) == count
+
+
+def test_a_stop_token_ends_the_text() -> None:
+    """stop_sequence is the reason when a token of the client's own choice ends it, end of text or not."""
+    stop = next_token([9])
+    scheduler = make_scheduler(eos=frozenset({stop}))
+    request = Request("a", (9,), SamplingParams(), 4, ignore_eos=True, stop_token_ids=frozenset({stop}))
+    sequence = scheduler.submit(request)
+    run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
+    assert sequence.finish_reason is FinishReason.STOP_SEQUENCE
+    assert len(generated(sequence)) == 1
+
+
+def test_a_complete_grammar_ends_the_text_even_if_ends_are_ignored() -> None:
+    """Once nothing but the end is allowed, ignore_eos cannot make the text go on."""
+    eos = next_token([9])
+    scheduler = make_scheduler(eos=frozenset({eos}))
+    sampling = SamplingParams(grammar=Grammar("regex", "a"))
+    sequence = scheduler.submit(Request("a", (9,), sampling, 4, ignore_eos=True))
+    run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
+    assert sequence.finish_reason is FinishReason.EOS_TOKEN
 
 
 def test_a_request_that_never_fits_is_refused() -> None:

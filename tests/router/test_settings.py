@@ -49,6 +49,17 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.max_best_of, settings.num_shard, settings.json_output) == (5000, 3, 1, True)
 
 
+def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and origins come by comma, by repeating the flag, or from the environment; keys are not shown."""
+    argv = ["--api-key", "a,b", "--api-key", "c", "--cors-allow-origin", "https://x, https://y"]
+    settings = parse_settings(argv)
+    assert settings.api_key == ("a", "b", "c")
+    assert settings.cors_allow_origin == ("https://x", "https://y")
+    assert "'a'" not in repr(settings)
+    monkeypatch.setenv("API_KEY", "d,e")
+    assert parse_settings([]).api_key == ("d", "e")
+
+
 def test_hostname_of_the_machine_is_not_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """HOSTNAME, which shells and containers set, does not open the server to the network; PEREGRINE_HOSTNAME does."""
     monkeypatch.setenv("HOSTNAME", "0.0.0.0")

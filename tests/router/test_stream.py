@@ -155,7 +155,8 @@ uvicorn.Server(uvicorn.Config(app, log_config=None)).run([listener])
 
 def test_running_streams_finish_after_sigterm() -> None:
     """A server told to stop ends its running streams properly first; sse-starlette by itself would cut them."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", SLOW_SERVER]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import EOS, make_tokenizer, train_backend
-from peregrine_router.tokenizer import MAX_HELD_TOKENS, Tokenizer, TokenizerError
+from peregrine_router.detokenize import MAX_HELD_TOKENS
+from peregrine_router.tokenizer import Tokenizer, TokenizerError
 
 TOKENIZER = make_tokenizer()
 INVALID = [id for id in range(320) if TOKENIZER.describe(id).text == "\ufffd"]
@@ -27,8 +28,7 @@ def stream(ids: list[int], *stop: str) -> tuple[list[str], str]:
 def test_any_text_survives(text: str) -> None:
     """Any Unicode text, streamed token by token, is itself again."""
     deltas, whole = stream(TOKENIZER.encode(text, add_special_tokens=False))
-    if EOS not in text:
-        assert "".join(deltas) == whole == text
+    assert "".join(deltas) == whole == text
 
 
 @settings(max_examples=300, deadline=None)
@@ -55,6 +55,58 @@ def test_stop_sequences_cut_where_they_first_end(text: str, stop: list[str]) -> 
         assert joined.endswith(decoded.matched)
         # Nothing matched earlier, but within the token that completed the match.
         assert not any(each in joined[:-1] for each in stop)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab é😀", max_size=30), st.lists(st.text("ab é😀", min_size=1, max_size=4), min_size=1, max_size=3))
+def test_hidden_stops_never_leak(text: str, stop: list[str]) -> None:
+    """With `hides_stop` the text ends before the first stop to be complete, and nothing of that was given out."""
+    decoded = TOKENIZER.stream(tuple(stop), hides_stop=True)
+    shown = ""
+    ids = TOKENIZER.encode(text)
+    for number, token_id in enumerate(ids, 1):
+        shown += decoded.push(token_id)
+        seen = TOKENIZER.decode(ids[:number])
+        if decoded.matched is None and "\ufffd" not in seen:
+            held = max((n for each in stop for n in range(1, len(each)) if seen.endswith(each[:n])), default=0)
+            assert shown == seen[: len(seen) - held]
+    shown += decoded.flush()
+    ends = [(text.find(each) + len(each), text.find(each)) for each in stop if each in text]
+    assert shown == decoded.text == (text[: min(ends)[1]] if ends else text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40), st.lists(st.text(min_size=1, max_size=3), max_size=3))
+def test_stream_is_the_text_whatever_the_stops(text: str, stop: list[str]) -> None:
+    """Random Unicode with random stops: without a match, the stream is what the tokenizer decodes."""
+    ids = TOKENIZER.encode(text)
+    for hides_stop in (False, True):
+        decoded = TOKENIZER.stream(tuple(stop), hides_stop)
+        joined = "".join(map(decoded.push, ids)) + decoded.flush()
+        assert joined == decoded.text
+        if decoded.matched is None:
+            assert joined == TOKENIZER.decode(ids) == text
+
+
+def test_special_text_is_text_unless_told() -> None:
+    """A prompt that reads like the end of text is characters; for a chat template it is the token."""
+    assert TOKENIZER.decode(TOKENIZER.encode(EOS)) == EOS
+    assert TOKENIZER.encode(EOS, has_special_tokens=True) == [0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=20))
+def test_bytes_of_tokens(text: str) -> None:
+    """The bytes of all tokens are the text's."""
+    assert b"".join(map(TOKENIZER.token_bytes, TOKENIZER.encode(text))) == text.encode()
+
+
+def test_spans() -> None:
+    """Spans are where the tokens stand in the text."""
+    text = "the é😀 fox"
+    spans = TOKENIZER.encode_spans(text)
+    assert [id for id, _, _ in spans] == TOKENIZER.encode(text)
+    assert all(TOKENIZER.decode([id]) == text[start:stop] for id, start, stop in spans if text[start:stop].isascii())
 
 
 def test_split_character_is_held_back() -> None:

@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from transformers import FalconForCausalLM
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
-from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request, SamplingParams
-from peregrine_router.scheduler import Scheduler, Sequence
-from peregrine_server.protocol import ShardConfig, StepResult, decode_to_shard, encode, unpack_floats
-from peregrine_server.runner import Runner
+from peregrine_server.protocol import unpack_floats
+from runners import generated, load_runner, make_scheduler, run, run_step
 
-BLOCK_SIZE = 8
-MAX_TOKENS = 96
 GREEDY = SamplingParams()
+SAMPLED = SamplingParams(do_sample=True, temperature=0.9, top_k=50, top_p=0.95, seed=77)
 
 
 class Shard:
@@ -25,33 +23,7 @@ class Shard:
     def __init__(self, variant: str, path: Path) -> None:
         self.oracle: FalconForCausalLM = build_model(variant)
         write_checkpoint(path, self.oracle)
-        config = ShardConfig(
-            rank=0,
-            num_shards=1,
-            socket_path="",
-            model_path=str(path),
-            device="cpu",
-            dtype="float32",
-            rendezvous="",
-            num_threads=1,
-            max_batch_size=16,
-            max_total_tokens=MAX_TOKENS,
-            max_batch_total_tokens=16 * MAX_TOKENS,
-            block_size=BLOCK_SIZE,
-        )
-        self.runner = Runner.load(config, lambda _done, _total: None)
-
-    def scheduler(self, num_blocks: int = 192, max_step_tokens: int = 16) -> Scheduler:
-        pool = BlockPool(num_blocks, BLOCK_SIZE)
-        return Scheduler(pool, max_batch_size=16, max_step_tokens=max_step_tokens, eos_token_ids=frozenset())
-
-    def step(self, scheduler: Scheduler) -> StepResult | None:
-        step = scheduler.schedule()
-        if step is None:
-            return None
-        result = self.runner.execute(decode_to_shard(encode(step)))  # type: ignore[arg-type]
-        scheduler.commit(result)
-        return result
+        self.runner = load_runner(path)
 
     @torch.inference_mode()
     def continuation(self, prompt: tuple[int, ...], count: int) -> list[int]:
@@ -81,27 +53,11 @@ def ragged_requests(sampling: SamplingParams = GREEDY) -> list[Request]:
     return [Request(str(i), p, sampling, n) for i, (p, n) in enumerate(zip(prompts, news, strict=True))]
 
 
-def run(shard: Shard, scheduler: Scheduler, requests: list[Request], every: int = 3) -> list[Sequence]:
-    """One more request joins after every `every` steps, while the others run."""
-    sequences, pending, steps = [], list(requests), 0
-    while True:
-        if pending and steps % every == 0:
-            sequences.append(scheduler.submit(pending.pop(0)))
-        if shard.step(scheduler) is None and not pending:
-            return sequences
-        scheduler.check_integrity()
-        steps += 1
-
-
-def generated(sequence: Sequence) -> list[int]:
-    return sequence.token_ids[len(sequence.request.prompt_ids) :]
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sixteen_ragged_requests_join_and_leave(variant: str, shard: Callable[[str], Shard]) -> None:
     """Greedy tokens are transformers', whoever else is in the batch and however prompts are cut into chunks."""
     one = shard(variant)
-    for sequence in run(one, one.scheduler(max_step_tokens=11), ragged_requests()):
+    for sequence in run(one.runner, make_scheduler(max_step_tokens=11), ragged_requests(), every=3):
         assert generated(sequence) == one.continuation(sequence.request.prompt_ids, sequence.request.max_new_tokens)
 
 
@@ -109,34 +65,38 @@ def test_sixteen_ragged_requests_join_and_leave(variant: str, shard: Callable[[s
 def test_preempted_requests_give_the_same_tokens(variant: str, shard: Callable[[str], Shard]) -> None:
     """With a cache for a fraction of the requests, recomputed ones continue as if nothing had happened."""
     one = shard(variant)
-    scheduler = one.scheduler(num_blocks=14)
-    sequences = run(one, scheduler, ragged_requests(), every=1)
+    scheduler = make_scheduler(num_blocks=14)
+    sequences = run(one.runner, scheduler, ragged_requests(), every=1)
     assert scheduler.num_preemptions > 0
     for sequence in sequences:
         assert generated(sequence) == one.continuation(sequence.request.prompt_ids, sequence.request.max_new_tokens)
 
 
-def test_sampling_is_the_same_alone_in_a_batch_and_after_preemption(shard: Callable[[str], Shard]) -> None:
-    """The same seed gives the same text in all three."""
+@pytest.mark.parametrize("num_blocks", [192, 22])
+@pytest.mark.parametrize("length", [1, 16, 21])
+def test_forks_draw_what_independent_requests_draw(num_blocks: int, length: int, shard: Callable[[str], Shard]) -> None:
+    """Six requests of one prompt, forked or each by itself: the same tokens, with and without preemption."""
     one = shard("7b")
-    requests = ragged_requests(SamplingParams(do_sample=True, temperature=0.9, top_k=50, top_p=0.95, seed=77))
-    crowd = run(one, one.scheduler(), requests)
-    squeezed = one.scheduler(num_blocks=14)
-    assert [generated(s) for s in run(one, squeezed, requests, every=1)] == [generated(s) for s in crowd]
-    assert squeezed.num_preemptions > 0
-    for sequence in crowd[:4]:
-        (alone,) = run(one, one.scheduler(), [sequence.request])
-        assert generated(alone) == generated(sequence)
+    prompt = tuple(torch.randint(257, (length,), generator=torch.Generator().manual_seed(length)).tolist())
+    requests = [Request(str(i), prompt, replace(SAMPLED, seed=i), 40 + 4 * i) for i in range(6)]
+    alone = [generated(run(one.runner, make_scheduler(), [request])[0]) for request in requests]
+    scheduler = make_scheduler(num_blocks)
+    group = scheduler.submit_group(requests)
+    while run_step(one.runner, scheduler) is not None:
+        scheduler.check_integrity()
+    assert [generated(sequence) for sequence in group] == alone
+    assert len({tuple(tokens) for tokens in alone}) == 6
+    assert (scheduler.num_preemptions > 0) == (num_blocks == 22)
 
 
 def test_prompt_logprobs_are_those_of_transformers(shard: Callable[[str], Shard]) -> None:
     """Every prompt token but the first gets its log-probability, chunk by chunk; sampled tokens get theirs."""
     one = shard("7b")
     prompt = ragged_requests()[3].prompt_ids
-    scheduler = one.scheduler(max_step_tokens=7)
+    scheduler = make_scheduler(max_step_tokens=7)
     scheduler.submit(Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True), 1))
     got = {}
-    while (result := one.step(scheduler)) is not None:
+    while (result := run_step(one.runner, scheduler)) is not None:
         for chunk in result.prompt_logprobs:
             got.update(enumerate(unpack_floats(chunk.logprobs).tolist(), chunk.start))
         last = result

@@ -44,10 +44,10 @@ struct place {
 };
 
 struct tile {
-    bf16 q[128 * 2 * TILE]; /* [head_dim / 2][lane][2], head_dim <= 256 */
+    int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[SEGMENT * TILE];
-    int32_t p[SEGMENT / 2 * TILE];  /* [pair of tokens][lane][2] */
-    bf16 v[SEGMENT * 256];          /* [32 columns][pair of tokens][column][2] */
+    int32_t p[SEGMENT / 2 * TILE];  /* [pair of tokens][lane] */
+    int32_t v[SEGMENT / 2 * 256];   /* [32 columns][pair of tokens][column] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
     int32_t position[TILE];
@@ -109,7 +109,7 @@ static void load_queries(const struct attention *a, struct place at, struct tile
             for (int i = 0; i < LANES; i++) x[i] = _mm512_maskz_loadu_epi32(first(num_pairs - k), rows[i] + 2 * k);
             transpose(x);
             for (int i = 0; i < LANES && k + i < num_pairs; i++)
-                _mm512_storeu_si512(t->q + ((k + i) * TILE + lane) * 2, x[i]);
+                _mm512_storeu_si512(t->q + (k + i) * TILE + lane, x[i]);
         }
     }
 }
@@ -129,8 +129,8 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
         long step = ceil_div(run, ceil_div(run, MAX_ROWS));
         for (long i = 0; i < run; i += step) {
             struct product product = {
-                .x = (const int32_t *)keys_of(a, at, token + i), .row = row, .pair = 1, .w = t->q,
-                .num_pairs = a->head_dim / 2, .c = t->scores + (token + i - start) * TILE, .ldc = TILE,
+                .x = (const int32_t *)keys_of(a, at, token + i), .row = row, .unit = 1, .w = t->q,
+                .num_units = a->head_dim / 2, .c = t->scores + (token + i - start) * TILE, .ldc = TILE,
             };
             multiply(product, run - i < step ? run - i : step, at.rows > LANES ? 2 : 1);
         }
@@ -192,7 +192,7 @@ static void load_values(const struct attention *a, struct place at, struct tile 
             __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + n));
             __m512i high = _mm512_setzero_si512();
             if (odd) high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + n)), 16);
-            bf16 *v = t->v + (n / TILE * num_pairs + i / 2) * 2 * TILE + n % TILE * 2;
+            int32_t *v = t->v + (n / TILE * num_pairs + i / 2) * TILE + n % TILE;
             _mm512_storeu_si512(v, _mm512_or_si512(low, high));
         }
     }
@@ -209,8 +209,8 @@ static void add_values(const struct attention *a, struct place at, struct tile *
     for (long n = 0; n < width; n += TILE)
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
-                .x = t->p + lane, .row = 1, .pair = TILE, .w = t->v + n / TILE * num_pairs * 2 * TILE,
-                .num_pairs = num_pairs, .c = t->out + lane * width + n, .ldc = width, .accumulates = 1,
+                .x = t->p + lane, .row = 1, .unit = TILE, .w = t->v + n / TILE * num_pairs * TILE,
+                .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width, .accumulates = 1,
             };
             multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
         }

@@ -4,36 +4,55 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-INLINE void multiply_rows(struct product p, const int rows, const int vectors) {
-    __m512 sums[MAX_ROWS][2];
+INLINE __m512i dot(__m512i sum, __m512i w, __m512i x, const enum kind kind) {
+    if (kind == INT8) return _mm512_dpbusd_epi32(sum, x, w);
+    return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)w, (__m512bh)x));
+}
+
+/* `row` is p.row, as a constant where it is 1: a dozen rows at unknown distances need more registers than there are. */
+INLINE void multiply_rows(struct product p, const int rows, const int vectors, const enum kind kind, const long row) {
+    /* Every loop over rows is unrolled, or clang keeps the sums in memory. */
+    __m512i sums[MAX_ROWS][2];
+    int32_t *c = p.c;
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++)
-            sums[m][v] = p.accumulates ? _mm512_loadu_ps(p.c + m * p.ldc + v * LANES) : _mm512_setzero_ps();
-    for (long k = 0; k < p.num_pairs; k++) {
-        const bf16 *w = p.w + k * 2 * TILE;
-        __m512bh columns[2];
+            sums[m][v] = p.accumulates ? _mm512_loadu_si512(c + m * p.ldc + v * LANES) : _mm512_setzero_si512();
+    for (long k = 0; k < p.num_units; k++) {
+        const int32_t *w = p.w + k * TILE;
+        __m512i columns[2];
         for (int v = 0; v < vectors; v++) {
-            columns[v] = (__m512bh)_mm512_loadu_si512(w + v * 2 * LANES);
-            if (p.ahead) _mm_prefetch((const char *)(w + v * 2 * LANES) + p.ahead, _MM_HINT_T0);
+            columns[v] = _mm512_loadu_si512(w + v * LANES);
+            if (p.ahead) _mm_prefetch((const char *)(w + v * LANES) + p.ahead, _MM_HINT_T0);
         }
 #pragma GCC unroll 14
         for (int m = 0; m < rows; m++) {
-            __m512i x = _mm512_set1_epi32(p.x[m * p.row + k * p.pair]);
+            __m512i x = _mm512_set1_epi32(p.x[m * row + k * p.unit]);
             /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
             __asm__("" : "+v"(x));
-            for (int v = 0; v < vectors; v++) sums[m][v] = _mm512_dpbf16_ps(sums[m][v], columns[v], (__m512bh)x);
+            for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], x, kind);
         }
     }
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(p.c + m * p.ldc + v * LANES, sums[m][v]);
+        for (int v = 0; v < vectors; v++) _mm512_storeu_si512(c + m * p.ldc + v * LANES, sums[m][v]);
 }
 
-#define CASE(rows)                                               \
-    case rows:                                                   \
-        if (vectors == 2)                                        \
-            multiply_rows(p, rows, 2);                           \
-        else                                                     \
-            multiply_rows(p, rows, 1);                           \
+INLINE void multiply_vectors(struct product p, const int rows, const int vectors, const enum kind kind) {
+    if (p.row == 1)
+        multiply_rows(p, rows, vectors, kind, 1);
+    else
+        multiply_rows(p, rows, vectors, kind, p.row);
+}
+
+#define CASE(rows)                                  \
+    case rows:                                      \
+        if (p.kind == INT8)                         \
+            multiply_vectors(p, rows, 2, INT8);     \
+        else if (vectors == 2)                      \
+            multiply_vectors(p, rows, 2, BFLOAT16); \
+        else                                        \
+            multiply_vectors(p, rows, 1, BFLOAT16); \
         break;
 
 void multiply(struct product p, int rows, int vectors) {

@@ -1,6 +1,6 @@
 /* What the native CPU kernels share: bfloat16 vectors, the product at the heart of all of them, threads.
  *
- * Built for x86-64 with AVX512-BF16 (Zen 4, Cooper Lake and later); `native.py` loads it on no other CPU. */
+ * Built for x86-64 with AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later); `native.py` loads it on no other CPU. */
 #pragma once
 
 #include <immintrin.h>
@@ -22,7 +22,7 @@ typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
-enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, NUM_SCRATCH };
+enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, SCRATCH_LAYER, SCRATCH_INTEGERS, NUM_SCRATCH };
 void *scratch(int slot, long bytes);
 
 INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
@@ -81,19 +81,43 @@ INLINE void transpose(__m512i x[LANES]) {
     }
 }
 
-/* Rows of x times packed columns: c[m][n] (+)= sum over pairs k of x[m][k] . w[k][n].
+/* Rows of x times packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
  *
- * x: pairs of bfloat16, that of row m and pair k at x[m * row + k * pair]. w: 16 * vectors columns, those of pair k at
- * w + k * 2 * TILE. c: float32, row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. */
+ * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
+ * x: that of row m and unit k is at x[m * row + k * unit]. w: 16 * vectors columns, those of unit k at w + k * TILE.
+ * c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. */
+enum kind { BFLOAT16, INT8 };
+
 struct product {
+    enum kind kind;
     const int32_t *x;
-    long row, pair;
-    const bf16 *w;
-    long num_pairs;
-    float *c;
+    long row, unit;
+    const int32_t *w;
+    long num_units;
+    void *c;
     long ldc;
     int accumulates;
     int ahead;
 };
 
 void multiply(struct product p, int rows, int vectors);
+
+/* A packed weight [columns, depth] and what follows its product. */
+struct weight {
+    const int32_t *packed; /* [columns / 32][depth in units][32] */
+    const bf16 *bias;      /* or null */
+    const float *scales;   /* [columns]: integers times these are the weight; null: bfloat16 */
+    const float *offsets;  /* [columns]: 128 times the sum of a column's integers */
+    long columns, depth, activation;
+};
+
+/* The operations; each file says what its own takes. */
+void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
+                          float epsilon);
+void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y, long rows);
+void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
+                               long tokens, long num_heads, long num_kv_heads, long head_dim);
+void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
+                         long block_size, const int64_t *query_starts, const int64_t *context_lengths,
+                         long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
+                         bf16 *out, long ldo);

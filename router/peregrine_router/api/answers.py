@@ -1,8 +1,9 @@
 """From tokens to TGI's JSON."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import cast
 
+from peregrine_router.api.errors import Kind, tgi_error
 from peregrine_router.api.run import Generated
 from peregrine_router.api.schemas import (
     BestOfSequence,
@@ -21,7 +22,7 @@ from peregrine_router.request import Finished, Request, Token, TokenEvent
 def describe_generated(ranked: list[Generated], body: GenerateRequest, prefix: str) -> GenerateResponse:
     """The answer of a request that is not streamed: the best sequence, the others in its details."""
     best, given = ranked[0], body.parameters or GenerateParameters()
-    answer: GenerateResponse = {"generated_text": prefix + _end(best).generated_text}
+    answer: GenerateResponse = {"generated_text": prefix + best.end.generated_text}
     if given.details or given.decoder_input_details:
         details = cast(Details, _describe(best))
         if len(ranked) > 1:
@@ -30,32 +31,37 @@ def describe_generated(ranked: list[Generated], body: GenerateRequest, prefix: s
     return answer
 
 
-def describe_event(request: Request, body: GenerateRequest, prefix: str) -> Callable[[TokenEvent], StreamResponse]:
-    """What makes the events of one stream."""
-    has_details = bool(body.parameters and body.parameters.details)
+class StreamAnswer:
+    """The events of one stream."""
 
-    def describe(event: TokenEvent) -> StreamResponse:
-        answer: StreamResponse = {
-            "index": event.index,
-            "token": event.token,
-            "generated_text": None,
-            "details": None,
-        }
+    def __init__(self, request: Request, body: GenerateRequest, prefix: str) -> None:
+        self._request = request
+        self._prefix = prefix
+        self._has_details = bool(body.parameters and body.parameters.details)
+
+    def event(self, number: int, event: TokenEvent) -> Iterator[StreamResponse]:
+        """One event; the last has the whole text."""
+        answer: StreamResponse = {"index": event.index, "token": event.token, "generated_text": None, "details": None}
         if event.top_tokens:
             answer["top_tokens"] = event.top_tokens
         if event.finished is not None:
-            answer["generated_text"] = prefix + event.finished.generated_text
-            answer["details"] = _stream_details(request, event.finished) if has_details else None
-        return answer
+            answer["generated_text"] = self._prefix + event.finished.generated_text
+            answer["details"] = _stream_details(self._request, event.finished) if self._has_details else None
+        yield answer
 
-    return describe
+    def end(self) -> bytes:
+        """TGI's streams just end."""
+        return b""
+
+    def error(self, kind: Kind, message: str) -> object:
+        """As in a body."""
+        return tgi_error(kind, message)
 
 
 def _describe(generated: Generated) -> Sequence:
-    finished = _end(generated)
     sequence: Sequence = {
-        "finish_reason": finished.reason,
-        "generated_tokens": finished.generated_tokens,
+        "finish_reason": generated.end.reason,
+        "generated_tokens": generated.end.generated_tokens,
         "seed": _seed(generated.request),
         "prefill": [_prefill(token) for token in generated.prefill],
         "tokens": generated.tokens,
@@ -66,7 +72,7 @@ def _describe(generated: Generated) -> Sequence:
 
 
 def _describe_loser(generated: Generated, prefix: str) -> BestOfSequence:
-    return {"generated_text": prefix + _end(generated).generated_text, **_describe(generated)}
+    return {"generated_text": prefix + generated.end.generated_text, **_describe(generated)}
 
 
 def _stream_details(request: Request, finished: Finished) -> StreamDetails:
@@ -84,8 +90,3 @@ def _prefill(token: Token) -> PrefillToken:
 
 def _seed(request: Request) -> int | None:
     return request.sampling.seed if request.sampling.do_sample else None
-
-
-def _end(generated: Generated) -> Finished:
-    assert generated.finished is not None
-    return generated.finished

@@ -1,5 +1,9 @@
-"""Exception type -> status, error type, text: one table. Every error's body is {"error", "error_type"}."""
+"""Exception type -> status, error type, text: one table, and two ways to write it.
 
+TGI's routes answer {"error", "error_type"}, OpenAI's (/v1/...) {"error": {"message", "type", "param", "code"}}.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,9 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peregrine_router.api.schemas import ErrorResponse
-from peregrine_router.request import GenerationFailed, InvalidRequest, Overloaded
+from peregrine_router.request import Cancelled, GenerationFailed, InvalidRequest, Overloaded
+from peregrine_router.template_process import TemplateError
 
 RETRY_AFTER_SECONDS = 1
+OPENAI_PREFIX = "/v1/"
 
 
 class IncompleteGeneration(RuntimeError):
@@ -28,6 +34,22 @@ class ClientLeft(RuntimeError):
     """Nobody reads the answer any more."""
 
 
+class Unauthorized(RuntimeError):
+    """The request has no valid API key."""
+
+
+class ToolError(ValueError):
+    """`tools` and what goes with them do not fit together."""
+
+
+class SuffixUnsupported(ValueError):
+    """OpenAI's `suffix`."""
+
+
+class BatchTooLarge(ValueError):
+    """More prompts than one request may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a client and the metrics see of one type of exception. `{}` in `text` is the exception's own message."""
@@ -38,20 +60,25 @@ class Kind:
     label: str = "internal"
     """The `err` of tgi_request_failure."""
 
-    def body(self, message: str) -> ErrorResponse:
-        """The JSON of the answer, or of the event that ends a stream."""
-        return {"error": self.text.format(message), "error_type": self.error_type}
-
 
 INVALID = Kind(422, "validation", "Input validation error: {}", "validation")
 INTERNAL = Kind(500, "internal", "Internal error; the server's log has more")
+NO_SUFFIX = "Suffix is not supported and can be achieved by preprocessing the prompt."
 KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: INVALID,
+    TemplateError: Kind(422, "template_error", "Template error: {}", "template"),
+    ToolError: Kind(422, "tool_error", "Tool error: {}", "validation"),
+    SuffixUnsupported: Kind(422, "suffix not supported", NO_SUFFIX, "validation"),
+    BatchTooLarge: Kind(
+        422, "batch size exceeded", "Number of prompts exceeds the maximum allowed batch size of {}", "validation"
+    ),
+    Unauthorized: Kind(401, "unauthorized", "Send an API key of this server: `Authorization: Bearer <key>`"),
     Overloaded: Kind(429, "overloaded", "Model is overloaded", "overloaded"),
     GenerationFailed: Kind(424, "generation", "Request failed during generation: {}", "generation"),
     IncompleteGeneration: Kind(500, "incomplete_generation", "Incomplete generation", "incomplete"),
     Unhealthy: Kind(503, "healthcheck", "unhealthy"),
-    # 499 is what nginx logs for it; no client is there to see it.
+    # 499 is what nginx logs for a request that its client ended.
+    Cancelled: Kind(499, "cancelled", "The request was cancelled", "cancelled"),
     ClientLeft: Kind(499, "client_left", "The client left", "dropped"),
 }
 STREAM_KINDS = KINDS | {
@@ -60,15 +87,50 @@ STREAM_KINDS = KINDS | {
 HTTP_TYPES: Mapping[int, str] = {
     404: "not_found",
     405: "method_not_allowed",
+    408: "timeout",
     413: "payload_too_large",
     415: "unsupported_media_type",
     422: "validation",
 }
+OPENAI_NAMES = {
+    "max_new_tokens": "max_tokens",
+    "top_n_tokens": "top_logprobs",
+    "best_of": "n",
+    "grammar": "response_format",
+}
+"""What OpenAI's clients call TGI's parameters."""
+_QUOTED_NAME = re.compile(r"`(\w+)(?=[`.])")
 
 
 def kind_of(error: Exception, kinds: Mapping[type[Exception], Kind] = KINDS) -> Kind:
     """The row of an exception; `INTERNAL` if it has none."""
     return next((kind for type, kind in kinds.items() if isinstance(error, type)), INTERNAL)
+
+
+def is_openai(path: str) -> bool:
+    """Whether a route answers as OpenAI does."""
+    return path.startswith(OPENAI_PREFIX)
+
+
+def tgi_error(kind: Kind, message: str) -> ErrorResponse:
+    """The JSON of TGI's routes."""
+    return {"error": kind.text.format(message), "error_type": kind.error_type}
+
+
+def openai_error(kind: Kind, message: str) -> dict[str, object]:
+    """The JSON of OpenAI's routes. `param` is the first name that the message quotes."""
+    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", kind.text.format(message))
+    param = _QUOTED_NAME.search(text) if kind.status == 422 else None
+    type = {401: "authentication_error", 429: "rate_limit_error"}.get(kind.status, "invalid_request_error")
+    return {
+        "error": {
+            "message": text,
+            "type": "server_error" if kind.status >= 500 or kind.status == 424 else type,
+            "param": param[1] if param else None,
+            "code": kind.error_type,
+            "http_status_code": kind.status,  # TGI's only field besides the message.
+        }
+    }
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -85,10 +147,26 @@ def json_response(status: int, body: object, headers: Mapping[str, str] | None =
     return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
+def error_response(path: str, error: Exception) -> Response:
+    """The answer to a request for `path` that failed."""
+    return _respond(path, kind_of(error), str(error))
+
+
+def _respond(path: str, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    render = openai_error if is_openai(path) else tgi_error
+    special = {
+        401: {"WWW-Authenticate": "Bearer"},
+        429: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    }
+    if kind is INTERNAL:
+        # Starlette raises it again for the log, at which uvicorn closes the connection: its next request would fail.
+        special[kind.status] = {"Connection": "close"}
+    return json_response(kind.status, render(kind, message), {**special.get(kind.status, {}), **(headers or {})})
+
+
 async def _answer(request: Request, error: Exception) -> Response:
-    kind = kind_of(error)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if kind.status == 429 else None
-    return json_response(kind.status, kind.body(str(error)), headers)
+    return error_response(request.url.path, error)
 
 
 async def _answer_malformed(request: Request, error: Exception) -> Response:
@@ -96,15 +174,15 @@ async def _answer_malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return json_response(INVALID.status, INVALID.body(f"`{where}`: {first['msg']}"))
+    return _respond(request.url.path, INVALID, f"`{where}`: {first['msg']}")
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.url.path, request.method
     text = {
-        404: f"There is no {path} here; GET /docs lists the routes",
-        405: f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
-    }.get(error.status_code, error.detail)
-    kind = HTTP_TYPES.get(error.status_code, "http")
-    return json_response(error.status_code, {"error": text, "error_type": kind}, error.headers)
+        "Not Found": f"There is no {path} here; GET /docs lists the routes",
+        "Method Not Allowed": f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
+    }.get(error.detail, error.detail)
+    kind = Kind(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
+    return _respond(path, kind, text, error.headers)

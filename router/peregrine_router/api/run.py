@@ -1,23 +1,25 @@
 """One request from arrival to end: admitted, validated, submitted, read, measured, and given back whatever happens."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from peregrine_router.api.errors import ClientLeft, IncompleteGeneration, kind_of
-from peregrine_router.api.schemas import GenerateRequest
 from peregrine_router.generation import Engine, TokenStream
 from peregrine_router.metrics import Metrics
-from peregrine_router.request import Finished, Overloaded, Request, Token, TokenEvent
-from peregrine_router.validation import Validator
+from peregrine_router.request import Cancelled, Finished, Overloaded, Request, Token, TokenEvent
+from peregrine_router.validation import Group, Job, Validator
 
+MAX_EVENTS_AHEAD = 16
+"""Events of several sequences that wait to be sent together; the engine keeps the rest."""
 log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Counts requests in the server; full, it refuses at once."""
+    """Counts sequences in the server; full, it refuses at once."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
@@ -44,6 +46,12 @@ class Generated:
     finished: Finished | None = None
 
     @property
+    def end(self) -> Finished:
+        """How it ended; there is no `Generated` without that once it is collected."""
+        assert self.finished is not None
+        return self.finished
+
+    @property
     def mean_logprob(self) -> float:
         """What `best_of` compares."""
         return sum(token.logprob or 0.0 for token in self.tokens) / max(len(self.tokens), 1)
@@ -62,21 +70,34 @@ class Timings:
 class Run:
     """A request on its way through the server: `start`, then `events` or `collect`, and `close` in every case.
 
-    As a context manager it closes itself. If `start` fails, it has closed itself already.
+    As a context manager it closes itself.
     """
 
-    def __init__(self, engine: Engine, validator: Validator, admission: Admission, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        validator: Validator,
+        admission: Admission,
+        metrics: Metrics,
+        request_id: str,
+        on_close: Callable[["Run"], None],
+    ) -> None:
+        self.request_id = request_id
+        self.groups: list[Group] = []
+        """One for each prompt."""
         self._engine = engine
         self._validator = validator
         self._admission = admission
         self._metrics = metrics
+        self._on_close = on_close
         self._started = time.monotonic()
         self._queued: float | None = None
         self._permits = 0
-        self._streams: Sequence[TokenStream] = ()
+        self._streams: list[TokenStream] = []
+        self._ended: list[Finished] = []
         self._has_token = False
         self._is_settled = False
-        self.requests: tuple[Request, ...] = ()
+        self._is_cancelled = False
         metrics.request_count.inc()
 
     async def __aenter__(self) -> "Run":
@@ -85,55 +106,55 @@ class Run:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         await self.close(error)
 
-    async def start(self, body: GenerateRequest, max_best_of: int, *, is_stream: bool) -> None:
+    @property
+    def requests(self) -> list[Request]:
+        """All sequences, prompt by prompt."""
+        return [request for group in self.groups for request in group.requests]
+
+    async def start(self, jobs: Sequence[Job]) -> None:
         """Admits, validates, queues; raises what speaks against it. Before it returns, no answer has begun."""
-        try:
-            self._admit(body, max_best_of)
-            self.requests = await self._validator.validate(body.inputs, body.parameters, is_stream=is_stream)
-            self._streams = self._engine.submit_group(self.requests)
-            self._queued = time.monotonic()
-        except BaseException as error:
-            await self.close(error)
-            raise
+        permits = sum(map(self._validator.num_permits, jobs))
+        self._admission.acquire(permits)
+        self._permits = permits
+        self.groups = [await self._validator.validate(job) for job in jobs]
+        if self._is_cancelled:
+            raise Cancelled
+        for group in self.groups:
+            self._streams += self._engine.submit_group(group.requests)
+        self._queued = time.monotonic()
 
-    def events(self) -> AsyncGenerator[TokenEvent, None]:
-        """The first sequence's tokens as they come; `settle` with the last. IncompleteGeneration if that is missing."""
-        return self._read(self._streams[0])
+    async def events(self) -> AsyncGenerator[tuple[int, TokenEvent], None]:
+        """(number of the sequence, token) as they come. IncompleteGeneration if a last token never comes."""
+        single = len(self._streams) == 1
+        source = self._numbered(0) if single else self._merged()
+        async with contextlib.aclosing(source) as events:
+            async for number, event in events:
+                if event.finished is not None and self._note_end(event.finished):
+                    # Before the client sees the end: its next request may need this one's permit.
+                    await self.close()
+                yield number, event
 
-    async def collect(self) -> list[Generated]:
-        """All sequences in full, the best first."""
+    async def collect(self) -> list[list[Generated]]:
+        """All sequences in full: a list for each prompt."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._collect(request, stream))
-                    for request, stream in zip(self.requests, self._streams, strict=True)
-                ]
+                tasks = [group.create_task(self._collect(number)) for number in range(len(self._streams))]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        ranked = sorted((task.result() for task in tasks), key=lambda each: each.mean_logprob, reverse=True)
-        if (finished := ranked[0].finished) is not None:
-            self.settle(finished)
-        return ranked
+        generated = iter([task.result() for task in tasks])
+        return [[next(generated) for _ in group.requests] for group in self.groups]
 
-    def settle(self, finished: Finished) -> None:
-        """Counts the request as answered."""
-        self._is_settled = True
-        metrics, timings, request = self._metrics, self.timings, self.requests[0]
-        metrics.request_success.inc()
-        metrics.request_duration.observe(timings.total)
-        metrics.validation_duration.observe(timings.validation)
-        metrics.queue_duration.observe(timings.queue)
-        metrics.inference_duration.observe(timings.inference)
-        metrics.mean_time_per_token.observe(timings.inference / max(finished.generated_tokens, 1))
-        metrics.input_length.observe(len(request.prompt_ids))
-        metrics.generated_tokens.observe(finished.generated_tokens)
-        metrics.max_new_tokens.observe(request.max_new_tokens)
-        self._log("done", generated_tokens=finished.generated_tokens, finish_reason=finished.reason.value)
+    def cancel(self) -> None:
+        """Ends every sequence; their readers get Cancelled."""
+        self._is_cancelled = True
+        for request in self.requests:
+            self._engine.cancel(request.id)
 
     async def close(self, error: BaseException | None = None) -> None:
         """Cancels what still runs and gives the permits back. `error` is what ended it; None: the client left."""
         permits, self._permits = self._permits, 0
         self._admission.release(permits)
+        self._on_close(self)
         if not self._is_settled:
             self._fail(error if isinstance(error, Exception) else ClientLeft())
         for stream in self._streams:
@@ -148,30 +169,84 @@ class Run:
         scheduled = now if scheduled is None else scheduled
         return Timings(now - self._started, queued - self._started, max(scheduled - queued, 0.0), now - scheduled)
 
-    def _admit(self, body: GenerateRequest, max_best_of: int) -> None:
-        best_of = (body.parameters.best_of if body.parameters else None) or 1
-        # A wrong best_of is for validation to refuse.
-        count = best_of if best_of <= max_best_of else 1
-        self._admission.acquire(count)
-        self._permits = count
-
-    async def _collect(self, request: Request, stream: TokenStream) -> Generated:
-        generated = Generated(request)
-        async for event in self._read(stream):
+    async def _collect(self, number: int) -> Generated:
+        generated = Generated(self.requests[number])
+        async for _, event in self._numbered(number):
             generated.tokens.append(event.token)
             generated.top_tokens.append(event.top_tokens)
             generated.prefill = event.prefill or generated.prefill
-            generated.finished = event.finished
+            if event.finished is not None:
+                generated.finished = event.finished
+                self._note_end(event.finished)
         return generated
 
-    async def _read(self, stream: TokenStream) -> AsyncGenerator[TokenEvent, None]:
+    async def _merged(self) -> AsyncGenerator[tuple[int, TokenEvent], None]:
+        """The events of all sequences in the order in which they come."""
+        queue: asyncio.Queue[tuple[int, TokenEvent] | Exception] = asyncio.Queue(MAX_EVENTS_AHEAD)
+
+        async def forward(number: int) -> None:
+            try:
+                async for item in self._numbered(number):
+                    await queue.put(item)
+            except Exception as error:
+                await queue.put(error)
+
+        tasks = [asyncio.create_task(forward(number)) for number in range(len(self._streams))]
+        remaining = len(tasks)
+        try:
+            while remaining:
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                remaining -= item[1].finished is not None
+                yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _numbered(self, number: int) -> AsyncGenerator[tuple[int, TokenEvent], None]:
         previous: float | None = None
+        stream: AsyncIterator[TokenEvent] = self._streams[number].__aiter__()
         async for event in stream:
             previous = self._measure_token(previous)
-            yield event
+            yield number, event
             if event.finished is not None:
                 return
         raise IncompleteGeneration
+
+    def _note_end(self, finished: Finished) -> bool:
+        """Whether that was the last sequence; the request then counts as answered."""
+        self._ended.append(finished)
+        if len(self._ended) < len(self._streams):
+            return False
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        self._is_settled = True
+        metrics, timings, request = self._metrics, self.timings, self.requests[0]
+        counts = [finished.generated_tokens for finished in self._ended]
+        metrics.request_success.inc()
+        metrics.request_duration.observe(timings.total)
+        metrics.validation_duration.observe(timings.validation)
+        metrics.queue_duration.observe(timings.queue)
+        metrics.inference_duration.observe(timings.inference)
+        metrics.mean_time_per_token.observe(timings.inference / max(*counts, 1))
+        metrics.input_length.observe(self.num_prompt_tokens)
+        metrics.generated_tokens.observe(sum(counts))
+        metrics.max_new_tokens.observe(request.max_new_tokens)
+        self._log("done", generated_tokens=sum(counts), finish_reason=self._ended[0].reason.value)
+
+    @property
+    def num_prompt_characters(self) -> int:
+        """Characters of all prompts, after templating."""
+        return sum(len(group.prompt.text) for group in self.groups)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(group.requests[0].prompt_ids) for group in self.groups)
 
     def _measure_token(self, previous: float | None) -> float:
         now = time.monotonic()
@@ -190,8 +265,8 @@ class Run:
 
     def _log(self, message: str, **fields: int | str) -> None:
         timings = self.timings
-        about = {"id": self.requests[0].id, "input_tokens": len(self.requests[0].prompt_ids)} if self.requests else {}
         durations = {
             f"{name}_ms": round(getattr(timings, name) * 1000) for name in ("total", "validation", "queue", "inference")
         }
+        about = {"id": self.request_id, "input_tokens": self.num_prompt_tokens}
         log.info(message, extra={"fields": {**about, **fields, **durations}})

@@ -1,5 +1,6 @@
 """Bodies are hostile: their type, size and depth are checked before anything is made of them."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,9 @@ from starlette.types import Receive, Scope
 MAX_DRAIN_FACTOR = 8
 """A body up to this many times too large is read and thrown away before the 413: a connection closed on unread data is
 reset, and the client sees that instead of the answer."""
+
+BODY_SECONDS = 60.0
+"""2 MB in that time is 33 kB/s; a body that trickles in holds a connection, and nothing else."""
 
 
 class JsonRequest(Request):
@@ -44,12 +48,17 @@ class JsonRequest(Request):
     async def _read(self) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in self.stream():
-            size += len(chunk)
-            if size <= self._limit:
-                chunks.append(chunk)
-            elif size > MAX_DRAIN_FACTOR * self._limit:
-                break
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in self.stream():
+                    size += len(chunk)
+                    if size <= self._limit:
+                        chunks.append(chunk)
+                    elif size > MAX_DRAIN_FACTOR * self._limit:
+                        break
+        except TimeoutError:
+            text = f"The body did not arrive within {BODY_SECONDS:.0f} seconds"
+            raise HTTPException(408, text, {"Connection": "close"}) from None
         if size > self._limit:
             text = f"The body is larger than {self._limit} bytes; the operator sets this by --payload-limit"
             raise HTTPException(413, text, {"Connection": "close"})

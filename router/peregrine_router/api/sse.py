@@ -2,23 +2,37 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from peregrine_router.api.errors import INTERNAL, STREAM_KINDS, kind_of
+from peregrine_router.api.errors import INTERNAL, STREAM_KINDS, Kind, kind_of
 from peregrine_router.api.run import Run
 from peregrine_router.request import TokenEvent
 
-SEND_TIMEOUT_SECONDS = 60.0
-"""A client that takes nothing for this long while events wait is dropped."""
 KEEP_ALIVE_SECONDS = 15
 """TGI's."""
+DONE = b"data: [DONE]\n\n"
+"""The end of OpenAI's streams."""
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+
+
+class Describe(Protocol):
+    """What a route makes of a run's events."""
+
+    def event(self, number: int, event: TokenEvent) -> Iterable[object]:
+        """The JSON objects to send for a token of sequence `number`."""
+
+    def end(self) -> bytes:
+        """What follows the last token, encoded."""
+
+    def error(self, kind: Kind, message: str) -> object:
+        """The JSON object that ends a stream that fails."""
 
 
 def let_streams_finish() -> None:
@@ -32,15 +46,15 @@ def encode_event(body: object) -> bytes:
 
 
 class RunResponse(EventSourceResponse):
-    """Streams a run's events, each as the JSON of what `describe` makes of it. Closes the run in every case."""
+    """Streams a run's events. Closes the run in every case."""
 
-    def __init__(self, run: Run, describe: Callable[[TokenEvent], object], headers: Mapping[str, str]) -> None:
+    def __init__(self, run: Run, describe: Describe, headers: Mapping[str, str], send_timeout: float) -> None:
         self._run = run
         super().__init__(
             self._encoded(describe),
             headers={"Cache-Control": "no-cache", **headers},
             ping=KEEP_ALIVE_SECONDS,
-            send_timeout=SEND_TIMEOUT_SECONDS,
+            send_timeout=send_timeout,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,18 +67,17 @@ class RunResponse(EventSourceResponse):
             # Here and not in the generator: a generator that was never started has no clean-up.
             await self._run.close()
 
-    async def _encoded(self, describe: Callable[[TokenEvent], object]) -> AsyncGenerator[bytes, None]:
+    async def _encoded(self, describe: Describe) -> AsyncGenerator[bytes, None]:
         try:
             async with contextlib.aclosing(self._run.events()) as events:
-                async for event in events:
-                    if event.finished is not None:
-                        # Before the client sees the end: its next request may need this one's permit.
-                        self._run.settle(event.finished)
-                        await self._run.close()
-                    yield encode_event(describe(event))
+                async for number, event in events:
+                    for body in describe.event(number, event):
+                        yield encode_event(body)
+            if ending := describe.end():
+                yield ending
         except Exception as error:
             await self._run.close(error)
             kind = kind_of(error, STREAM_KINDS)
             if kind is INTERNAL:
                 log.exception("a stream failed")
-            yield encode_event(kind.body(str(error)))
+            yield encode_event(describe.error(kind, str(error)))

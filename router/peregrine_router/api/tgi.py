@@ -1,40 +1,44 @@
-"""TGI's routes: text in, text or a stream of tokens out."""
+"""TGI's routes: text in, text or a stream of tokens out; tokens; what the server is."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from importlib.metadata import version
-from typing import Any, TypeVar
+from itertools import accumulate
+from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from peregrine_router.api.answers import describe_event, describe_generated
-from peregrine_router.api.errors import ClientLeft, Unhealthy, json_response
-from peregrine_router.api.run import Admission, Run
+from peregrine_router.api.answers import StreamAnswer, describe_generated
+from peregrine_router.api.clients import unless_client_leaves
+from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, UNAUTHORIZED, errors
+from peregrine_router.api.errors import Unhealthy, json_response
+from peregrine_router.api.headers import AnswerHeaders
+from peregrine_router.api.runs import Runs
 from peregrine_router.api.schemas import (
+    CancelResponse,
     CompatGenerateRequest,
     ErrorResponse,
     GenerateRequest,
     GenerateResponse,
     Info,
+    SimpleToken,
     StreamResponse,
 )
 from peregrine_router.api.security import json_route
 from peregrine_router.api.sse import RunResponse
 from peregrine_router.generation import Engine, ModelInfo
-from peregrine_router.metrics import Metrics
+from peregrine_router.rules import check, text_rules
 from peregrine_router.settings import Settings
-from peregrine_router.validation import Validator
+from peregrine_router.validation import tgi_job
 
-T = TypeVar("T")
-ERRORS: dict[int | str, dict[str, Any]] = {
-    422: {"model": ErrorResponse, "description": "The request is wrong."},
-    424: {"model": ErrorResponse, "description": "The generation failed."},
-    429: {"model": ErrorResponse, "description": "Too many requests; try again after `Retry-After` seconds."},
-}
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": StreamResponse, "description": "One event a token: a line `data: ` and this object."},
+    200: {
+        "model": StreamResponse,
+        "content": TGI_EVENTS,
+        "description": "One event a token: `data: `, this object.",
+    },
     **ERRORS,
 }
 
@@ -42,49 +46,65 @@ STREAM: dict[int | str, dict[str, Any]] = {
 class TgiApi:
     """The handlers. Each makes a `Run` and turns what comes of it into TGI's JSON."""
 
-    def __init__(
-        self, engine: Engine, validator: Validator, metrics: Metrics, settings: Settings, info: ModelInfo
-    ) -> None:
+    def __init__(self, engine: Engine, runs: Runs, settings: Settings, info: ModelInfo, headers: AnswerHeaders) -> None:
+        self._engine = engine
+        self._runs = runs
         self._settings = settings
         self._info = info
-        self._engine = engine
-        self._metrics = metrics
-        admission = Admission(settings.max_concurrent_requests)
-        self._new_run: Callable[[], Run] = lambda: Run(engine, validator, admission, metrics)
-        device = "cpu" if info.model_device_type == "cpu" else "gpu"
-        self._compute_type = settings.compute_type or f"{device}+optimized"
+        self._headers = headers
 
     def router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(tags=["Text Generation Inference"], route_class=json_route(self._settings.payload_limit))
-        answer: dict[int | str, dict[str, Any]] = {200: {"model": GenerateResponse}, **ERRORS}
-        answers: dict[int | str, dict[str, Any]] = {200: {"model": list[GenerateResponse]}, **ERRORS}
-        healthy: dict[int | str, dict[str, Any]] = {503: {"model": ErrorResponse}}
-        router.add_api_route("/generate", self.generate, methods=["POST"], responses=answer)
-        router.add_api_route("/generate_stream", self.generate_stream, methods=["POST"], responses=STREAM)
-        router.add_api_route("/", self.compat_generate, methods=["POST"], responses=answers)
-        router.add_api_route("/info", self.get_info, responses={200: {"model": Info}})
+        answers: dict[str, tuple[Any, dict[int | str, dict[str, Any]]]] = {
+            "/generate": (self.generate, {200: {"model": GenerateResponse}, **ERRORS}),
+            "/generate_stream": (self.generate_stream, STREAM),
+            "/": (self.compat_generate, {200: {"model": list[GenerateResponse], "content": TGI_EVENTS}, **ERRORS}),
+            "/tokenize": (self.tokenize, {200: {"model": list[SimpleToken]}, **ERRORS}),
+        }
+        for path, (handler, responses) in answers.items():
+            router.add_api_route(path, handler, methods=["POST"], responses=responses)
+        cancelled: dict[int | str, dict[str, Any]] = {200: {"model": CancelResponse}, **errors(401, 404)}
+        router.add_api_route("/cancel/{id}", self.cancel, methods=["POST"], responses=cancelled)
+        router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})
         for path in ("/health", "/ping", "/"):
-            router.add_api_route(path, self.health, responses=healthy, include_in_schema=path == "/health")
-        router.add_api_route("/metrics", self.get_metrics)
+            healthy: dict[int | str, dict[str, Any]] = {
+                200: {"description": "A token can be made now."},
+                503: {"model": ErrorResponse, "description": "No token can be made now."},
+            }
+            router.add_api_route(path, self.health, response_class=Response, responses=healthy)
+        router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
         return router
 
     async def generate(self, request: Request, body: GenerateRequest) -> Response:
         """Generates text; answers when it is complete."""
-        answer, headers = await self._generate(request, body, has_prompt=False)
+        answer, headers = await self.answer(request, body, has_prompt=False)
         return json_response(200, answer, headers)
 
-    async def generate_stream(self, body: GenerateRequest) -> Response:
+    async def generate_stream(self, request: Request, body: GenerateRequest) -> Response:
         """Generates text; streams it token by token as server-sent events."""
-        return await self._stream(body, has_prompt=False)
+        return await self._stream(request, body, has_prompt=False)
 
     async def compat_generate(self, request: Request, body: CompatGenerateRequest) -> Response:
         """Generates text, or streams it if `stream` is true. The text begins with the prompt unless told otherwise."""
         has_prompt = self._info.model_pipeline_tag in (None, "text-generation")
         if body.stream:
-            return await self._stream(body, has_prompt)
-        answer, headers = await self._generate(request, body, has_prompt)
+            return await self._stream(request, body, has_prompt)
+        answer, headers = await self.answer(request, body, has_prompt)
         return json_response(200, [answer], headers)
+
+    async def tokenize(self, body: GenerateRequest) -> Response:
+        """The prompt's tokens; `start` and `stop` count bytes of its UTF-8."""
+        check(text_rules(body.inputs, "inputs"))
+        validator, text = self._runs.validator, body.inputs
+        tokens = await validator.on_thread(lambda: simple_tokens(text, validator.tokenizer.encode_spans(text)))
+        return json_response(200, tokens)
+
+    async def cancel(self, request: Request, id: str) -> Response:
+        """Ends the request whose `x-request-id` is `id`; its client gets a 499, or a last event."""
+        if not self._runs.cancel(request, id):
+            raise HTTPException(404, f"No request {id[:128]!r} is running")
+        return json_response(200, {"id": id, "cancelled": True})
 
     async def get_info(self) -> Response:
         """The model and the limits."""
@@ -101,6 +121,7 @@ class TgiApi:
             "max_stop_sequences": settings.max_stop_sequences,
             "max_input_tokens": info.max_input_tokens,
             "max_total_tokens": info.max_total_tokens,
+            "max_client_batch_size": settings.max_client_batch_size,
             "max_batch_total_tokens": info.max_batch_total_tokens,
             "max_batch_size": settings.max_batch_size,
             "max_top_n_tokens": settings.max_top_n_tokens,
@@ -120,66 +141,33 @@ class TgiApi:
 
     async def get_metrics(self) -> Response:
         """Prometheus metrics."""
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+        return Response(self._runs.metrics.render(), media_type="text/plain; version=0.0.4")
 
-    async def _generate(
+    async def answer(
         self, request: Request, body: GenerateRequest, has_prompt: bool
     ) -> tuple[GenerateResponse, dict[str, str]]:
-        async with self._new_run() as run:
-            await run.start(body, self._settings.max_best_of, is_stream=False)
-            ranked = await unless_client_leaves(request, run.collect())
+        """What /generate answers, and its headers."""
+        async with self._runs.new(request) as run:
+            await run.start([tgi_job(body.inputs, body.parameters)])
+            (generated,) = await unless_client_leaves(request, run.collect())
+            ranked = sorted(generated, key=lambda each: each.mean_logprob, reverse=True)
             answer = describe_generated(ranked, body, prefix=_prefix(body, has_prompt))
-            return answer, self._headers(body) | _timing_headers(run, len(ranked[0].tokens))
+            return answer, self._headers.whole(run, ranked[0].end.generated_tokens)
 
-    async def _stream(self, body: GenerateRequest, has_prompt: bool) -> Response:
-        run = self._new_run()
-        await run.start(body, self._settings.max_best_of, is_stream=True)
-        describe = describe_event(run.requests[0], body, prefix=_prefix(body, has_prompt))
-        return RunResponse(run, describe, self._headers(body))
+    async def _stream(self, request: Request, body: GenerateRequest, has_prompt: bool) -> Response:
+        async with self._runs.opening(request) as run:
+            await run.start([tgi_job(body.inputs, body.parameters, is_stream=True)])
+            describe = StreamAnswer(run.requests[0], body, prefix=_prefix(body, has_prompt))
+            return RunResponse(run, describe, self._headers.stream(run), self._settings.slow_client_timeout)
 
-    def _headers(self, body: GenerateRequest) -> dict[str, str]:
-        return {"x-compute-type": self._compute_type, "x-compute-characters": str(len(body.inputs))}
+
+def simple_tokens(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
+    """The tokens of a text and where they are. A character split over tokens is the text of each of them."""
+    at = [0, *accumulate(len(character.encode()) for character in text)]
+    return [{"id": id, "text": text[start:stop], "start": at[start], "stop": at[stop]} for id, start, stop in spans]
 
 
 def _prefix(body: GenerateRequest, has_prompt: bool) -> str:
     """What the generated text begins with: the prompt if the client wants it, or the route does and nobody objects."""
     wanted = body.parameters.return_full_text if body.parameters else None
     return body.inputs if (has_prompt if wanted is None else wanted) else ""
-
-
-def _timing_headers(run: Run, num_tokens: int) -> dict[str, str]:
-    timings = run.timings
-    return {
-        "x-compute-time": str(timings.total),
-        "x-total-time": _milliseconds(timings.total),
-        "x-validation-time": _milliseconds(timings.validation),
-        "x-queue-time": _milliseconds(timings.queue),
-        "x-inference-time": _milliseconds(timings.inference),
-        "x-time-per-token": _milliseconds(timings.inference / max(num_tokens, 1)),
-        "x-prompt-tokens": str(len(run.requests[0].prompt_ids)),
-        "x-generated-tokens": str(num_tokens),
-    }
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(int(seconds * 1000))
-
-
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; if the client closes the connection first, cancels it and raises ClientLeft."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Backend, KVCache, Linear, PagedBatch, Rotary, backend_for
+from peregrine_kernels import Backend, FusedLayer, KVCache, LayerParts, Linear, PagedBatch, Rotary, backend_for
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions, alibi_slopes
@@ -215,7 +215,8 @@ class TwoNormBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitBlock:
-    """Either of the two above where the backend's GEMMs apply activation and sum themselves: four GEMMs, nothing else.
+    """Either of the two above where the backend's GEMMs apply activation and sum themselves: four GEMMs, nothing else;
+    where the backend has the whole layer as one operation, that.
 
     x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─ dense ─┬─ down: + ─ all-reduce ─ + ─
        ├─ mlp_norm (or the same) ─ up: activation ─────────────────┘                         │
@@ -231,15 +232,25 @@ class SplitBlock:
     down: Linear
     bias: Tensor | None
     """[H], of dense and down together."""
+    fused: FusedLayer | None
 
     def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
-        x, normed = stream.normed(self.attention_norm)
-        attended = now.attend(self.qkv(normed), pages)
-        activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
+        x = stream.x  # nothing is ever left to be added: each layer's sum is whole
         # One rank's sum has the residual in it, so that no op of its own adds it.
-        out = self.down(activated, residual=self.dense(attended, residual=x if self.rank.parallel.rank == 0 else None))
+        has_residual = self.rank.parallel.rank == 0
+        if self.fused is not None:
+            out = self.fused(x, now.rotary, now.batch, pages, has_residual)
+        else:
+            out = self.by_parts(x, now, pages, has_residual)
         self.rank.parallel.all_reduce(out)
         return Stream(out if self.bias is None else out.add_(self.bias))
+
+    def by_parts(self, x: Tensor, now: Pass, pages: Tensor, has_residual: bool) -> Tensor:
+        """The layer's sum on this rank [R, H]."""
+        normed = self.attention_norm(x)
+        attended = now.attend(self.qkv(normed), pages)
+        activated = self.up(normed if self.mlp_norm is None else self.mlp_norm(x))
+        return self.down(activated, residual=self.dense(attended, residual=x if has_residual else None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -334,7 +345,19 @@ class Loader:
         inputs = self.by_rows(qkv), self.by_rows(up, activation=config.activation)
         outputs = self.by_columns(dense), self.by_columns(down)
         if config.is_parallel:
-            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *outputs, self.bias(dense[0], down[0]))
+            fused = rank.backend.fused_layer(
+                LayerParts(
+                    norms[0].affine,
+                    mlp_norm.affine if mlp_norm else None,
+                    config.layer_norm_epsilon,
+                    *inputs,
+                    *outputs,
+                    part.num_heads,
+                    part.num_kv_heads,
+                    rank.alibi_slopes,
+                )
+            )
+            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *outputs, self.bias(dense[0], down[0]), fused)
         return SequentialBlock(rank, norms[0], norms[1], *inputs, *outputs, self.bias(dense[0]), self.bias(down[0]))
 
     def norm(self, name: str) -> LayerNorm:

@@ -56,6 +56,11 @@ class LayerNorm:
     epsilon: float
     backend: Backend
 
+    @property
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias."""
+        return self.weight, self.bias
+
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, H] -> [T, H]."""
         return self.backend.layer_norm(x, self.weight, self.bias, self.epsilon)

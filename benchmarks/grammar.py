@@ -1,0 +1,137 @@
+"""`python -m benchmarks.grammar`: what a constrained request costs its neighbours.
+
+Eight streams on the demo model, whose steps are the shortest that there are: alone, with a ninth that is free, with a
+ninth that follows a grammar, and with one that has just come with a grammar not compiled yet. Turns are interleaved;
+what counts are the ratios to the turn with a free ninth stream. To be run on a machine with nothing else to do.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from peregrine_router.blocks import BlockPool
+from peregrine_router.hub import demo_path
+from peregrine_router.request import Request
+from peregrine_router.scheduler import Scheduler
+from peregrine_server.protocol import Grammar, SamplingParams, ShardConfig
+from peregrine_server.runner import Runner
+
+STREAMS = 8
+STEPS = 25
+"""Decode steps of one turn, of which the lower quartile counts: what else runs on the machine only ever adds."""
+ARRIVAL_STEPS = 3
+"""Steps in which a newcomer's prompt is computed and its grammar compiled; the longest counts."""
+MAX_TOKENS = 256
+PROMPT = tuple(range(100, 132))
+BAR = 1.05
+
+
+def schema(size: int) -> Grammar:
+    """An array of records of `size` optional fields: text, numbers, choices."""
+    kinds = [{"type": "string"}, {"type": "integer"}, {"type": "number"}, {"enum": ["north", "south", "east"]}]
+    fields = {f"field_{i}": kinds[i % len(kinds)] for i in range(size)}
+    record = {"type": "object", "properties": fields, "required": list(fields)[:4], "additionalProperties": False}
+    return Grammar("json_schema", json.dumps({"type": "array", "items": record, "minItems": 20}))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who runs beside the eight, and whether its arrival is timed or the time after that."""
+
+    name: str
+    ninth: SamplingParams | None
+    is_arrival: bool = False
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    rounds = parser.parse_args().rounds
+    runner = load()
+    samples: dict[str, list[float]] = defaultdict(list)
+    for number in range(-1, rounds):  # The first warms up.
+        for turn in turns(number):
+            seconds = run(runner, turn)
+            if number >= 0:
+                samples[turn.name].append(max(seconds) if turn.is_arrival else statistics.quantiles(seconds)[0])
+    report(samples)
+
+
+def load() -> Runner:
+    """The demo model in bfloat16 on all cores, as `peregrine serve` runs it."""
+    config = ShardConfig(
+        rank=0,
+        num_shards=1,
+        socket_path="",
+        model_path=str(demo_path()),
+        device="cpu",
+        dtype="bfloat16",
+        rendezvous="",
+        num_threads=len(os.sched_getaffinity(0)),
+        max_batch_size=STREAMS + 1,
+        max_total_tokens=MAX_TOKENS,
+        max_batch_total_tokens=(STREAMS + 1) * MAX_TOKENS,
+        eos_token_ids=(0,),
+    )
+    return Runner.load(config, lambda _done, _total: None)
+
+
+def turns(number: int) -> list[Turn]:
+    """A grammar of another size each round is one that no cache has; the other is compiled once."""
+    return [
+        Turn("eight alone", None),
+        Turn("with a ninth", SamplingParams()),
+        Turn("with a constrained ninth", SamplingParams(grammar=schema(8))),
+        Turn("as a ninth arrives", SamplingParams(), is_arrival=True),
+        Turn("as a constrained ninth arrives", SamplingParams(grammar=schema(200 + number)), is_arrival=True),
+    ]
+
+
+def run(runner: Runner, turn: Turn) -> list[float]:
+    """Seconds of each step that the eight streams saw."""
+    pool = BlockPool(runner.ready.num_blocks, runner.ready.block_size)
+    scheduler = Scheduler(pool, max_batch_size=STREAMS + 1, max_step_tokens=512, eos_token_ids=frozenset())
+    for i in range(STREAMS):
+        scheduler.submit(Request(str(i), PROMPT, SamplingParams(), MAX_TOKENS - len(PROMPT)))
+    step(runner, scheduler)
+    if turn.ninth is not None:
+        scheduler.submit(Request("ninth", PROMPT, turn.ninth, MAX_TOKENS - len(PROMPT)))
+    count = ARRIVAL_STEPS + (0 if turn.is_arrival else STEPS)
+    seconds = [step(runner, scheduler) for _ in range(count)]
+    for sequence in list(scheduler.running):
+        scheduler.cancel(sequence)
+    runner.execute(scheduler.heartbeat())
+    return seconds[:ARRIVAL_STEPS] if turn.is_arrival else seconds[ARRIVAL_STEPS:]
+
+
+def step(runner: Runner, scheduler: Scheduler) -> float:
+    """Seconds of one step, the router's part included."""
+    start = time.perf_counter()
+    work = scheduler.schedule()
+    assert work is not None
+    scheduler.commit(runner.execute(work))
+    return time.perf_counter() - start
+
+
+def report(samples: dict[str, list[float]]) -> None:
+    """Medians over the rounds in milliseconds, and the claims: medians of the ratios within a round."""
+    for name, seconds in samples.items():
+        print(f"{name:58} {statistics.median(seconds) * 1000:7.2f} ms")
+    ratio = median_ratio(samples, "with a constrained ninth", "with a ninth")
+    print(f"{'step with a constrained ninth / with a free one':58} {ratio:7.3f}   (at most {BAR})")
+    ratio = median_ratio(samples, "as a constrained ninth arrives", "as a ninth arrives")
+    print(f"{'longest step of its arrival / of a free one':58} {ratio:7.3f}")
+
+
+def median_ratio(samples: dict[str, list[float]], one: str, other: str) -> float:
+    """Of two turns of the same round."""
+    return statistics.median(a / b for a, b in zip(samples[one], samples[other], strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A whole parallel-attention layer as one call of the native kernels, and what such calls share within a step."""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peregrine_kernels import LayerParts, Linear, Rotary
+from peregrine_kernels.cpu_native_linear import CWeight, NativeLinear, address
+from peregrine_kernels.paged import PagedBatch
+
+
+class CLayer(ctypes.Structure):
+    """`struct layer` of layer.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("attention_weight", "attention_bias", "mlp_weight", "mlp_bias")),
+        *((name, ctypes.POINTER(CWeight)) for name in ("qkv", "up", "dense", "down")),
+        ("slopes", ctypes.c_void_p),
+        *((name, ctypes.c_long) for name in ("num_heads", "num_kv_heads", "head_dim")),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+class CStep(ctypes.Structure):
+    """`struct step` of layer.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("slots", "block_tables", "query_starts", "context_lengths")),
+        *((name, ctypes.c_long) for name in ("rows", "max_blocks", "num_sequences")),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepView:
+    """One step as the kernels read it, made once for all layers."""
+
+    batch: PagedBatch
+    query_starts: Tensor
+    """int64[B + 1]: the first query token of each sequence"""
+    context_lengths: Tensor
+    """int64[B]"""
+    struct: CStep
+
+    @staticmethod
+    def of(batch: PagedBatch) -> "StepView":
+        starts = torch.tensor((0, *batch.query_lengths)).cumsum(0)
+        lengths = torch.tensor(batch.context_lengths)
+        pointers = map(address, (batch.slot_mapping, batch.block_tables, starts, lengths))
+        sizes = len(batch.positions), batch.block_tables.stride(0), len(lengths)
+        return StepView(batch, starts, lengths, CStep(*pointers, *sizes))
+
+
+class Steps:
+    """The view of the step that runs now."""
+
+    def __init__(self) -> None:
+        self._now: StepView | None = None
+
+    def of(self, batch: PagedBatch) -> StepView:
+        """The same object for the same batch."""
+        if self._now is None or self._now.batch is not batch:
+            self._now = StepView.of(batch)
+        return self._now
+
+
+def round_slopes(slopes: Tensor | None) -> Tensor | None:
+    """float32[Hq] rounded to bfloat16, as transformers rounds them."""
+    return None if slopes is None else slopes.bfloat16().float()
+
+
+class NativeLayer:
+    """One layer. It holds the tensors whose addresses the kernels are given."""
+
+    def __init__(self, library: ctypes.CDLL, steps: Steps, parts: LayerParts) -> None:
+        """Every linear of `parts` is a NativeLinear."""
+        self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
+        self._slopes = round_slopes(parts.alibi_slopes)
+        linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
+        norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
+        head_dim = parts.qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
+        self._struct = CLayer(
+            *map(address, norms),
+            *(ctypes.pointer(linear.struct) for linear in linears),
+            *(address(self._slopes), parts.num_heads, parts.num_kv_heads, head_dim, parts.epsilon),
+        )
+
+    def __call__(
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
+    ) -> Tensor:
+        """See `FusedLayer`."""
+        out = torch.empty_like(x)
+        cos, sin = rotary or (None, None)
+        step = ctypes.byref(self._steps.of(batch).struct)
+        arrays = map(address, (cos, sin, x, pages, out))
+        self._run(ctypes.byref(self._struct), step, *arrays, pages.shape[1], has_residual)
+        return out
+
+
+def _native(linear: Linear) -> NativeLinear:
+    assert isinstance(linear, NativeLinear)
+    return linear

@@ -1,0 +1,77 @@
+"""Linear layers of the native kernels: bfloat16, or 8-bit integers (W8A8)."""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TILE = 32
+"""Columns of a packed tile, as in native.h."""
+_ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
+"""`enum activation` of linear.c."""
+
+
+class CWeight(ctypes.Structure):
+    """`struct weight` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("packed", "bias", "scales", "offsets")),
+        *((name, ctypes.c_long) for name in ("columns", "depth", "activation")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLinear:
+    """A weight as tiles of 32 outputs, [tiles, in / n, 32, n]: a thread reads its tiles as one stream."""
+
+    library: ctypes.CDLL
+    packed: Tensor
+    """bfloat16 (n = 2) or int8 (n = 4)"""
+    bias: Tensor | None
+    scales: Tensor | None
+    """float32[out]: what 1 stands for in each row of an int8 weight"""
+    offsets: Tensor | None
+    """float32[out]: 128 times the sum of each row, since inputs are unsigned, around 128"""
+    out_features: int
+    in_features: int
+    struct: CWeight
+
+    @staticmethod
+    def pack(
+        library: ctypes.CDLL, weight: Tensor, bias: Tensor | None, activation: str | None, is_int8: bool = False
+    ) -> "NativeLinear":
+        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8."""
+        scales = offsets = None
+        if is_int8:
+            scales = weight.abs().amax(1).float().clamp(min=1e-20) / 127
+            weight = (weight.float() / scales[:, None]).round_().to(torch.int8)
+            offsets = 128.0 * weight.sum(1, dtype=torch.int32)
+        unit = 4 // weight.element_size()
+        padded = F.pad(weight, (0, 0, 0, -len(weight) % TILE))
+        packed = padded.view(-1, TILE, weight.shape[1] // unit, unit).transpose(1, 2).contiguous()
+        addresses = map(address, (packed, bias, scales, offsets))
+        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation])
+        out_features, in_features = weight.shape
+        return NativeLinear(library, packed, bias, scales, offsets, out_features, in_features, struct)
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        out = x.new_empty(len(x), self.out_features)
+        weight = ctypes.byref(self.struct)
+        self.library.peregrine_linear(x.data_ptr(), x.stride(0), weight, address(residual), out.data_ptr(), len(x))
+        return out
+
+    def bare(self) -> "NativeLinear":
+        """The same weight without what follows its product."""
+        struct = CWeight(
+            *map(address, (self.packed, None, self.scales, self.offsets)), self.out_features, self.in_features
+        )
+        return NativeLinear(
+            self.library, self.packed, None, self.scales, self.offsets, self.out_features, self.in_features, struct
+        )
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where its elements are; null for None."""
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,84 @@
+"""The routes of hosting platforms: Amazon SageMaker's /invocations, Google Vertex AI's /vertex."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from peregrine_router.api.clients import unless_client_leaves
+from peregrine_router.api.documentation import ERRORS, TGI_EVENTS
+from peregrine_router.api.errors import BatchTooLarge, json_response
+from peregrine_router.api.openai import OpenAiApi
+from peregrine_router.api.openai_schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
+from peregrine_router.api.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
+from peregrine_router.api.security import json_route
+from peregrine_router.api.tgi import TgiApi
+from peregrine_router.api.tools import plan_tools
+from peregrine_router.validation import Job, tgi_job
+
+Invocation = Annotated[
+    CompatGenerateRequest | ChatRequest | CompletionRequest,
+    Field(union_mode="left_to_right", description="What POST /, /v1/chat/completions or /v1/completions takes."),
+]
+Instance = Annotated[GenerateRequest | ChatRequest, Field(union_mode="left_to_right")]
+
+
+class VertexRequest(BaseModel):
+    """Several prompts or chats."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    instances: list[Instance] = Field(min_length=1, examples=[[{"inputs": "My name is Olivier and I"}]])
+
+
+class VertexResponse(TypedDict):
+    """The text for each of them."""
+
+    predictions: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformApi:
+    """Passes on to the other routes."""
+
+    tgi: TgiApi
+    openai: OpenAiApi
+
+    def router(self) -> APIRouter:
+        """The routes."""
+        limit = self.openai.settings.payload_limit
+        router = APIRouter(tags=["Platforms"], route_class=json_route(limit))
+        answer = list[GenerateResponse] | ChatCompletion | Completion
+        answers = {200: {"model": answer, "content": TGI_EVENTS}, **ERRORS}
+        router.add_api_route("/invocations", self.invocations, methods=["POST"], responses=answers)
+        predictions = {200: {"model": VertexResponse}, **ERRORS}
+        router.add_api_route("/vertex", self.vertex, methods=["POST"], responses=predictions)
+        return router
+
+    async def invocations(self, request: Request, body: Invocation) -> Response:
+        """Answers as the route does whose body this is: `inputs` /, `messages` chat, `prompt` completions."""
+        if isinstance(body, CompatGenerateRequest):
+            return await self.tgi.compat_generate(request, body)
+        if isinstance(body, ChatRequest):
+            return await self.openai.chat_completions(request, body)
+        return await self.openai.completions(request, body)
+
+    async def vertex(self, request: Request, body: VertexRequest) -> Response:
+        """Generates for every instance; answers when all are complete."""
+        limit = self.openai.settings.max_client_batch_size
+        async with self.openai.runs.new(request) as run:
+            if len(body.instances) > limit:
+                raise BatchTooLarge(limit)
+            await run.start([self._job(each) for each in body.instances])
+            groups = await unless_client_leaves(request, run.collect())
+            best = [max(group, key=lambda each: each.mean_logprob) for group in groups]
+            return json_response(200, {"predictions": [each.end.generated_text for each in best]})
+
+    def _job(self, instance: GenerateRequest | ChatRequest) -> Job:
+        if isinstance(instance, GenerateRequest):
+            return tgi_job(instance.inputs, instance.parameters)
+        return self.openai.job(instance, plan_tools(instance, self.openai.settings.max_tools))

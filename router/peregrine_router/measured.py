@@ -1,0 +1,58 @@
+"""Times the steps of the shards from outside, for TGI's tgi_batch_* series."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from peregrine_router.engine import Shards
+from peregrine_router.metrics import Metrics
+from peregrine_server.protocol import Step, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    at: float
+    method: str
+    size: int
+
+
+class MeasuredShards:
+    """Passes everything on. A step with any part of a prompt in it counts as prefill, as TGI's mixed batches do.
+
+    Steps without work, which only ask whether the shards are there, are not counted.
+    """
+
+    def __init__(self, shards: Shards, metrics: Metrics) -> None:
+        self._shards = shards
+        self._metrics = metrics
+        self._sent: deque[_Sent | None] = deque()
+        self._idle_since = 0.0
+
+    @property
+    def failure(self) -> Exception | None:
+        """Set once a shard has failed or died."""
+        return self._shards.failure
+
+    async def send(self, step: Step) -> None:
+        """Sends a step."""
+        size = len(step.slots) // 4  # int32
+        method = "decode" if size == step.num_decodes else "prefill"
+        self._sent.append(_Sent(time.monotonic(), method, size) if size else None)
+        if size:
+            self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
+        await self._shards.send(step)
+
+    async def receive(self) -> StepResult:
+        """The answer to the oldest step in flight."""
+        try:
+            result = await self._shards.receive()
+        except Exception:
+            if self._sent and (sent := self._sent[0]):
+                self._metrics.batch_failure.labels(sent.method).inc()
+            raise
+        now, sent = time.monotonic(), self._sent.popleft()
+        if sent is not None:
+            # With two steps in flight the second one starts when the first ends.
+            self._metrics.note_step_done(sent.method, now - max(sent.at, self._idle_since))
+        self._idle_since = now
+        return result

@@ -1,0 +1,91 @@
+"""The process that renders chat templates: what a template does, it does to this process, which can be killed.
+
+A template comes with a model, so it may loop for ever or eat all memory, and a thread could not be stopped. The
+sandbox keeps it from the machine; limits here and the clock of `TemplateProcess` keep it from the server. JSON lines on
+standard input and output: first the template, answered when it is compiled; then variables, answered by `text` or
+`error`.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Template
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_MEMORY_BYTES = 2**30
+MAX_OUTPUT_CHARACTERS = 8 * 2**20
+Answer = dict[str, str]
+
+
+def main() -> None:
+    """Until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    source = json.loads(sys.stdin.readline())["template"]
+    template: Template | None = None
+
+    def compile() -> Answer:
+        nonlocal template
+        template = environment().from_string(source)
+        return {}
+
+    compiled = guarded(compile)
+    _write(compiled)
+    for line in sys.stdin:
+        variables = json.loads(line)
+        _write(compiled if template is None else guarded(lambda: {"text": render(template, variables)}))  # noqa: B023
+
+
+def guarded(work: Callable[[], Answer]) -> Answer:
+    """What `work` answers, or its error. Whatever a template raises is its own fault."""
+    try:
+        return work()
+    except MemoryError:
+        return {"error": "the template takes too much memory"}
+    except Exception as error:
+        return {"error": str(error) or type(error).__name__}
+
+
+def render(template: Template, variables: dict[str, Any]) -> str:
+    """The text. Raises jinja's TemplateError, among others, and for a text that is too long."""
+    pieces: list[str] = []
+    length = 0
+    for piece in template.generate(**variables):
+        pieces.append(piece)
+        length += len(piece)
+        if length > MAX_OUTPUT_CHARACTERS:
+            raise TemplateError(f"the template writes more than {MAX_OUTPUT_CHARACTERS} characters")
+    return "".join(pieces)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """What transformers offers chat templates: its switches, `raise_exception`, `strftime_now`, `tojson`."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    return environment
+
+
+def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    """jinja's own escapes `<` and `&` for HTML, which a prompt is not."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _write(answer: Answer) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Grammars compiled by llguidance: which, and how. Without torch, as the router checks them with this as well."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
+
+from peregrine_server.protocol import Grammar
+
+MAX_GRAMMAR_BYTES = 64 * 2**10
+STACK_BYTES = 512 * 2**20
+"""Of a thread that runs llguidance, which recurses along chains of rules and `$ref`s, and ends the process where the
+stack ends: 1,200 schemas that each refer to the next overflow the usual 8 MiB. A level takes up to 19 KiB of stack and
+7 bytes of grammar at least, so 64 KiB of them need 180 MiB. Only what is used is ever committed."""
+LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+"""Counted in work, not in seconds, so that every rank gives up at the same token. A lexer state takes 1 to 2 kB."""
+WHITESPACE = " "
+"""One space at most between the parts of a JSON text: where any may stand, small models write no end of it."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class GrammarError(ValueError):
+    """The grammar does not compile; the message says why and, where llguidance knows, at which line and column."""
+
+
+def load_grammar_tokenizer(path: Path, vocab_size: int, eos_token_ids: tuple[int, ...]) -> LLTokenizer:
+    """A model's tokenizer.json as llguidance sees it. Raises ValueError if it cannot be used to constrain text."""
+    if not eos_token_ids:
+        raise ValueError("the model has no end-of-text token, with which a complete text ends")
+    try:
+        content = json.loads((path / "tokenizer.json").read_bytes())
+        # Someone's training may have left them there, and they would cut what llguidance tokenizes.
+        content |= {"truncation": None, "padding": None}
+        return LLTokenizer(json.dumps(content), n_vocab=vocab_size, eos_token=list(eos_token_ids))
+    except Exception as error:  # llguidance raises whatever its parsers raise.
+        raise ValueError(f"the model's tokenizer cannot constrain text ({str(error).partition(chr(10))[0]})") from None
+
+
+def compile_grammar(tokenizer: LLTokenizer, grammar: Grammar) -> LLMatcher:
+    """A matcher at the grammar's start. Raises GrammarError. To be called on one of the GrammarThreads."""
+    try:
+        if len(grammar.source.encode()) > MAX_GRAMMAR_BYTES:
+            raise GrammarError(f"it is longer than {MAX_GRAMMAR_BYTES:,} bytes")
+        source = _SOURCES[grammar.kind](grammar.source)
+    except ValueError as error:
+        raise GrammarError(str(error)) from None
+    matcher = LLMatcher(tokenizer, source, limits=LIMITS, log_level=0)
+    if matcher.is_error():
+        raise GrammarError(matcher.get_error().removesuffix("<non-verbose/>").strip())
+    return matcher
+
+
+class GrammarThreads(ThreadPoolExecutor):
+    """Threads with stack enough for llguidance."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """As ThreadPoolExecutor, which starts its threads here and nowhere else."""
+        previous = threading.stack_size(STACK_BYTES)
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            threading.stack_size(previous)
+
+
+def _json_grammar(source: str) -> str:
+    return LLMatcher.grammar_from_json_schema(source, defaults={"whitespace_pattern": WHITESPACE})
+
+
+def allowed_tokens(matcher: LLMatcher, vocab_size: int) -> NDArray[np.bool_]:
+    """bool[V]: what may come next; the ends of text once the grammar is complete. All False after an error."""
+    if matcher.is_error():
+        return np.zeros(vocab_size, dtype=np.bool_)
+    bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), count=vocab_size, bitorder="little")
+    return bits.view(np.bool_)
+
+
+_SOURCES: dict[str, Callable[[str], str]] = {
+    "json_schema": _json_grammar,
+    "regex": LLMatcher.grammar_from_regex,
+    "lark": LLMatcher.grammar_from_lark,
+}

@@ -1,0 +1,75 @@
+"""A whole layer as one operation of the native kernels."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from cpu_backends import native, native_backend
+from peregrine_kernels import Backend, KVCache, LayerParts, PagedBatch
+from peregrine_kernels.cpu import CpuBackend
+
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 96, 6, 2, 32, 200
+
+
+def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: bool) -> LayerParts:
+    def random(*shape: int) -> Tensor:
+        return (torch.randn(shape) / shape[-1] ** 0.5).bfloat16()
+
+    width = (HEADS + 2 * KV_HEADS) * HEAD_DIM
+    biases = (random(width), random(FFN)) if has_bias else (None, None)
+    norms = [(torch.rand(HIDDEN).bfloat16(), random(HIDDEN)) for _ in range(2)]
+    return LayerParts(
+        norms[0],
+        norms[1] if has_two_norms else None,
+        1e-5,
+        backend.linear(random(width, HIDDEN), biases[0]),
+        backend.linear(random(FFN, HIDDEN), biases[1], "gelu"),
+        backend.linear(random(HIDDEN, HEADS * HEAD_DIM)),
+        backend.linear(random(HIDDEN, FFN)),
+        HEADS,
+        KV_HEADS,
+        torch.rand(HEADS) if alibi else None,
+    )
+
+
+def make_batch() -> tuple[PagedBatch, Tensor]:
+    """A decode of 20 tokens and a chunk of 3 after 2, on pages of 16."""
+    positions = torch.tensor([19, 2, 3, 4])
+    tables = torch.tensor([[2, 0], [1, 0]])
+    slots = torch.tensor([3, 18, 19, 20])
+    pages = KVCache.allocate(1, 3, 16, KV_HEADS, HEAD_DIM, torch.bfloat16, torch.device("cpu")).layers[0]
+    return PagedBatch(positions, slots, tables, (1, 3), (20, 5), 1), pages.copy_(torch.randn(pages.shape))
+
+
+@native
+@pytest.mark.parametrize("has_residual", [True, False])
+@pytest.mark.parametrize(("has_bias", "has_two_norms", "alibi"), [(False, False, False), (True, True, True)])
+def test_a_fused_layer_is_its_parts_to_the_bit(
+    has_bias: bool, has_two_norms: bool, alibi: bool, has_residual: bool
+) -> None:
+    """One call gives what the operations give that it is made of, in the output as in the pages."""
+    torch.manual_seed(0)
+    backend = native_backend()
+    parts = make_parts(backend, has_bias, has_two_norms, alibi)
+    batch, pages = make_batch()
+    angles = torch.randn(4, 1, HEAD_DIM // 2).repeat(1, 1, 2)
+    rotary = None if alibi else (angles.cos().bfloat16(), angles.sin().bfloat16())
+    x, expected_pages = torch.randn(4, HIDDEN).bfloat16(), pages.clone()
+    fused = backend.fused_layer(parts)
+    assert fused is not None
+    out = fused(x, rotary, batch, pages, has_residual)
+
+    normed = backend.layer_norm(x, *parts.attention_norm, parts.epsilon)
+    qkv = parts.qkv(normed)
+    backend.rotary_kv_write(qkv, rotary, batch, expected_pages, HEADS)
+    attended = backend.attention(qkv[:, : HEADS * HEAD_DIM], batch, expected_pages, parts.alibi_slopes)
+    normed = normed if parts.mlp_norm is None else backend.layer_norm(x, *parts.mlp_norm, parts.epsilon)
+    expected = parts.down(parts.up(normed), parts.dense(attended, x if has_residual else None))
+    assert torch.equal(out, expected)
+    assert torch.equal(pages, expected_pages)
+
+
+@native
+def test_only_native_linears_are_fused() -> None:
+    """A layer whose weights are not packed for the native kernels is called part by part."""
+    assert native_backend().fused_layer(make_parts(CpuBackend(), False, False, False)) is None

@@ -1,0 +1,207 @@
+"""POST /v1/completions over real sockets, on an engine without a model."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fakes import FakeEngine, Server, serve
+from peregrine_router.request import GenerationFailed
+
+
+def complete(server: Server, prompt: Any = "the", **parameters: Any) -> dict[str, Any]:
+    answer = server.client.post("/v1/completions", json={"prompt": prompt, **parameters})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def chunks(server: Server, **body: Any) -> list[dict[str, Any]]:
+    """The events of a stream, which must end with [DONE]."""
+    with server.client.stream("POST", "/v1/completions", json={"stream": True, **body}) as answer:
+        assert answer.status_code == 200
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def refusal(server: Server, **body: Any) -> dict[str, Any]:
+    answer = server.client.post("/v1/completions", json=body)
+    assert answer.status_code == 422
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+def test_answer(server: Server) -> None:
+    """An answer has OpenAI's fields, an id of its own, and the tokens of prompt and text in `usage`."""
+    body = complete(server, "the fox", model="any")
+    assert body["object"] == "text_completion"
+    assert body["id"].startswith("cmpl-")
+    assert body["id"] != complete(server)["id"]
+    assert body["model"] == "any"
+    assert body["choices"] == [{"index": 0, "text": " falcons dive", "logprobs": None, "finish_reason": "stop"}]
+    prompt, total = body["usage"]["prompt_tokens"], body["usage"]["total_tokens"]
+    assert prompt == len(server.engine.requests[0].prompt_ids)
+    assert total == prompt + body["usage"]["completion_tokens"]
+
+
+def test_headers_have_no_compute_time(server: Server) -> None:
+    """TGI's headers sum over the prompts, without x-compute-time."""
+    headers = server.client.post("/v1/completions", json={"prompt": ["the", "fox"], "max_tokens": 2}).headers
+    assert headers["x-compute-characters"] == "6"
+    assert headers["x-generated-tokens"] == "4"
+    assert "x-compute-time" not in headers
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"), [("the", 1), (["the", "fox"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), (["the"], 1)]
+)
+def test_forms_of_prompts(server: Server, prompt: Any, count: int) -> None:
+    """A prompt is text or token ids, one or several, each answered by a choice in its place."""
+    assert [choice["index"] for choice in complete(server, prompt)["choices"]] == list(range(count))
+    if isinstance(prompt[0], int):
+        assert server.engine.requests[-1].prompt_ids == tuple(prompt)
+
+
+def test_n_and_best_of(engine: FakeEngine) -> None:
+    """`n` answers to each prompt stand prompt by prompt; of `best_of` the likeliest are chosen."""
+    with serve(engine, max_best_of=4) as server:
+        body = complete(server, ["the", "fox"], n=2, echo=True)
+        assert [choice["text"] for choice in body["choices"]] == ["the falcons dive"] * 2 + ["fox falcons dive"] * 2
+        seeds = {request.sampling.seed for request in engine.requests}
+        assert len(seeds) == 4
+        engine.logprobs = (-3.0, -1.0, -2.0)
+        engine.requests.clear()
+        best = complete(server, n=1, best_of=3, logprobs=0)
+    assert best["choices"][0]["logprobs"]["token_logprobs"][0] == -1.0
+    assert best["usage"]["completion_tokens"] > len(best["choices"][0]["logprobs"]["tokens"])
+
+
+def test_stop_is_left_out(server: Server) -> None:
+    """`stop`, a string or a list, ends the text before it, and the reason is `stop`."""
+    for stop in ("s di", ["nothing", "s di"]):
+        choice = complete(server, stop=stop)["choices"][0]
+        assert (choice["text"], choice["finish_reason"]) == (" falcon", "stop")
+    assert complete(server, max_tokens=1)["choices"][0]["finish_reason"] == "length"
+
+
+def test_logprobs_and_echo(server: Server) -> None:
+    """`logprobs` describes each token, with `echo` those of the prompt too; offsets count characters of the text."""
+    choice = complete(server, "the fox", logprobs=2, echo=True, max_tokens=3)["choices"][0]
+    logprobs = choice["logprobs"]
+    assert choice["text"].startswith("the fox falcon")
+    assert "".join(logprobs["tokens"]) == choice["text"]
+    assert logprobs["token_logprobs"][0] is None
+    assert logprobs["top_logprobs"][0] is None
+    assert len(logprobs["top_logprobs"][-1]) == 2
+    for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
+        assert choice["text"][offset:].startswith(token)
+
+
+def test_greedy(server: Server) -> None:
+    """A temperature of 0 is greedy, whatever else is set; left out, tokens are sampled."""
+    complete(server, temperature=0, top_p=0.5)
+    assert not server.engine.requests[-1].sampling.do_sample
+    complete(server, seed=-1)
+    assert server.engine.requests[-1].sampling.do_sample
+    assert server.engine.requests[-1].sampling.seed == 2**64 - 1
+
+
+def test_stream(server: Server) -> None:
+    """Chunks join to the text of each choice; the last of a choice says why it ended; `usage` comes at the very end."""
+    events = chunks(server, prompt=["the", "fox"], stop="s dive", echo=True, stream_options={"include_usage": True})
+    assert len({event["id"] for event in events}) == 1
+    assert events[-1]["choices"] == []
+    assert events[-1]["usage"]["total_tokens"] > events[-1]["usage"]["prompt_tokens"] > 0
+    choices = [event["choices"][0] for event in events[:-1]]
+    for index, prompt in enumerate(("the", "fox")):
+        mine = [choice for choice in choices if choice["index"] == index]
+        assert "".join(choice["text"] for choice in mine) == f"{prompt} falcon"
+        assert [choice["finish_reason"] for choice in mine[:-1]] == [None] * (len(mine) - 1)
+        assert mine[-1]["finish_reason"] == "stop"
+
+
+def test_stream_without_usage(server: Server) -> None:
+    """Without `include_usage` there is none."""
+    assert all("usage" not in event for event in chunks(server, prompt="the"))
+
+
+def test_streamed_logprobs_are_those_of_the_answer(server: Server) -> None:
+    """Joined, the log-probabilities of a stream equal those of the whole answer."""
+    whole = complete(server, "the fox", logprobs=1, echo=True)["choices"][0]["logprobs"]
+    parts = [event["choices"][0]["logprobs"] for event in chunks(server, prompt="the fox", logprobs=1, echo=True)]
+    assert {name: [each for part in parts for each in part[name]] for name in whole} == whole
+
+
+def test_failure_in_a_stream(engine: FakeEngine) -> None:
+    """A stream of several sequences of which one fails ends with an error in OpenAI's shape, and nothing runs on."""
+    engine.error_at, engine.error = 3, GenerationFailed("shard 0 exited")
+    with serve(engine) as server:
+        body = {"prompt": ["the", "fox"], "stream": True}
+        text = server.client.post("/v1/completions", json=body).text
+    last = json.loads(text.strip().rpartition("data: ")[2])
+    assert last["error"]["code"] == "generation"
+    assert not engine.running
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"prompt": "the", "suffix": "x"}, None, "Suffix is not supported"),
+        ({"prompt": []}, None, "Empty array detected"),
+        ({"prompt": ["a"] * 5}, None, "Number of prompts exceeds the maximum allowed batch size of 4"),
+        ({"prompt": [[]]}, "prompt", "`prompt"),
+        ({"prompt": [320]}, None, "token 320 is not in the model's vocabulary"),
+        ({"prompt": ""}, "prompt", "`prompt` cannot be empty"),
+        ({"prompt": "a\0"}, "prompt", "NUL"),
+        ({"prompt": "the", "n": 3}, "n", "`n` must be > 0 and <= 2"),
+        ({"prompt": "the", "n": 0}, "n", "`n` must be > 0 and <= 2"),
+        ({"prompt": "the", "n": 2, "best_of": 1}, "n", ">= `n`"),
+        ({"prompt": "the", "best_of": 2, "stream": True}, "n", "streaming"),
+        ({"prompt": "the", "max_tokens": 0}, "max_tokens", "`max_tokens` must be strictly positive"),
+        ({"prompt": "the", "logprobs": 6}, "top_logprobs", "<= 5"),
+        ({"prompt": "the", "stream_options": {"include_usage": True}}, "stream_options", "`stream`"),
+        ({"prompt": "the", "temperature": -1}, "temperature", "strictly positive"),
+        ({"prompt": "the", "logit_bias": {"x": 1}}, None, "pattern"),
+        ({}, "prompt", "Field required"),
+    ],
+)
+def test_refusals(server: Server, body: dict[str, Any], param: str | None, message: str) -> None:
+    """What is wrong is told in OpenAI's shape, with the name of the parameter."""
+    error = refusal(server, **body)
+    assert message in error["message"]
+    assert error["type"] == "invalid_request_error"
+    if param is not None:
+        assert error["param"] == param
+
+
+def test_permits_count_sequences(engine: FakeEngine) -> None:
+    """Each sequence of each prompt takes a place; what does not fit is a 429 in OpenAI's shape."""
+    with serve(engine, max_concurrent_requests=3) as server:
+        answer = server.client.post("/v1/completions", json={"prompt": ["a", "b"], "n": 2})
+        assert answer.status_code == 429
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert complete(server, ["a", "b", "c"])["choices"]
+
+
+def test_counted_once(server: Server) -> None:
+    """Several prompts are one request."""
+    complete(server, ["the", "fox"], max_tokens=3)
+    metrics = server.metrics()
+    assert metrics["tgi_request_count"] == metrics["tgi_request_success"] == 1
+    assert metrics["tgi_request_generated_tokens_sum"] == 6
+
+
+def test_models(server: Server) -> None:
+    """GET /v1/models names the model."""
+    (model,) = server.client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"]) == ("peregrine/test", "model")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/models"])
+def test_errors_of_routes(server: Server, path: str) -> None:
+    """Unknown routes and wrong methods under /v1 are told in OpenAI's shape too."""
+    answer = server.client.post(path, json={})
+    assert answer.status_code in (404, 405)
+    assert answer.json()["error"]["message"]

@@ -1,0 +1,71 @@
+"""Runners driven by schedulers in this process: a server without sockets."""
+
+from pathlib import Path
+from typing import Any
+
+from peregrine_router.blocks import BlockPool
+from peregrine_router.request import Request
+from peregrine_router.scheduler import Scheduler, Sequence
+from peregrine_server.protocol import ShardConfig, Step, StepResult, decode_to_shard, encode
+from peregrine_server.runner import Runner
+
+BLOCK_SIZE = 8
+
+
+def load_runner(path: Path, **changes: Any) -> Runner:
+    """One rank in float32 on one thread, with 192 blocks for 16 sequences of 96 tokens unless told otherwise."""
+    settings: dict[str, Any] = {
+        "rank": 0,
+        "num_shards": 1,
+        "socket_path": "",
+        "model_path": str(path),
+        "device": "cpu",
+        "dtype": "float32",
+        "rendezvous": "",
+        "num_threads": 1,
+        "max_batch_size": 16,
+        "max_total_tokens": 96,
+        "max_batch_total_tokens": 192 * BLOCK_SIZE,
+        "block_size": BLOCK_SIZE,
+    }
+    return Runner.load(ShardConfig(**{**settings, **changes}), lambda _done, _total: None)
+
+
+def make_scheduler(
+    num_blocks: int = 192, max_step_tokens: int = 16, max_batch_size: int = 16, eos: frozenset[int] = frozenset()
+) -> Scheduler:
+    """For a runner of as many blocks, or more."""
+    pool = BlockPool(num_blocks, BLOCK_SIZE)
+    return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
+
+
+def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:
+    """One step, its messages encoded and decoded as on the wire; None if there was nothing to do."""
+    if (step := scheduler.schedule()) is None:
+        return None
+    decoded = decode_to_shard(encode(step))
+    assert isinstance(decoded, Step)
+    result = runner.execute(decoded)
+    scheduler.commit(result)
+    return result
+
+
+def run(runner: Runner, scheduler: Scheduler, requests: list[Request], every: int = 0) -> list[Sequence]:
+    """To the end. All join at the start, or one after every `every` steps."""
+    sequences, pending, steps = [], list(requests), 0
+    while True:
+        if pending and (every == 0 or steps % every == 0):
+            joining = pending[: 1 if every else None]
+            sequences += map(scheduler.submit, joining)
+            pending = pending[len(joining) :]
+        result = run_step(runner, scheduler)
+        if result is None and not pending:
+            return sequences
+        assert result is None or not result.failed
+        scheduler.check_integrity()
+        steps += 1
+
+
+def generated(sequence: Sequence) -> list[int]:
+    """Its tokens without the prompt's."""
+    return sequence.token_ids[len(sequence.request.prompt_ids) :]
