@@ -61,7 +61,9 @@ class Figure:
 def main() -> None:
     """Measures, prints, keeps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=[shape.name for shape in SHAPES])
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, choices=[shape.name for shape in SHAPES if is_served(shape)]
+    )
     parser.add_argument("--kernels-only", action="store_true")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -81,6 +83,11 @@ def main() -> None:
     show("steps", steps)
     print("largest gap between kernels of a captured step, microseconds:", gaps)
     save(device, kernels, steps, gaps)
+
+
+def is_served(shape: Shape) -> bool:
+    """Whether the server runs it, whole, on one device."""
+    return shape.num_ranks == 1 and not shape.is_gated
 
 
 def this_device() -> Device:

@@ -124,8 +124,8 @@ class Backend(Protocol):
 def backend_for(device: torch.device) -> Backend:
     """The fastest backend there is for `device`, or the one that PEREGRINE_BACKEND names (for tests: triton with
     TRITON_INTERPRET=1 runs the GPU's kernels on a CPU; reference runs none)."""
-    fastest = "cpu" if device.type == "cpu" else "triton" if find_spec("triton") else "reference"
-    match os.environ.get("PEREGRINE_BACKEND") or fastest:
+    fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
+    match os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference"):
         case "cpu":
             from peregrine_kernels.cpu import CpuBackend
             from peregrine_kernels.cpu_native import NativeBackend

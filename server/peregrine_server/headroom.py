@@ -18,6 +18,7 @@ from peregrine_server.protocol import ShardConfig
 CPU_KV_FRACTION = 0.5
 """Share of the host's free memory that the KV cache may take on a CPU: the rest is for activations and others."""
 GIB = 2**30
+SLACK_BYTES = 2**29
 LOGIT_BYTES = 4 + 2 + 4
 """Of one logit in a graph's output, in the head's, and in what the sampler makes of it."""
 
@@ -35,6 +36,7 @@ class Headroom:
     activations: int
     """The most that the largest step took beyond the weights."""
     graphs: int
+    """What CUDA graphs keep, and what fragments and libraries take later."""
 
     @property
     def kv_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Headroom:
 
 
 class OutOfMemory(ValueError):
-    """The weights do not fit. One line that names the numbers and the flags to change."""
+    """The model does not fit. One line that names the numbers and the flags to change."""
 
     @staticmethod
     def of(model: FalconConfig, config: ShardConfig, dtype: torch.dtype, device: torch.device) -> "OutOfMemory":
@@ -55,11 +57,11 @@ class OutOfMemory(ValueError):
 
 
 def out_of_memory(device: str, total: int, free: int, weights: int, num_shards: int) -> str:
-    """What to say where `weights` bytes did not fit."""
+    """What to say where `weights` bytes, and what is allocated with them, did not fit."""
     return (
-        f"{device} has {total / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB of it free; this model takes "
-        f"{weights / GIB:.1f} GiB a shard for its weights alone: spread it over more devices than --num-shard "
-        f"{num_shards}, choose a smaller model, or stop what else uses the device"
+        f"{device} ran out of memory: it has {total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it free, and the weights "
+        f"alone take {weights / GIB:.1f} GiB a shard; use more devices than --num-shard {num_shards}, lower "
+        "--max-batch-total-tokens or --max-batch-prefill-tokens, or stop what else uses the device"
     )
 
 
@@ -89,7 +91,7 @@ def headroom(model: Falcon, config: ShardConfig) -> Headroom:
     free, total = torch.cuda.mem_get_info(model.device)
     others = total - free - torch.cuda.memory_reserved(model.device)
     # Each rung's logits stay where they are; rungs add up to less than four times the largest.
-    graphs = 4 * config.max_batch_size * model.config.vocab_size * LOGIT_BYTES
+    graphs = SLACK_BYTES + 4 * config.max_batch_size * model.config.vocab_size * LOGIT_BYTES
     return Headroom(total, config.memory_fraction, others, weights, peak - weights, graphs)
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peregrine_kernels import backend_for
 from peregrine_kernels.activation import NAMES
 from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
 from peregrine_kernels.triton import TritonBackend
@@ -72,6 +73,16 @@ def test_linear(activation: str | None, has_bias: bool, has_residual: bool) -> N
     residual = torch.randn(5, 200) if has_residual else None
     expected = REFERENCE.linear(weight, bias, activation)(x, residual)
     torch.testing.assert_close(BACKEND.linear(weight, bias, activation)(x, residual), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_backend_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA gets this backend, and a CPU where it is asked for; another name is an error that lists the names."""
+    assert isinstance(backend_for(torch.device("cuda")), TritonBackend)
+    monkeypatch.setenv("PEREGRINE_BACKEND", "triton")
+    assert isinstance(backend_for(torch.device("cpu")), TritonBackend)
+    monkeypatch.setenv("PEREGRINE_BACKEND", "cuda")
+    with pytest.raises(ValueError, match="cpu, triton, reference"):
+        backend_for(torch.device("cpu"))
 
 
 def test_every_activation_has_a_kernel() -> None:
