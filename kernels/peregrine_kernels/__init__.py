@@ -75,6 +75,10 @@ class Backend(Protocol):
         """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
         better left apart (up with its activation; dense, whose result is the residual of down) than concatenated."""
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether linears are packed as 8-bit integers."""
+
     def min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 
@@ -121,25 +125,42 @@ class Backend(Protocol):
         """
 
 
-def backend_for(device: torch.device) -> Backend:
-    """The fastest backend there is for `device`, or the one that PEREGRINE_BACKEND names (for tests: triton with
-    TRITON_INTERPRET=1 runs the GPU's kernels on a CPU; reference runs none)."""
+def backend_for(device: torch.device, quantize: str | None = None) -> Backend:
+    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype).
+
+    PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
+    reference runs none. Raises ValueError where there is no such backend, or it has no such linears.
+    """
     fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
-    match os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference"):
-        case "cpu":
-            from peregrine_kernels.cpu import CpuBackend
-            from peregrine_kernels.cpu_native import NativeBackend
-            from peregrine_kernels.native import library
+    name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
+    if name == "cpu":
+        return _cpu_backend(quantize)
+    _refuse(quantize)
+    if name == "triton":
+        from peregrine_kernels.triton import TritonBackend
 
-            kernels = library()
-            return CpuBackend() if kernels is None else NativeBackend(kernels)
-        case "triton":
-            from peregrine_kernels.triton import TritonBackend
+        return TritonBackend()
+    if name == "reference":
+        from peregrine_kernels.reference import ReferenceBackend
 
-            return TritonBackend()
-        case "reference":
-            from peregrine_kernels.reference import ReferenceBackend
+        return ReferenceBackend()
+    raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
 
-            return ReferenceBackend()
-        case name:
-            raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
+
+def _cpu_backend(quantize: str | None) -> Backend:
+    from peregrine_kernels.native import library
+
+    kernels = library()
+    if kernels is not None:
+        from peregrine_kernels.cpu_native import NativeBackend
+
+        return NativeBackend(kernels, quantizes=quantize is not None)
+    _refuse(quantize)
+    from peregrine_kernels.cpu import CpuBackend
+
+    return CpuBackend()
+
+
+def _refuse(quantize: str | None) -> None:
+    if quantize is not None:
+        raise ValueError(f"--quantize {quantize} needs a CPU with AVX512-BF16 and the native kernels: leave it out")

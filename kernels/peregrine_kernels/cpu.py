@@ -27,6 +27,10 @@ class CpuBackend:
         # 7.87, 27.2 and 208 ms at 1, 8, 32, 128 and 1024 tokens, concatenated ones 4.07, 4.11, 8.19, 27.7 and 217 ms.
         return True
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def min_rows(self, dtype: torch.dtype) -> int:
         # oneDNN 3.12 reads packed bfloat16 at 22, 19, 24 and 29 GB/s for 1, 2, 3 and 4 rows (2 cores with AVX512-BF16,
         # [8192, 2048] and its like, out of cache), but float32 at 26 GB/s for 1 row and 19 for 4.

@@ -24,6 +24,10 @@ class NativeBackend(CpuBackend):
         self._quantizes = quantizes
         self._steps = Steps()
 
+    @property
+    def quantizes(self) -> bool:
+        return self._quantizes
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1 if dtype == torch.bfloat16 else super().min_rows(dtype)
 

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 TILE = 32
 """Columns of a packed tile, as in native.h."""
+PART_ROWS = 1024
+"""Rows of a weight that are quantized at a time."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
 """`enum activation` of linear.c."""
 
@@ -45,8 +47,7 @@ class NativeLinear:
         """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8."""
         scales = offsets = None
         if is_int8:
-            scales = weight.abs().amax(1).float().clamp(min=1e-20) / 127
-            weight = (weight.float() / scales[:, None]).round_().to(torch.int8)
+            weight, scales = quantize(weight)
             offsets = 128.0 * weight.sum(1, dtype=torch.int32)
         unit = 4 // weight.element_size()
         padded = F.pad(weight, (0, 0, 0, -len(weight) % TILE))
@@ -70,6 +71,16 @@ class NativeLinear:
         return NativeLinear(
             self.library, self.packed, None, self.scales, self.offsets, self.out_features, self.in_features, struct
         )
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight [out, in] -> int8[out, in] and float32[out], whose product it is: each row's largest is 127."""
+    integers = torch.empty(weight.shape, dtype=torch.int8)
+    scales = weight.abs().amax(1).float().clamp(min=1e-20) / 127
+    # By parts: in float32 the whole weight would take twice the memory that it has.
+    for out, rows, scale in zip(*(torch.split(x, PART_ROWS) for x in (integers, weight, scales)), strict=True):
+        out.copy_((rows.float() / scale[:, None]).round_())
+    return integers, scales
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -58,6 +58,10 @@ class ReferenceBackend:
     def fuses_epilogues(self) -> bool:
         return False
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1
 

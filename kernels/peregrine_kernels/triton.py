@@ -57,6 +57,10 @@ class TritonBackend:
     def fuses_epilogues(self) -> bool:
         return False
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1
 

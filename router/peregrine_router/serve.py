@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from peregrine_router.app import build_app
 from peregrine_router.engine import Engine
+from peregrine_router.grammar import GrammarChecker
 from peregrine_router.http import LimitedHttp
 from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
@@ -35,7 +36,16 @@ async def run(prepared: Prepared) -> int:
         info = model_info(prepared, ready)
         metrics = Metrics(info)
         engine = Engine(MeasuredShards(shards, metrics), make_scheduler(prepared, ready), prepared.tokenizer)
-        app = build_app(engine, prepared.tokenizer, prepared.settings, info, chat=prepared.chat, metrics=metrics)
+        grammars = GrammarChecker.load(prepared.path, prepared.config.vocab_size, prepared.tokenizer.eos_token_ids)
+        app = build_app(
+            engine,
+            prepared.tokenizer,
+            prepared.settings,
+            info,
+            chat=prepared.chat,
+            metrics=metrics,
+            check_grammar=grammars.check,
+        )
         say("\n".join(banner(prepared, ready, info)))
         return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)
     finally:

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     dtype: Dtype | None = option(
         None, "DTYPE", "Number format. Not set: bfloat16 where the device computes in it, else float32."
     )
+    quantize: Literal["int8"] | None = option(
+        None, "QUANTIZE", "Weights of 8-bit integers, quantized as they are loaded; with dtype bfloat16."
+    )
     device: Device | None = option(None, "DEVICE", "Where the model runs. Not set: cuda if there is one.")
     port: int = option(3000, "PORT", "TCP port; 0 lets the system choose.", ge=0, le=65535)
     # Shells and containers set HOSTNAME to the machine's name: reading it would open the server to the network unasked.
@@ -158,6 +161,10 @@ def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
     prefill, cache = settings.max_batch_prefill_tokens, settings.max_batch_total_tokens
     return [
         (settings.num_shard < 1, "`num_shard` cannot be < 1"),
+        (
+            settings.quantize is not None and settings.dtype not in (None, "bfloat16"),
+            f"--quantize {settings.quantize} computes in bfloat16: leave --dtype {settings.dtype} out",
+        ),
         (settings.validation_workers < 1, "`validation_workers` must be > 0"),
         (settings.max_batch_size is not None and settings.max_batch_size < 1, "`max_batch_size` must be > 0"),
         (

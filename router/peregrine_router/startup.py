@@ -90,7 +90,8 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         rendezvous="",
         model_path=str(prepared.path),
         device=settings.device or "auto",
-        dtype=settings.dtype or "auto",
+        dtype="bfloat16" if settings.quantize else settings.dtype or "auto",
+        quantize=settings.quantize,
         num_threads=prepared.threads_per_shard,
         max_batch_size=prepared.max_batch_size,
         max_total_tokens=prepared.max_total_tokens,
@@ -137,12 +138,13 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
     kv_bytes = sum(shard.kv_bytes_per_token for shard in ready)
     kv_tokens = info.max_batch_total_tokens
     shards = f"{len(ready)} shard{'s' * (len(ready) > 1)}"
+    quantized = f", weights {prepared.settings.quantize}" if prepared.settings.quantize else ""
     threads = f" of {prepared.threads_per_shard} threads" if info.model_device_type == "cpu" else ""
     host, port = prepared.listener.getsockname()[:2]
     return [
         f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
         f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
-        f"  device    {info.model_device_type}, {first.dtype}, {shards}{threads}",
+        f"  device    {info.model_device_type}, {first.dtype}{quantized}, {shards}{threads}",
         f"  weights   {weights / 2**20:,.0f} MiB",
         f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes",
         f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "

@@ -7,6 +7,8 @@ from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import partition
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+INT8_ROW_BYTES = 8
+"""Beside each row of 8-bit integers: its scale, and its offset for unsigned inputs."""
 
 
 def num_weights(config: FalconConfig, num_shards: int = 1, has_packed_head: bool = False) -> int:
@@ -23,9 +25,17 @@ def num_weights(config: FalconConfig, num_shards: int = 1, has_packed_head: bool
     return num_tables * part.vocab.size * hidden + config.num_layers * layer + 2 * hidden
 
 
-def weight_bytes(config: FalconConfig, num_shards: int, dtype: str, has_packed_head: bool = False) -> int:
-    """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES."""
-    return num_weights(config, num_shards, has_packed_head) * DTYPE_BYTES[dtype]
+def weight_bytes(
+    config: FalconConfig, num_shards: int, dtype: str, has_packed_head: bool = False, is_int8: bool = False
+) -> int:
+    """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES; with `is_int8` a byte for each of a linear's."""
+    total = num_weights(config, num_shards, has_packed_head) * DTYPE_BYTES[dtype]
+    if not is_int8:
+        return total
+    part, hidden, layers = partition(config, 0, num_shards), config.hidden_size, config.num_layers
+    num_rows = layers * (part.qkv.size + part.ffn.size + 2 * hidden) + part.vocab.size
+    num_integers = layers * hidden * (part.qkv.size + part.dense.size + 2 * part.ffn.size) + part.vocab.size * hidden
+    return total - num_integers * (DTYPE_BYTES[dtype] - 1) + num_rows * INT8_ROW_BYTES
 
 
 def kv_bytes_per_token(config: FalconConfig, num_shards: int, dtype: str) -> int:

@@ -189,6 +189,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     dtype: str
     """float32 or bfloat16 or float16."""
+    quantize: str | None = None
+    """int8: linears of 8-bit integers; None: of `dtype`."""
     rendezvous: str
     """Path of the file through which the ranks of torch.distributed find each other."""
     num_threads: int

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_kernels import KVCache
+from peregrine_kernels import KVCache, backend_for
 from peregrine_server.batch import Batch, StepWork
 from peregrine_server.constraints import Constraints
 from peregrine_server.copyout import Copying, CopyOut
@@ -86,8 +86,9 @@ class Runner:
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
         dtype = choose_dtype(config.dtype, device)
+        backend = backend_for(device, config.quantize)
         try:
-            model = load_falcon(path, falcon_config, parallel, device, dtype, progress=progress)
+            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress)
             runner = cls(config, model, _recorder(device))
         except torch.OutOfMemoryError:
             raise OutOfMemory.of(falcon_config, config, dtype, device) from None

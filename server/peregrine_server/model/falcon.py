@@ -102,8 +102,10 @@ class Falcon:
     @property
     def weight_bytes(self) -> int:
         """On this rank."""
-        is_cpu = self.rank.device.type == "cpu"
-        return memory.weight_bytes(self.config, self.rank.parallel.size, self.rank.dtype_name, has_packed_head=is_cpu)
+        rank, is_cpu = self.rank, self.rank.device.type == "cpu"
+        return memory.weight_bytes(
+            self.config, rank.parallel.size, rank.dtype_name, has_packed_head=is_cpu, is_int8=rank.backend.quantizes
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,64 @@
+"""Linears of 8-bit integers (W8A8) of the native kernels."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cpu_backends import native
+from peregrine_kernels import Linear, backend_for
+from peregrine_kernels.cpu_native import NativeBackend
+from peregrine_kernels.cpu_native_linear import quantize
+from peregrine_kernels.native import library
+
+
+def pack(weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+    kernels = library()
+    assert kernels is not None
+    return NativeBackend(kernels, quantizes=True).linear(weight, bias, activation)
+
+
+def exact(x: Tensor, weight: Tensor) -> Tensor:
+    """float64: the product of the integers that both are made, times what they stand for."""
+    integers, scales = quantize(weight)
+    row_scales = x.float().abs().amax(1, keepdim=True) / 127
+    inputs = (x.float() * (1 / row_scales)).round().double()
+    return inputs @ integers.double().T * row_scales * scales
+
+
+@native
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 60), st.integers(1, 300), st.integers(0, 9))
+def test_integers_are_multiplied_exactly(num_tokens: int, quads: int, num_outputs: int, seed: int) -> None:
+    """Of any shape, the result is the product of the integers, rounded to bfloat16."""
+    torch.manual_seed(seed)
+    x, weight = torch.randn(num_tokens, 4 * quads).bfloat16(), torch.randn(num_outputs, 4 * quads).bfloat16()
+    torch.testing.assert_close(pack(weight)(x).double(), exact(x, weight), rtol=2**-8, atol=1e-5)
+
+
+@native
+def test_a_quantized_layer_is_near_the_weight() -> None:
+    """With 2,048 inputs the product differs from the unquantized one by less than 2 %, bias and activation included."""
+    torch.manual_seed(0)
+    x, weight, bias = (
+        torch.randn(5, 2048).bfloat16(),
+        torch.randn(300, 2048).bfloat16() / 45,
+        torch.randn(300).bfloat16(),
+    )
+    near = torch.nn.functional.gelu(x.float() @ weight.float().T + bias.float())
+    assert (pack(weight, bias, "gelu")(x).float() - near).norm() < 0.02 * near.norm()
+
+
+@native
+def test_rows_of_zeros_are_zero() -> None:
+    """Inputs or weights without a largest element give zero and no NaN."""
+    weight = torch.randn(64, 32).bfloat16()
+    assert (pack(weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
+    assert (pack(torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
+
+
+def test_other_devices_refuse_in_one_line() -> None:
+    """Where there are no such linears, the error names the option."""
+    with pytest.raises(ValueError, match="--quantize int8 needs a CPU"):
+        backend_for(torch.device("meta"), "int8")
