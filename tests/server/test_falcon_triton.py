@@ -14,11 +14,14 @@ from transformers import FalconForCausalLM
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
 
+# The interpreter is slow, and a machine that does something else besides makes minutes of it.
+pytestmark = pytest.mark.timeout(600)
+
 PROCESS = Path(__file__).with_name("falcon_process.py")
 SIZES = [1, 2]
 SCHEDULE = "ragged"
 NUM_GENERATED = 2
-PROMPTS = [torch.randint(257, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (2, 7, 18)]
+PROMPTS = [torch.randint(257, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (2, 5, 17)]
 SPLIT_TOKENS = 16
 """So that the longest context is decoded in two splits and the others in one."""
 
@@ -52,7 +55,7 @@ def results(oracles: dict[str, FalconForCausalLM], tmp_path_factory: pytest.Temp
         output = root / f"{rank}-of-{size}"
         job = {"rank": rank, "size": size, "rendezvous": f"{root}/{size}", "output": str(output), "cases": cases}
         command = [sys.executable, "-W", "error", str(PROCESS)]
-        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=250)
+        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=500)
         loaded: list[dict[str, Any]] = torch.load(output)
         return loaded
 
