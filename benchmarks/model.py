@@ -81,21 +81,23 @@ def measure(path: Path, rounds: int) -> Samples:
     """Seconds by probe; the lists of one round's turns are in step with one another."""
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    ours, peer, memory = Ours(path, threads), Transformers(path, threads), Memory()
-    gemms = BareGemms(ours.model)
+    ours, int8 = Ours(path, threads), Ours(path, threads, "int8")
+    peer, memory, gemms = Transformers(path, threads), Memory(), BareGemms(ours.model)
     samples: Samples = defaultdict(list)
     for slot in tqdm(range(max(BATCHES)), desc="filling the KV cache", leave=False):
         ours.prefill(CONTEXT, slot)
+        int8.prefill(CONTEXT, slot)
     # The first round fills caches and builds oneDNN's primitives for every shape.
     for round_ in tqdm(range(rounds + 1), desc="rounds", leave=False):
         turn: Samples = defaultdict(list)
         turn["memory"].append(memory.seconds())
         for batch in BATCHES:
-            decode_turn(turn, ours, gemms, peer, batch)
+            decode_turn(turn, ours, int8, gemms, peer, batch)
         for length in PROMPTS:
             for packing in PACKINGS:
                 turn[f"{packing} GEMMs, prefill {length}"].append(gemms.seconds(packing, length, 1))
             turn[f"ours prefill {length}"].append(ours.prefill(length, slot=max(BATCHES)))
+            turn[f"int8 prefill {length}"].append(int8.prefill(length, slot=max(BATCHES)))
             turn[f"transformers prefill {length}"] += peer.generate(1, length, 1)
         if round_:
             for name, values in turn.items():
@@ -103,13 +105,15 @@ def measure(path: Path, rounds: int) -> Samples:
     return samples
 
 
-def decode_turn(turn: Samples, ours: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
+def decode_turn(turn: Samples, ours: Ours, int8: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
     """Single steps and their bare GEMMs alternating, then transformers' on as many streams of the same context."""
     ours.rewind(CONTEXT)
+    int8.rewind(CONTEXT)
     for _ in range(STEPS):
         for packing in PACKINGS:
             turn[f"{packing} GEMMs, decode {batch}"].append(gemms.seconds(packing, batch, batch))
         turn[f"ours decode {batch}"].append(ours.decode(batch))
+        turn[f"int8 decode {batch}"].append(int8.decode(batch))
     if batch in PEER_BATCHES:
         _first, *steps = peer.generate(batch, CONTEXT, 1 + STEPS)
         turn[f"transformers decode {batch}"] += steps
@@ -137,6 +141,10 @@ def make_claims(samples: Samples) -> list[Claim]:
         for n in PROMPTS
     ]
     claims += [
+        Claim(f"int8, times our bfloat16, {step}", ratios(f"ours {step}", f"int8 {step}"), 1.75, False)
+        for step in (*(f"decode {b}" for b in BATCHES), *(f"prefill {n}" for n in PROMPTS))
+    ]
+    claims += [
         Claim(
             f"times transformers, {b} stream{'s' * (b > 1)}",
             ratios(f"transformers decode {b}", f"ours decode {b}"),
@@ -152,7 +160,9 @@ def table(samples: Samples, claims: list[Claim]) -> str:
     """Medians over the rounds, least and most in brackets."""
     median = {name: statistics.median(values) for name, values in samples.items()}
     lines = [f"memory read {MEMORY_BYTES / median['memory'] / 1e9:.1f} GB/s; {len(samples['memory'])} rounds", ""]
-    lines.append(f"{'':16}{'our GEMMs':>13}{'oneDNN GEMMs':>14}{'ours':>13}{'ours':>15}{'transformers':>15}")
+    lines.append(
+        f"{'':16}{'our GEMMs':>13}{'oneDNN GEMMs':>14}{'ours':>13}{'ours':>15}{'int8':>15}{'transformers':>15}"
+    )
     for kind, sizes in (("decode", BATCHES), ("prefill", PROMPTS)):
         for size in sizes:
             step = f"{kind} {size}"
@@ -160,7 +170,7 @@ def table(samples: Samples, claims: list[Claim]) -> str:
             bare = [median[f"{packing} GEMMs, {step}"] * 1e3 for packing in PACKINGS]
             lines.append(
                 f"{step:16}{bare[0]:10.1f} ms{bare[1]:11.1f} ms{seconds * 1e3:10.1f} ms{size / seconds:9.1f} tok/s"
-                + (f"{size / peer:9.1f} tok/s" if peer else "")
+                f"{size / median[f'int8 {step}']:9.1f} tok/s" + (f"{size / peer:9.1f} tok/s" if peer else "")
             )
     lines.append("")
     for claim in claims:

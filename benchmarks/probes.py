@@ -99,7 +99,7 @@ def unpacked(linear: Linear) -> Tensor:
 class Ours:
     """A shard without a router: steps in, tokens out, as `Runner.execute` does for the server."""
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    def __init__(self, path: Path, num_threads: int, quantize: str | None = None) -> None:
         config = ShardConfig(
             rank=0,
             num_shards=1,
@@ -107,6 +107,7 @@ class Ours:
             model_path=str(path),
             device="cpu",
             dtype="bfloat16",
+            quantize=quantize,
             rendezvous="",
             num_threads=num_threads,
             max_batch_size=33,

@@ -236,7 +236,7 @@ def test_a_slow_reader_is_dropped(server: ServerProcess) -> None:
         dropped, tokens = num_dropped(server), server.metric('tgi_batch_inference_count{method="decode"}')
         slow.sendall(head.encode() + b"\r\nContent-Type: application/json\r\n\r\n" + body)
         assert wait_until(lambda: blocks_used(server) > 0, 5)
-        assert wait_until(lambda: num_dropped(server) == dropped + 1, 60)
+        assert wait_until(lambda: num_dropped(server) == dropped + 1, 120)
         assert wait_until(lambda: blocks_used(server) == 0, 1)
         assert server.metric('tgi_batch_inference_count{method="decode"}') - tokens < 1500
 

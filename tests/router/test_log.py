@@ -63,4 +63,4 @@ def test_no_text_in_logs(engine: FakeEngine, capsys: pytest.CaptureFixture[str])
 def test_imports() -> None:
     """The HTTP side imports neither torch nor transformers."""
     code = "import sys, peregrine_router.app; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
