@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test install check fmt bench demo clean
+.PHONY: serve test test-gpu install check fmt bench bench-gpu kernels-report roofline demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
 
 test: .venv/.dev ## Run the tests: make test ARGS="-k scheduler"
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: .venv/.dev ## Run the tests that need a GPU; fails where there is none
+	TRITON_INTERPRET=0 $(BIN)/python -m pytest -m gpu $(ARGS)
 
 install: .venv/.dev ## Create .venv with the command .venv/bin/peregrine
 
@@ -24,6 +27,15 @@ fmt: .venv/.dev ## Format and mend what can be mended
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+bench-gpu: .venv/.dev ## Measure kernels and whole steps on a GPU against their roofs
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+kernels-report: .venv/.dev ## Compile every GPU kernel without a GPU: registers, spills, shared memory, tensor cores
+	$(BIN)/python -m benchmarks.kernels $(ARGS)
+
+roofline: .venv/.dev ## Predict the time of a step of every Falcon on every GPU
+	$(BIN)/python -m benchmarks.roofline
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

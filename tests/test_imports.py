@@ -1,6 +1,7 @@
 """Imports point one way: router -> server.protocol (and what imports no torch), server -> kernels -> torch."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,3 +56,14 @@ def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_triton_is_loaded_on_a_cpu() -> None:
+    """A shard on a CPU needs none, and has its backend without one."""
+    code = (
+        "import sys, torch, peregrine_server.runner, peregrine_kernels;"
+        "peregrine_kernels.backend_for(torch.device('cpu'));"
+        "sys.exit('triton' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PEREGRINE_BACKEND"}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

@@ -3,7 +3,10 @@
 T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a KV head are adjacent), D head dim.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -11,10 +14,14 @@ from torch import Tensor
 
 from peregrine_kernels.paged import KVCache, PagedBatch
 
-__all__ = ["Backend", "FusedLayer", "KVCache", "LayerParts", "Linear", "PagedBatch", "Rotary", "backend_for"]
+__all__ = ["Affine", "Backend", "FusedLayer", "KVCache", "LayerParts", "Linear", "PagedBatch", "Rotary", "backend_for"]
 
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
+
+
+Affine = tuple[Tensor, Tensor]
+"""weight and bias of a LayerNorm, [H] each."""
 
 
 class Linear(Protocol):
@@ -84,14 +91,24 @@ class Backend(Protocol):
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""
 
+    def add_layer_norms(
+        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x, delta [T, H], bias [H] -> x + (delta + bias), and a LayerNorm of it for each of one or two affines.
+
+        delta may be overwritten; x is not.
+        """
+
     def activation(self, name: str, x: Tensor, out: Tensor) -> None:
         """out[...] = f(x), both [T, F], rows may be strided. `name` as in transformers' configs ("gelu" is erf)."""
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
     ) -> None:
-        """Rotates q and k of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless
-        `rotary` is None (ALiBi), and writes k and v to one layer's pages [num_blocks, block_size, 2, Hkv, D]."""
+        """Rotates q of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless `rotary` is
+        None (ALiBi), and writes k, rotated, and v to one layer's pages [num_blocks, block_size, 2, Hkv, D].
+
+        What k in qkv is afterwards is undefined."""
 
     def attention(
         self,
@@ -111,23 +128,39 @@ class Backend(Protocol):
 def backend_for(device: torch.device, quantize: str | None = None) -> Backend:
     """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype).
 
-    Raises ValueError where the device has no such linears.
+    PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
+    reference runs none. Raises ValueError where there is no such backend, or it has no such linears.
     """
-    kernels = None
-    if device.type == "cpu":
-        from peregrine_kernels.native import library
+    fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
+    name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
+    if name == "cpu":
+        return _cpu_backend(quantize)
+    _refuse(quantize)
+    if name == "triton":
+        from peregrine_kernels.triton import TritonBackend
 
-        kernels = library()
+        return TritonBackend()
+    if name == "reference":
+        from peregrine_kernels.reference import ReferenceBackend
+
+        return ReferenceBackend()
+    raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
+
+
+def _cpu_backend(quantize: str | None) -> Backend:
+    from peregrine_kernels.native import library
+
+    kernels = library()
     if kernels is not None:
         from peregrine_kernels.cpu_native import NativeBackend
 
         return NativeBackend(kernels, quantizes=quantize is not None)
+    _refuse(quantize)
+    from peregrine_kernels.cpu import CpuBackend
+
+    return CpuBackend()
+
+
+def _refuse(quantize: str | None) -> None:
     if quantize is not None:
         raise ValueError(f"--quantize {quantize} needs a CPU with AVX512-BF16 and the native kernels: leave it out")
-    if device.type == "cpu":
-        from peregrine_kernels.cpu import CpuBackend
-
-        return CpuBackend()
-    from peregrine_kernels.reference import ReferenceBackend
-
-    return ReferenceBackend()

@@ -1,10 +1,12 @@
 """The CPU backend: eager PyTorch calls only, as few a layer as will do, writing where the next GEMM reads."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
 from peregrine_kernels.cpu_attention import AttentionPlan, Layout
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
@@ -42,6 +44,12 @@ class CpuBackend:
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+    def add_layer_norms(
+        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        x = (delta if bias is None else delta.add_(bias)).add_(x)
+        return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
 
     def activation(self, name: str, x: Tensor, out: Tensor) -> None:
         # torch 2.13.0 leaves a strided `out` unwritten when `x` is contiguous: it computes through oneDNN into a copy.

@@ -1,9 +1,15 @@
 """The paged KV cache and one step's view of it: what every attention backend takes."""
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
+
+LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
+"""The 8-bit types of pages, and the largest value of each: the largest element of a head becomes it."""
+
+SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class KVCache:
     """Keys and values of every layer, in pages of `block_size` tokens."""
 
     layers: tuple[Tensor, ...]
-    """[num_blocks, block_size, 2, kv_heads, head_dim] each: a token's K and V lie side by side."""
+    """[num_blocks, block_size, 2, kv_heads, head_dim] each: a token's K and V lie side by side. Of the model's type, or
+    of 8 bits (int8, float8_e4m3fn) with `scales_of` them beside each block."""
 
     @staticmethod
     def allocate(
@@ -53,9 +60,49 @@ class KVCache:
     ) -> "KVCache":
         """Uninitialised pages. On a CPU the memory is committed only as blocks are first written."""
         shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
-        return KVCache(tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)))
+        return KVCache(tuple(_empty_pages(shape, dtype, device) for _ in range(num_layers)))
 
     def copy_blocks(self, sources: Tensor, destinations: Tensor) -> None:
         """Copies blocks sources int64[N] to destinations int64[N]. All are read before any is written."""
         for pages in self.layers:
-            pages[destinations] = pages[sources]
+            blocks = whole_blocks(pages)
+            blocks[destinations] = blocks[sources]
+
+
+def whole_blocks(pages: Tensor) -> Tensor:
+    """[num_blocks, ...]: a view of pages with all that a block holds, the scales of 8-bit values included."""
+    if pages.dtype.itemsize > 1:
+        return pages
+    return pages.view(torch.uint8).as_strided((len(pages), pages.stride(0)), (pages.stride(0), 1))
+
+
+def _empty_pages(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """8-bit blocks hold their values, then the values' scales: whoever copies a block copies both."""
+    if dtype.itemsize > 1:
+        return torch.empty(shape, dtype=dtype, device=device)
+    num_blocks, *block = shape
+    num_values = prod(block)
+    rows = torch.empty(num_blocks, num_values + num_values // block[-1] * SCALE_BYTES, dtype=torch.uint8, device=device)
+    return rows[:, :num_values].view(dtype).view(shape)
+
+
+def scales_of(pages: Tensor) -> Tensor | None:
+    """float32[num_blocks, block_size, 2, kv_heads]: a view of what 8-bit values of K and V are multiplied with, one for
+    a token and head, which lies behind the values of each block. None for pages of any wider type."""
+    if pages.dtype.itemsize > 1:
+        return None
+    *_, head_dim = pages.shape
+    num_values, row = prod(pages.shape[1:]), pages.stride(0)
+    scales = pages.view(torch.uint8).as_strided(
+        (len(pages), num_values // head_dim * SCALE_BYTES), (row, 1), pages.storage_offset() + num_values
+    )
+    return scales.view(torch.float32).view(pages.shape[:4])
+
+
+def quantize(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """x [..., D] -> values [..., D] of 8-bit `dtype` and scales float32[...]: x is about values * scales[..., None]."""
+    wide = x.float()
+    largest = wide.abs().amax(-1)
+    scales = torch.where(largest > 0, largest, 1.0) / LARGEST[dtype]
+    scaled = wide / scales[..., None]
+    return (torch.floor(scaled + 0.5) if dtype == torch.int8 else scaled).to(dtype), scales

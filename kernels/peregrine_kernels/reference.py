@@ -4,7 +4,7 @@ Arithmetic is in float32 (float64 for float64 inputs) and rounded once, at the e
 between and a model would differ: the bias of a linear, the terms of the rotation, and ALiBi.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
-from peregrine_kernels.paged import PagedBatch
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels.paged import PagedBatch, quantize, scales_of
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
 
@@ -77,6 +77,12 @@ class ReferenceBackend:
         scale = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
         return (centred * scale * widen(weight) + widen(bias)).to(x.dtype)
 
+    def add_layer_norms(
+        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        x = x + (delta if bias is None else delta + bias)
+        return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
+
     def activation(self, name: str, x: Tensor, out: Tensor) -> None:
         out.copy_(ACTIVATIONS[name](x))
 
@@ -88,7 +94,7 @@ class ReferenceBackend:
         if rotary is not None:
             q.copy_(rotate(q, rotary))
             k.copy_(rotate(k, rotary))
-        pages.flatten(0, 1)[batch.slot_mapping] = torch.stack((k, v), dim=1)
+        write_pages(pages, batch.slot_mapping, torch.stack((k, v), dim=1))
 
     def attention(
         self,
@@ -103,7 +109,7 @@ class ReferenceBackend:
         out = q.new_empty(q.shape) if out is None else out
         rows = zip(*(torch.split(x, list(batch.query_lengths)) for x in (q, out)), strict=True)
         for sequence, (q_rows, out_rows) in enumerate(rows):
-            tokens = pages.flatten(0, 1)[batch.slots_of(sequence, block_size)]
+            tokens = read_pages(pages, batch.slots_of(sequence, block_size))
             k, v = tokens.repeat_interleave(num_heads // num_kv_heads, dim=2).unbind(1)
             attended = causal_attention(split_heads(q_rows, head_dim), k, v, alibi_slopes)
             out_rows.copy_(attended.flatten(1))
@@ -113,6 +119,26 @@ class ReferenceBackend:
 def widen(x: Tensor) -> Tensor:
     """x in float32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def write_pages(pages: Tensor, slots: Tensor, kv: Tensor) -> None:
+    """kv [T, 2, Hkv, D] to slots int64[T], in the pages' type."""
+    at = slots // pages.shape[1], slots % pages.shape[1]
+    scales = scales_of(pages)
+    if scales is None:
+        pages[at] = kv
+    else:
+        values, scales[at] = quantize(kv, pages.dtype)
+        pages.view(torch.uint8)[at] = values.view(torch.uint8)  # torch indexes no fp8
+
+
+def read_pages(pages: Tensor, slots: Tensor) -> Tensor:
+    """K and V [L, 2, Hkv, D] at slots int64[L]; float32 where the pages are of 8 bits."""
+    at = slots // pages.shape[1], slots % pages.shape[1]
+    scales = scales_of(pages)
+    if scales is None:
+        return pages[at]
+    return pages.view(torch.uint8)[at].view(pages.dtype).float() * scales[at][..., None]
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     )
     payload_limit: int = option(2_000_000, "PAYLOAD_LIMIT", "Largest request body in bytes; above is 413.", ge=1)
     block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
+    cuda_memory_fraction: float = option(
+        1.0, "CUDA_MEMORY_FRACTION", "Share of each GPU's memory that a shard may take.", gt=0, le=1
+    )
     huggingface_hub_cache: str | None = option(
         None, "HUGGINGFACE_HUB_CACHE", "Folder of downloaded models. Not set: the hub library's own."
     )

@@ -107,6 +107,8 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         max_total_tokens=prepared.max_total_tokens,
         max_batch_total_tokens=settings.max_batch_total_tokens,
         block_size=settings.block_size,
+        memory_fraction=settings.cuda_memory_fraction,
+        max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
         eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
     )
 

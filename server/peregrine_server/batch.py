@@ -141,4 +141,8 @@ class Batch:
         return sampled, self._on_device(rows)
 
     def _on_device(self, array: _Ints) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+        host = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
+            host = host.pin_memory()
+        return host.to(self.device, non_blocking=True)

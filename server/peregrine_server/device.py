@@ -1,13 +1,10 @@
-"""What this host offers a shard: device, number format, memory."""
+"""What this host offers a shard: device and number format."""
 
 import os
 
-import psutil
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_KV_FRACTION = 0.5
-"""Share of the host's free memory that the KV cache may take on a CPU: the rest is for activations and others."""
 
 
 def choose_device(name: str, rank: int, num_shards: int) -> torch.device:
@@ -29,13 +26,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return DTYPES[name]
     has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
     return torch.bfloat16 if has_bfloat16 else torch.float32
-
-
-def available_kv_bytes(device: torch.device, num_shards: int, fraction: float) -> int:
-    """Bytes that one shard's KV cache may take, now that the weights are loaded."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * fraction)
-    return int(psutil.virtual_memory().available * CPU_KV_FRACTION * fraction) // num_shards
 
 
 def _cpu_multiplies_bfloat16() -> bool:

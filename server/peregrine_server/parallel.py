@@ -8,14 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from peregrine_server.one_shot import OneShot, fits, one_shot_or_none
+
 
 class TensorParallel:
     """One rank's end of the group. Every rank calls the same collectives in the same order."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, one_shot: OneShot | None = None) -> None:
         """A group of one, where every collective does nothing; `join` makes larger ones."""
         self.rank = rank
         self.size = size
+        self._one_shot = one_shot
 
     @staticmethod
     def join(
@@ -23,8 +26,8 @@ class TensorParallel:
     ) -> "TensorParallel":
         """Meets the other ranks through the file `rendezvous`, which must not be left from an earlier group.
 
-        gloo on a CPU, NCCL on CUDA. Raises RuntimeError when a rank does not come, or a later collective is not
-        joined, within `timeout`.
+        gloo on a CPU; on CUDA NCCL, and for small messages `one_shot` where it works. Raises RuntimeError when a rank
+        does not come, or a later collective is not joined, within `timeout`.
         """
         if size > 1:
             _stay_on_loopback()
@@ -34,11 +37,14 @@ class TensorParallel:
             dist.init_process_group(
                 backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=device_id
             )
-        return TensorParallel(rank, size)
+        one_shot = one_shot_or_none(device) if size > 1 and device.type == "cuda" else None
+        return TensorParallel(rank, size, one_shot)
 
     def all_reduce(self, x: Tensor) -> None:
         """x becomes the sum of every rank's x. x is contiguous, of any shape, alike on all ranks."""
-        if self.size > 1:
+        if self._one_shot is not None and fits(x):
+            self._one_shot(x)
+        elif self.size > 1:
             dist.all_reduce(x)
 
     def all_gather(self, x: Tensor) -> Tensor:

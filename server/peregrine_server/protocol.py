@@ -203,6 +203,9 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: tuple[int, ...] = ()
     """What ends a text that a grammar constrains, once it is complete."""
     memory_fraction: float = 1.0
+    """Of a CUDA device's memory that the shard may take."""
+    max_step_tokens: int = 4096
+    """The most tokens of one step, for which a CUDA device's memory is measured."""
 
 
 ToShard = Step | Shutdown

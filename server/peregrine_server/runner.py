@@ -2,38 +2,69 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_kernels import backend_for
+from peregrine_kernels import KVCache, backend_for
 from peregrine_server.batch import Batch, StepWork
 from peregrine_server.constraints import Constraints
-from peregrine_server.device import available_kv_bytes, choose_device, choose_dtype
+from peregrine_server.copyout import Copying, CopyOut
+from peregrine_server.device import choose_device, choose_dtype
+from peregrine_server.headroom import OutOfMemory, headroom, in_words
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
 from peregrine_server.sampler import Sampled, Sampler
 
+if TYPE_CHECKING:
+    from peregrine_server.graphs import DecodeGraphs, Recorder
+
 PROMPT_LOGPROB_ROWS = 256
 """Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step that the device works on, or has done."""
+
+    step_id: int
+    slots: NDArray[np.int64]
+    """Those that sample."""
+    copying: Copying | None
+    prompt_logprobs: list[PromptLogprobs]
+
+    @property
+    def is_done(self) -> bool:
+        return self.copying is None or self.copying.is_done
+
+    def result(self) -> StepResult:
+        """Waits for the tokens."""
+        if self.copying is None:
+            return StepResult(self.step_id, b"", b"", b"", prompt_logprobs=self.prompt_logprobs)
+        return _result(self.step_id, self.slots, self.copying.wait(), self.prompt_logprobs)
 
 
 class Runner:
     """Deterministic in its weights and the steps that it was sent."""
 
-    def __init__(self, config: ShardConfig, model: Falcon) -> None:
+    def __init__(self, config: ShardConfig, model: Falcon, record: "Recorder | None" = None) -> None:
+        """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._constraints)
+        self._copy_out = CopyOut(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
+        self._graphs = None if record is None else _graphs(config, model, self._kv, record)
         self.ready = Ready(
             rank=config.rank,
             device=str(model.device),
@@ -49,34 +80,57 @@ class Runner:
         """Joins the other ranks and reads this rank's slices. Errors are one line and say what to do."""
         torch.set_num_threads(config.num_threads)
         device = choose_device(config.device, config.rank, config.num_shards)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where kernels and streams go that are not told
         path = Path(config.model_path)
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
         dtype = choose_dtype(config.dtype, device)
         backend = backend_for(device, config.quantize)
-        runner = cls(config, load_falcon(path, falcon_config, parallel, device, dtype, backend, progress))
+        try:
+            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress)
+            runner = cls(config, model, _recorder(device))
+        except torch.OutOfMemoryError:
+            raise OutOfMemory.of(falcon_config, config, dtype, device) from None
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
         return runner
 
-    @torch.inference_mode()
     def execute(self, step: Step) -> StepResult:
-        """One step: apply the delta, run the model, sample, remember the tokens."""
+        """One step, to its end."""
+        return self.launch(step).result()
+
+    @torch.inference_mode()
+    def launch(self, step: Step) -> Launched:
+        """One step: apply the delta, run the model, sample, remember the tokens.
+
+        On CUDA none of it is waited for, but where a grammar has to see the token.
+        """
         self._constraints.apply(step)
         work = self._batch.apply(step)
+        nothing = np.zeros(0, dtype=np.int64)
         if work is None:
-            return StepResult(step.id, b"", b"", b"")
+            return Launched(step.id, nothing, None, [])
         if work.copies is not None:
             self._kv.copy_blocks(*work.copies)
-        hidden = self.model.forward(work.token_ids, work.paged, self._kv)
-        prompt_logprobs = self._prompt_logprobs(work, hidden)
-        if not len(work.sampled):
-            return StepResult(step.id, b"", b"", b"", prompt_logprobs=prompt_logprobs)
-        sampled = self._sampler(self.model.logits(hidden[work.sample_rows]), work.sampled)
+        logits, prompt_logprobs = self._compute(work)
+        if logits is None:
+            return Launched(step.id, nothing, None, prompt_logprobs)
+        sampled = self._sampler(logits, work.sampled)
         self._batch.append(work, sampled.token_ids)
         if self._constraints.has_any():
             self._constraints.advance(work.sampled, sampled.token_ids.tolist())
-        return _result(step.id, work.sampled, sampled, prompt_logprobs)
+        return Launched(step.id, work.sampled, self._copy_out.start(sampled), prompt_logprobs)
+
+    def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
+        """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
+        if self._graphs is not None and work.paged.num_decodes == len(work.slots) == len(work.sample_rows):
+            return self._graphs(work.token_ids, work.paged), []
+        hidden = self.model.forward(work.token_ids, work.paged, self._kv)
+        prompt_logprobs = self._prompt_logprobs(work, hidden)
+        if not len(work.sample_rows):
+            return None, prompt_logprobs
+        return self.model.logits(hidden[work.sample_rows]), prompt_logprobs
 
     def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
@@ -105,17 +159,34 @@ def _num_blocks(config: ShardConfig, model: Falcon) -> int:
     Raises ValueError if the longest request allowed would not fit.
     """
     needed = -(-config.max_total_tokens // config.block_size)
-    tokens = config.max_batch_total_tokens
+    tokens, room = config.max_batch_total_tokens, None
     if tokens is None:
-        free = available_kv_bytes(model.device, config.num_shards, config.memory_fraction)
-        tokens = min(free // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
+        room = headroom(model, config)
+        tokens = min(room.kv_bytes // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
     blocks = tokens // config.block_size
     if blocks < needed:
         raise ValueError(
             f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "
             f"{config.max_total_tokens}: lower that, or raise --max-batch-total-tokens if memory allows"
+            + ("" if room is None else in_words(room))
         )
     return blocks
+
+
+def _recorder(device: torch.device) -> "Recorder | None":
+    """CUDA graphs where there is CUDA."""
+    if device.type == "cpu":
+        return None
+    from peregrine_server.graphs import CudaRecorder
+
+    return CudaRecorder()
+
+
+def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder") -> "DecodeGraphs":
+    # Imported late: it imports Triton, which only a GPU's host needs to have.
+    from peregrine_server.graphs import DecodeGraphs
+
+    return DecodeGraphs(model, kv, config.max_batch_size, config.max_total_tokens, config.block_size, record)
 
 
 def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: list[PromptLogprobs]) -> StepResult:

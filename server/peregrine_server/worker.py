@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -14,11 +15,14 @@ from peregrine_server.protocol import (
     FromShard,
     Loading,
     ShardConfig,
-    Step,
+    Shutdown,
     ToShard,
     decode_to_shard,
     encode,
 )
+
+if TYPE_CHECKING:
+    from peregrine_server.runner import Launched, Runner
 
 PROGRESS_SECONDS = 0.1
 """Progress messages are sent at most this often."""
@@ -39,16 +43,32 @@ def main() -> None:
 
 
 def serve(config: ShardConfig, link: "Link") -> None:
-    """Load, say so, then answer steps until told to leave."""
+    """Load, say so, then answer steps."""
     # Torch takes seconds to import: after the link is up, so that a dead router is noticed meanwhile.
     from peregrine_server.runner import Runner
 
     runner = Runner.load(config, link.progress(config.rank))
     link.send(runner.ready)
-    while isinstance(message := link.receive(), Step):
-        result = runner.execute(message)
-        if config.rank == 0:
-            link.send(result)
+    run_steps(runner, config.rank, link)
+
+
+def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
+    """Answers steps until told to leave. Ranks sample alike: the first speaks for all."""
+
+    def answer(launched: "Launched") -> None:
+        if rank == 0:
+            link.send(launched.result())
+
+    running: Launched | None = None
+    while not isinstance(message := link.receive() if running is None else link.poll(), Shutdown):
+        # The next step, if it is here already, starts before the last one's tokens are waited for.
+        started = None if message is None else runner.launch(message)
+        if running is not None:
+            answer(running)
+        running = started
+        if running is not None and running.is_done:
+            answer(running)
+            running = None
 
 
 def describe(error: Exception) -> str:
@@ -76,6 +96,10 @@ class Link:
         """Waits for the router's next message."""
         message: ToShard = decode_to_shard(self._socket.recv())
         return message
+
+    def poll(self) -> ToShard | None:
+        """The router's next message if it is here already."""
+        return self.receive() if self._socket.poll(0) else None
 
     def progress(self, rank: int) -> "Progress":
         """A callback that reports loading to the router."""

@@ -1,6 +1,7 @@
 """One rank of a group, run as a process: drives `Falcon.forward` by hand and saves every logit.
 
-A job (JSON on standard input) names the rank, the group and its cases; results go to one file a rank.
+A job (JSON on standard input) names the rank, the group and its cases; results go to one file a rank. A case that names
+`split_tokens` runs on the GPU's kernels, under Triton's interpreter, with decodes split at that size.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peregrine_kernels import PagedBatch
+from peregrine_kernels import Backend, PagedBatch
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
@@ -90,12 +91,20 @@ class Sequences:
             self.run([(i, 1) for i in range(len(self.tokens))])
 
 
+def triton_backend(split_tokens: int) -> Backend:
+    """Needs TRITON_INTERPRET=1 in the environment."""
+    from peregrine_kernels.triton import TritonBackend
+
+    return TritonBackend(split_tokens)
+
+
 def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
     """Loads a checkpoint; for every schedule, the tokens and float32 logits of every position of every sequence."""
     path, device = Path(case["path"]), torch.device("cpu")
     progress: list[tuple[int, int]] = []
     dtype = getattr(torch, case["dtype"])
-    model = load_falcon(path, load_config(path), parallel, device, dtype, progress=lambda *p: progress.append(p))
+    config, backend = load_config(path), triton_backend(case["split_tokens"]) if "split_tokens" in case else None
+    model = load_falcon(path, config, parallel, device, dtype, backend, progress=lambda *p: progress.append(p))
     results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
     for name in case["schedules"]:
         sequences = Sequences(model, case["prompts"])

@@ -64,11 +64,11 @@ class Falcon:
 
         Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
-        x = _pad(self.embedding(token_ids), self.rank.min_rows)
+        stream = Stream(_pad(self.embedding(token_ids), self.rank.min_rows))
         now = Pass.of(self.rank, batch, self.rotary(batch.positions) if self.rotary else None)
         for block, pages in zip(self.blocks, kv.layers, strict=True):
-            x = block(x, now, pages)
-        return self.final_norm(x[: len(token_ids)])
+            stream = block(stream, now, pages)
+        return stream.normed(self.final_norm)[1][: len(token_ids)]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -106,6 +106,27 @@ class Falcon:
         return memory.weight_bytes(
             self.config, rank.parallel.size, rank.dtype_name, has_packed_head=is_cpu, is_int8=rank.backend.quantizes
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """The residual stream between blocks. What a block adds to it is added by the next LayerNorm, in the same pass."""
+
+    x: Tensor
+    """[R, H]"""
+    delta: Tensor | None = None
+    """[R, H], yet to be added; nobody else holds it."""
+    bias: Tensor | None = None
+    """[H], added to delta first."""
+
+    def normed(self, norm: LayerNorm, *second: LayerNorm) -> tuple[Tensor, ...]:
+        """The sum, and one or two LayerNorms of it: [R, H] each."""
+        norms = (norm, *second)
+        if self.delta is None:
+            return self.x, *(each(self.x) for each in norms)
+        affines = [(each.weight, each.bias) for each in norms]
+        x, outputs = norm.backend.add_layer_norms(self.x, self.delta, self.bias, affines, norm.epsilon)
+        return x, *outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,12 +182,12 @@ class ParallelBlock:
     bias: Tensor | None
     """[H], of dense and down together: added once, not by every rank."""
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        qkv_up, qkv_size = self.qkv_up(self.norm(x)), self.rank.part.qkv.size
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, normed = stream.normed(self.norm)
+        qkv_up, qkv_size = self.qkv_up(normed), self.rank.part.qkv.size
         out = self.dense_down(now.mix(qkv_up[:, :qkv_size], qkv_up[:, qkv_size:], pages))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.bias, x)
+        return Stream(x, out, self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,11 +208,11 @@ class TwoNormBlock:
     bias: Tensor | None
     """[H], of dense and down together."""
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        out = self.dense_down(now.mix(self.qkv(self.attention_norm(x)), self.up(self.mlp_norm(x)), pages))
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, for_attention, for_mlp = stream.normed(self.attention_norm, self.mlp_norm)
+        out = self.dense_down(now.mix(self.qkv(for_attention), self.up(for_mlp), pages))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.bias, x)
+        return Stream(x, out, self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,8 +236,8 @@ class SplitBlock:
     """[H], of dense and down together."""
     fused: FusedLayer | None
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x = stream.x  # nothing is ever left to be added: each layer's sum is whole
         # One rank's sum has the residual in it, so that no op of its own adds it.
         has_residual = self.rank.parallel.rank == 0
         if self.fused is not None:
@@ -224,7 +245,7 @@ class SplitBlock:
         else:
             out = self.by_parts(x, now, pages, has_residual)
         self.rank.parallel.all_reduce(out)
-        return out if self.bias is None else out.add_(self.bias)
+        return Stream(out if self.bias is None else out.add_(self.bias))
 
     def by_parts(self, x: Tensor, now: Pass, pages: Tensor, has_residual: bool) -> Tensor:
         """The layer's sum on this rank [R, H]."""
@@ -254,15 +275,14 @@ class SequentialBlock:
     dense_bias: Tensor | None
     down_bias: Tensor | None
 
-    def __call__(self, x: Tensor, now: Pass, pages: Tensor) -> Tensor:
-        """x [R, H], this layer's pages -> [R, H]."""
-        attended = now.attend(self.qkv(self.attention_norm(x)), pages)
-        out = self.dense(attended)
+    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
+        x, normed = stream.normed(self.attention_norm)
+        out = self.dense(now.attend(self.qkv(normed), pages))
         self.rank.parallel.all_reduce(out)
-        x = _add(out, self.dense_bias, x)
-        out = self.down(self.up(self.mlp_norm(x)))
+        x, normed = Stream(x, out, self.dense_bias).normed(self.mlp_norm)
+        out = self.down(self.up(normed))
         self.rank.parallel.all_reduce(out)
-        return _add(out, self.down_bias, x)
+        return Stream(x, out, self.down_bias)
 
 
 Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
@@ -271,11 +291,6 @@ Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
 def _pad(x: Tensor, min_rows: int) -> Tensor:
     """x [T, H] -> [R, H], R = max(T, min_rows); rows past T mean nothing and reach no other row."""
     return x if len(x) >= min_rows else F.pad(x, (0, 0, 0, min_rows - len(x)))
-
-
-def _add(out: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
-    """out is a GEMM's result, which nobody else holds."""
-    return out.add_(residual) if bias is None else out.add_(bias).add_(residual)
 
 
 def load_falcon(
@@ -295,12 +310,12 @@ def load_falcon(
     part = partition(config, parallel.rank, parallel.size)
     with Weights(path, config, parallel.size, device, dtype, progress) as weights:
         slopes = alibi_slopes(config.num_heads, part.heads, device) if config.has_alibi else None
-        loader = _Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
+        loader = Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
         return loader.falcon()
 
 
 @dataclass(frozen=True, slots=True)
-class _Loader:
+class Loader:
     """Assembles a model from weights, in the order in which a checkpoint holds them."""
 
     rank: Rank

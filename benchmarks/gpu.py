@@ -1,0 +1,295 @@
+"""`make bench-gpu`: kernels and whole steps against their roofs, on the GPU at hand; results are kept as data.
+
+Weights are random: time does not depend on them. Attention is measured with a cold L2 cache, as a layer finds it.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.roofline import BLOCK_SIZE, DEVICES, Device, Work, attention_launches, cost_of, step_costs
+from peregrine_kernels import KVCache, PagedBatch
+from peregrine_kernels.shapes import SHAPES, Shape
+from peregrine_kernels.triton import TritonBackend
+from peregrine_server.graphs import CudaRecorder, DecodeGraphs
+from peregrine_server.model.config import FalconConfig
+from peregrine_server.model.falcon import Falcon, Loader, Rank
+from peregrine_server.model.partition import Slice, partition
+from peregrine_server.parallel import TensorParallel
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
+CUDA = torch.device("cuda", 0)
+DTYPE = torch.bfloat16
+MODELS = ("falcon-7b", "falcon-11B")
+BATCHES = (1, 8, 64, 256)
+CONTEXTS = (128, 2048, 8192)
+PREFILLS = (512, 2048)
+REPEATS = 20
+L2_BYTES = 256 * 2**20
+"""More than any device's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A median, and what it is of the roof."""
+
+    what: str
+    model: str
+    rows: int
+    context: int
+    milliseconds: float
+    roof_ms: float
+
+    @property
+    def fraction(self) -> float:
+        return self.roof_ms / self.milliseconds
+
+
+def main() -> None:
+    """Measures, prints, keeps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, choices=[shape.name for shape in SHAPES if is_served(shape)]
+    )
+    parser.add_argument("--kernels-only", action="store_true")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("make bench-gpu needs a CUDA device, and torch finds none: see docs/gpu.md")
+    device = this_device()
+    shapes = [shape for shape in SHAPES if shape.name in options.models]
+    kernels = [figure for shape in shapes for figure in kernel_figures(shape, device)]
+    show("kernels, cold L2", kernels)
+    steps: list[Figure] = []
+    gaps: dict[str, float] = {}
+    for shape in [] if options.kernels_only else shapes:
+        model = random_falcon(shape)
+        steps += step_figures(model, shape, device)
+        gaps[shape.name] = largest_gap(model, shape)
+        del model
+        torch.cuda.empty_cache()
+    show("steps", steps)
+    print("largest gap between kernels of a captured step, microseconds:", gaps)
+    save(device, kernels, steps, gaps)
+
+
+def is_served(shape: Shape) -> bool:
+    """Whether the server runs it, whole, on one device."""
+    return shape.num_ranks == 1 and not shape.is_gated
+
+
+def this_device() -> Device:
+    """The data sheet of the GPU at hand."""
+    name = torch.cuda.get_device_name(CUDA)
+    for device in DEVICES:
+        if device.name in name:
+            return device
+    raise SystemExit(f"benchmarks/roofline.py has no peaks for {name}: add them to DEVICES")
+
+
+def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
+    """Median of REPEATS runs, by the device's own clock."""
+    flush = torch.empty(L2_BYTES, dtype=torch.int8, device=CUDA)
+    run()
+    times = []
+    for _ in range(REPEATS):
+        if is_cold:
+            flush.zero_()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
+
+
+def recorded(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """As a CUDA graph, so that starting it takes no time of the host's."""
+    return CudaRecorder()(run)
+
+
+def batch_of(work: Work) -> PagedBatch:
+    """`work` on shuffled blocks."""
+    per_sequence = -(-work.context // BLOCK_SIZE)
+    blocks = torch.randperm(work.num_sequences * per_sequence, device=CUDA).view(work.num_sequences, per_sequence)
+    positions = torch.arange(work.context - work.num_tokens, work.context, device=CUDA).repeat(work.num_sequences)
+    rows = torch.arange(work.num_sequences, device=CUDA).repeat_interleave(work.num_tokens)
+    slots = blocks[rows, positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
+    lengths = (work.num_tokens,) * work.num_sequences
+    decodes = work.num_sequences if work.is_decode else 0
+    return PagedBatch(positions, slots, blocks, lengths, (work.context,) * work.num_sequences, decodes)
+
+
+def fits(num_bytes: float) -> bool:
+    return num_bytes < 0.8 * torch.cuda.mem_get_info(CUDA)[0]
+
+
+def kernel_figures(shape: Shape, device: Device) -> Iterator[Figure]:
+    """Attention of one layer, ours and torch's."""
+    decodes = [Work(batch, 1, context) for batch in BATCHES for context in CONTEXTS]
+    for work in [*decodes, *(Work(1, length, length) for length in PREFILLS), Work(1, 2048, 8192)]:
+        num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
+        kv_heads, dim = shape.num_kv_heads, shape.head_dim
+        if not fits(8 * num_blocks * BLOCK_SIZE * kv_heads * dim * DTYPE.itemsize):
+            continue
+        pages = KVCache.allocate(1, num_blocks, BLOCK_SIZE, kv_heads, dim, DTYPE, CUDA).layers[0].normal_()
+        q = torch.randn(work.num_rows, shape.num_heads * dim, device=CUDA, dtype=DTYPE)
+        attention = list(attention_launches(shape, work))[1:]
+        roof = sum(cost_of(launch, work).seconds(device) for launch in attention) * 1e3
+        name = "decode attention" if work.is_decode else "prefill attention"
+        ours = recorded(partial(TritonBackend().attention, q, batch_of(work), pages, out=torch.empty_like(q)))
+        yield Figure(name, shape.name, work.num_rows, work.context, seconds(ours, is_cold=True) * 1e3, roof)
+        theirs = recorded(torch_attention(shape, work))
+        yield Figure(f"{name}, torch", shape.name, work.num_rows, work.context, seconds(theirs, True) * 1e3, roof)
+
+
+def torch_attention(shape: Shape, work: Work) -> Callable[[], Tensor]:
+    """torch's fused attention on contiguous K and V: what it does without pages."""
+    q, k, v = (
+        torch.randn(work.num_sequences, heads, tokens, shape.head_dim, device=CUDA, dtype=DTYPE)
+        for heads, tokens in (
+            (shape.num_heads, work.num_tokens),
+            (shape.num_kv_heads, work.context),
+            (shape.num_kv_heads, work.context),
+        )
+    )
+    is_causal = work.num_tokens == work.context
+    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=True)
+
+
+class RandomWeights:
+    """In the place of a checkpoint's: tensors of the same shapes, made on the device."""
+
+    def __init__(self, config: FalconConfig) -> None:
+        self.config = config
+
+    def rows(self, *parts: tuple[str, Slice]) -> Tensor:
+        width = self.config.hidden_size
+        return self._random(sum(rows.size for _, rows in parts), width)
+
+    def columns(self, *parts: tuple[str, Slice]) -> Tensor:
+        return self._random(self.config.hidden_size, sum(columns.size for _, columns in parts))
+
+    def vector(self, *parts: tuple[str, Slice]) -> Tensor:
+        return self._random(1, sum(part.size for _, part in parts))[0]
+
+    def _random(self, rows: int, columns: int) -> Tensor:
+        return torch.empty(rows, columns, device=CUDA, dtype=DTYPE).normal_(std=0.02)
+
+
+def random_falcon(shape: Shape) -> Falcon:
+    """A whole model of one rank."""
+    config = FalconConfig.from_hf(
+        {
+            "model_type": "falcon",
+            "vocab_size": shape.vocab_size,
+            "hidden_size": shape.hidden_size,
+            "num_attention_heads": shape.num_heads,
+            "num_hidden_layers": shape.num_layers,
+            "num_kv_heads": shape.num_kv_heads,
+            "ffn_hidden_size": shape.ffn_size,
+            "new_decoder_architecture": shape.num_kv_heads > 1 and shape.is_parallel,
+            "multi_query": shape.num_kv_heads == 1,
+            "num_ln_in_parallel_attn": shape.num_layer_norms,
+            "parallel_attn": shape.is_parallel,
+            "alibi": shape.has_alibi,
+            "bias": shape.has_alibi,
+        }
+    )
+    rank = Rank(config, partition(config, 0, 1), TensorParallel(), TritonBackend(), CUDA, DTYPE, None)
+    return Loader(rank, RandomWeights(config)).falcon()
+
+
+def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure]:
+    """Whole decode steps as CUDA graphs, and whole prompts."""
+    for context in CONTEXTS:
+        for batch in BATCHES:
+            work = Work(batch, 1, context)
+            if not fits(work.num_sequences * work.context * model.kv_bytes_per_token):
+                continue
+            run = decode_step(model, work)
+            roof = sum(cost.seconds(device) for cost in step_costs(shape, work)) * 1e3
+            yield Figure("decode step", shape.name, batch, context, seconds(run) * 1e3, roof)
+    for length in PREFILLS:
+        work = Work(1, length, length)
+        kv = model.allocate_kv_cache(-(-length // BLOCK_SIZE), BLOCK_SIZE)
+        token_ids = torch.zeros(length, dtype=torch.int64, device=CUDA)
+        run = partial(prefill, model, token_ids, batch_of(work), kv)
+        roof = sum(cost.seconds(device) for cost in step_costs(shape, work)) * 1e3
+        yield Figure("prefill", shape.name, length, length, seconds(run) * 1e3, roof)
+
+
+def prefill(model: Falcon, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
+    """Logits after the last token."""
+    return model.logits(model.forward(token_ids, batch, kv)[-1:])
+
+
+def decode_step(model: Falcon, work: Work) -> Callable[[], Tensor]:
+    """Of the server's own graphs, inputs and all."""
+    num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
+    kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
+    graphs = DecodeGraphs(model, kv, work.num_sequences, work.context, BLOCK_SIZE, CudaRecorder())
+    batch, token_ids = batch_of(work), torch.zeros(work.num_sequences, dtype=torch.int64, device=CUDA)
+    return lambda: graphs(token_ids, batch)
+
+
+def largest_gap(model: Falcon, shape: Shape) -> float:
+    """Microseconds between the end of a kernel and the start of the next within one replayed step."""
+    run = decode_step(model, Work(1, 1, 2048))
+    run()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    kernels = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    return max((after[0] - before[1] for before, after in pairwise(kernels)), default=0.0)
+
+
+def show(title: str, figures: list[Figure]) -> None:
+    """One line a figure."""
+    print(f"\n{title}")
+    for f in figures:
+        print(
+            f"{f.what:26}{f.model:14}{f.rows:6} rows at {f.context:6}{f.milliseconds:10.3f} ms, "
+            f"roof {f.roof_ms:8.3f} ms{f.fraction:8.0%}"
+        )
+
+
+def save(device: Device, kernels: list[Figure], steps: list[Figure], gaps: dict[str, float]) -> None:
+    """With what they were measured on."""
+    driver = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
+    data = {
+        "status": "measured",
+        "device": device.name,
+        "gpu": subprocess.run(driver.split(), capture_output=True, text=True, check=False).stdout.strip(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "kernels": [{**asdict(figure), "fraction": figure.fraction} for figure in kernels],
+        "steps": [{**asdict(figure), "fraction": figure.fraction} for figure in steps],
+        "largest_gap_us": gaps,
+    }
+    RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""One start of a Triton kernel as a value: the launchers make it, the compiler's report reads it.
+
+That what is compiled ahead of time is what will be started, argument for argument, follows from there being one of it.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+Arguments = dict[str, Tensor | int | float | None]
+"""Pointers, sizes and strides. A pointer that a variant has no use for is None."""
+Constants = dict[str, int | float | bool | str]
+"""What a kernel is compiled for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel and everything it is started with, by the names of its parameters."""
+
+    kernel: Any
+    """A function under `triton.jit`."""
+    grid: tuple[int, ...]
+    arguments: Arguments
+    constants: Constants
+    num_warps: int
+    num_stages: int = 1
+
+    def __call__(self) -> None:
+        """Starts it, unless there is nothing to do."""
+        if prod(self.grid):
+            self.kernel[self.grid](
+                **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
+            )

@@ -1,0 +1,143 @@
+"""The GPU backend: the Triton kernels of this package around cuBLAS's GEMMs.
+
+On CPU tensors it runs under Triton's interpreter (TRITON_INTERPRET=1 before anything imports triton): for tests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels.activation import activation_launch
+from peregrine_kernels.attention_tile import rounded_slopes
+from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.layernorm import layer_norm_launch
+from peregrine_kernels.paged import PagedBatch
+from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
+from peregrine_kernels.rotary_kv import rotary_kv_launch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonLinear:
+    """weight [out, in] as it is; what follows the product is one kernel."""
+
+    weight: Tensor
+    bias: Tensor | None
+    activation: str | None
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = x @ self.weight.T
+        if self.activation is not None:
+            activation_launch(self.activation, y, self.bias, y)()
+        elif self.bias is not None:
+            y += self.bias
+        return y if residual is None else y.add_(residual)
+
+
+class TritonBackend:
+    """See `Backend` for what each op takes and gives. For decodes, contexts may be shorter than the batch says on the
+    host, down to none (position -1): the kernels read them on the device, so that a recorded launch fits any."""
+
+    def __init__(self, split_tokens: int = SPLIT_TOKENS) -> None:
+        """Decodes are split into programs of `split_tokens`, a power of two of 16 at least."""
+        self._split_tokens = split_tokens
+        self._plan: _Plan | None = None
+
+    @property
+    def fuses_epilogues(self) -> bool:
+        return False
+
+    @property
+    def quantizes(self) -> bool:
+        return False
+
+    def min_rows(self, dtype: torch.dtype) -> int:
+        return 1
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        return TritonLinear(weight, bias, activation)
+
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        return None
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        out = torch.empty_like(x)
+        layer_norm_launch(x, None, None, [(weight, bias)], [out], eps)()
+        return out
+
+    def add_layer_norms(
+        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        outputs = [torch.empty_like(delta) for _ in affines]
+        layer_norm_launch(x, delta, bias, affines, outputs, eps)()
+        return delta, outputs
+
+    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
+        activation_launch(name, x, None, out)()
+
+    def rotary_kv_write(
+        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
+    ) -> None:
+        rotary_kv_launch(qkv, rotary, batch, pages, num_heads)()
+
+    def attention(
+        self,
+        q: Tensor,
+        batch: PagedBatch,
+        pages: Tensor,
+        alibi_slopes: Tensor | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        out = q.new_empty(q.shape) if out is None else out
+        plan = self._plan
+        if plan is None or not plan.is_of(batch, alibi_slopes):
+            plan = self._plan = _Plan.of(batch, alibi_slopes, q, pages, self._split_tokens)
+        plan.attend(q, pages, out)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What every layer of a step's attention has in common."""
+
+    batch: PagedBatch
+    given_slopes: Tensor | None
+    slopes: Tensor | None
+    splits: Splits | None
+    tiles: PrefillTiles | None
+
+    @staticmethod
+    def of(batch: PagedBatch, slopes: Tensor | None, q: Tensor, pages: Tensor, split_tokens: int) -> "_Plan":
+        num_decodes, head_dim = batch.num_decodes, pages.shape[-1]
+        num_heads = q.shape[1] // head_dim
+        splits = tiles = None
+        if num_decodes:
+            longest = max(batch.context_lengths[:num_decodes])
+            splits = Splits.of(num_decodes, longest, num_heads, head_dim, split_tokens, q.device)
+        if num_decodes < len(batch.query_lengths):
+            tiles = PrefillTiles.of(batch, num_heads // pages.shape[3], pages)
+        return _Plan(batch, slopes, rounded_slopes(slopes), splits, tiles)
+
+    def is_of(self, batch: PagedBatch, slopes: Tensor | None) -> bool:
+        return self.batch is batch and self.given_slopes is slopes
+
+    def attend(self, q: Tensor, pages: Tensor, out: Tensor) -> None:
+        """Decodes and chunks in launches of their own, or a batch of both would be split as the one or the other."""
+        tables, positions, slopes = self.batch.block_tables, self.batch.positions, self.slopes
+        if self.splits is not None:
+            n = self.batch.num_decodes
+            decode_attention_launch(q[:n], tables, positions, pages, slopes, out[:n], self.splits)()
+            if self.splits.count > 1:
+                merge_splits_launch(positions, out[:n], self.splits)()
+        if self.tiles is not None:
+            prefill_attention_launch(q, tables, positions, pages, slopes, out, self.tiles)()

@@ -1,0 +1,64 @@
+"""The roofline model against figures computed by hand."""
+
+import pytest
+from benchmarks.roofline import DEVICES, Work, cost_of, gemm, kv_bytes, layer_costs, num_kernels, step_costs
+from benchmarks.roofline import attention_launches as launches
+
+from peregrine_kernels.shapes import SHAPES
+
+SHAPE = {shape.name: shape for shape in SHAPES}
+DEVICE = {device.name: device for device in DEVICES}
+
+
+def milliseconds(model: str, work: Work, device: str) -> float:
+    return sum(cost.seconds(DEVICE[device]) for cost in step_costs(SHAPE[model], work)) * 1e3
+
+
+@pytest.mark.parametrize(("device", "expected"), [("A10G", 23.1), ("A100", 6.8), ("H100", 4.13), ("H200", 2.89)])
+def test_a_lone_decode_of_falcon_7b_reads_13_8_gigabytes(device: str, expected: float) -> None:
+    """6.92 billion weights of two bytes over the device's bandwidth."""
+    work = Work(1, 1, 128)
+    assert sum(cost.num_bytes for cost in step_costs(SHAPE["falcon-7b"], work)) == pytest.approx(13.84e9, rel=0.01)
+    assert milliseconds("falcon-7b", work, device) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_cache_of_64_sequences_of_falcon_7b() -> None:
+    """8 KiB a token over all layers: 1.07 GB at 2,048 tokens each."""
+    work = Work(64, 1, 2048)
+    _, attention, _ = launches(SHAPE["falcon-7b"], work)
+    assert 32 * kv_bytes(attention, work) == 64 * 2048 * 8192
+
+
+def test_decode_attention_counts_padded_rows() -> None:
+    """71 heads take 64 + 16 rows: two products of 2 * 80 * 64 operations for each token."""
+    work = Work(2, 1, 1000)
+    _, attention, _ = launches(SHAPE["falcon-7b"], work)
+    assert cost_of(attention, work).flops == 2 * 1000 * 2 * (2 * 80 * 64)
+
+
+def test_prefill_attention_is_causal() -> None:
+    """A whole prompt of N tokens takes little more than half of N * N scores of every head, tiles included."""
+    work = Work(1, 2048, 2048)
+    _, attention = launches(SHAPE["falcon-40b"], work)
+    whole = 4 * 64 * 128 * 2048 * 2048
+    assert 0.5 < cost_of(attention, work).flops / whole < 0.54
+
+
+def test_a_gemm() -> None:
+    """Weights, inputs and outputs in two bytes each; a multiplication and an addition for each weight and row."""
+    cost = gemm("any", 3, 5, 7)
+    assert (cost.num_bytes, cost.flops) == (2 * (35 + 21 + 15), 2 * 3 * 35)
+
+
+def test_prefill_is_bound_by_operations() -> None:
+    """2,048 tokens of Falcon-7B: twice its layers' 6.63 billion weights for each, at H100's peak, and a little more."""
+    products = 2 * 6.63e9 * 2048 / 989e12 * 1e3
+    assert products < milliseconds("falcon-7b", Work(1, 2048, 2048), "H100") < 1.2 * products
+
+
+@pytest.mark.parametrize(("model", "count"), [("falcon-7b", 6), ("falcon-40b", 7), ("falcon-rw-1b", 9)])
+def test_kernels_of_a_layer(model: str, count: int) -> None:
+    """7B: norm, GEMM, rotary, attention, activation, GEMM; one more for two norms' GEMMs; three if not parallel."""
+    work = Work(1, 1, 128)
+    assert len([*layer_costs(SHAPE[model], work)]) == count
+    assert num_kernels(SHAPE[model], work) == SHAPE[model].num_layers * count + 3

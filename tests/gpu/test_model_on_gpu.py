@@ -1,0 +1,88 @@
+"""The model and the whole server on CUDA, against transformers and against themselves without graphs."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from checkpoints import VARIANTS, build_model, write_checkpoint
+from paged_cases import page_batch
+from peregrine_server.graphs import CudaRecorder, DecodeGraphs
+from peregrine_server.model.config import load_config
+from peregrine_server.model.falcon import load_falcon
+from peregrine_server.parallel import TensorParallel
+from serving import ServerProcess, write_model
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.inference_mode()
+def test_logits_of_a_whole_prompt(device: torch.device, tmp_path: Path, variant: str) -> None:
+    """In float32, without TF32, those of transformers to 1e-4."""
+    oracle = build_model(variant)
+    path = write_checkpoint(tmp_path / "falcon", oracle)
+    model = load_falcon(path, load_config(path), TensorParallel(), device, torch.float32)
+    tokens = torch.randint(257, (50,))
+    batch, num_blocks = page_batch([(50, 50)], 16)
+    kv = model.allocate_kv_cache(num_blocks, 16)
+    on_gpu = type(batch)(
+        batch.positions.to(device), batch.slot_mapping.to(device), batch.block_tables.to(device), (50,), (50,), 0
+    )
+    logits = model.logits(model.forward(tokens.to(device), on_gpu, kv))
+    torch.testing.assert_close(logits.cpu(), oracle(tokens[None]).logits[0], atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_graph_replays_the_step(device: torch.device, tmp_path: Path) -> None:
+    """Captured on padding, replayed on ragged batches of every size: the eager step's logits to the bit."""
+    oracle = build_model("7b", torch.bfloat16)
+    path = write_checkpoint(tmp_path / "falcon", oracle)
+    model = load_falcon(path, load_config(path), TensorParallel(), device, torch.bfloat16)
+    kv = model.allocate_kv_cache(400, 16)
+    for pages in kv.layers:
+        pages.normal_()
+    graphs = DecodeGraphs(model, kv, 8, 2048, 16, CudaRecorder())
+    for contexts in ([700, 3, 17, 8, 9], [5, 1400, 33], [1], [100] * 8):
+        batch, _ = page_batch([(1, context) for context in contexts], 16)
+        batch = type(batch)(
+            batch.positions.to(device),
+            batch.slot_mapping.to(device),
+            batch.block_tables.to(device),
+            batch.query_lengths,
+            batch.context_lengths,
+            batch.num_decodes,
+        )
+        token_ids = torch.randint(257, (len(contexts),), device=device)
+        replayed = graphs(token_ids, batch).clone()
+        eager = model.logits(model.forward(token_ids, batch, kv))
+        # cuBLAS may choose another algorithm for the padded number of rows.
+        torch.testing.assert_close(replayed, eager, rtol=2e-2, atol=2e-2)
+
+
+@torch.inference_mode()
+def test_the_server_gives_the_tokens_of_transformers(device: torch.device, tmp_path: Path) -> None:
+    """Ragged concurrent requests over HTTP, in float32: chunks, graphs, copies beside the next step."""
+    options = ("--model-id", str(write_model(tmp_path)), "--dtype", "float32", "--device", "cuda")
+    prompts = ["x" * (1 + 13 * i) for i in range(12)]
+    answers = [""] * len(prompts)
+    with ServerProcess(*options, "--max-batch-prefill-tokens", "64") as server:
+
+        def run(index: int) -> None:
+            response = server.generate(prompts[index], max_new_tokens=12, ignore_eos=True)
+            answers[index] = response.json()["generated_text"]
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    oracle = build_model("7b", vocab_size=256, eos_token_id=255, bos_token_id=255)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens = tokenizer.encode(prompt).ids
+        for _ in range(12):
+            tokens.append(int(oracle(torch.tensor([tokens])).logits[0, -1].argmax()))
+        assert answer == tokenizer.decode(tokens[-12:])
