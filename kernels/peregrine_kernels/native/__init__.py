@@ -26,8 +26,7 @@ _SIGNATURES = {
 @cache
 def library() -> ctypes.CDLL | None:
     """The kernels, on as many threads as torch has now; None if this CPU or this build has none."""
-    parallel = _torch_parallel()
-    if not PATH.exists() or not _runs_here() or parallel is None:
+    if not PATH.exists() or not _runs_here() or (parallel := _torch_parallel()) is None:
         return None
     kernels = ctypes.CDLL(str(PATH))
     for name, arguments in _SIGNATURES.items():
