@@ -67,7 +67,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(operation, GenerationMode.NEGATIVE, id=f"{operation.label}-negative")
 
 
-@pytest.mark.parametrize(("operation", "mode"), cases())
+@pytest.mark.parametrize(("operation", "mode"), list(cases()))
 def test_no_request_is_too_much(target: Target, operation: APIOperation, mode: GenerationMode) -> None:
     """No 5xx, no status, type or shape that the document does not know, and nothing malformed is accepted."""
 
