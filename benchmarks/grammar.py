@@ -1,8 +1,9 @@
 """`python -m benchmarks.grammar`: what a constrained request costs its neighbours.
 
-Eight streams on the demo model, whose steps are the shortest that there are: alone, with a ninth that is free, with a
-ninth that follows a grammar, and with one that has just come with a grammar not compiled yet. Turns are interleaved;
-what counts are the ratios to the turn with a free ninth stream. To be run on a machine with nothing else to do.
+Eight streams: alone, with a ninth that is free, with a ninth that follows a grammar, and with one that has just come
+with a grammar not compiled yet. Turns are interleaved; what counts are the ratios to the turn with a free ninth stream.
+On the 1.15 B model of `make bench`; `--demo` takes the demo, whose steps of a millisecond show what a mask costs
+in itself. To be run on a machine with nothing else to do.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
+from benchmarks.checkpoint import make_checkpoint
+from benchmarks.vocabulary import make_tokenizer
 from peregrine_router.blocks import BlockPool
 from peregrine_router.hub import demo_path
 from peregrine_router.request import Request
@@ -21,6 +25,8 @@ from peregrine_server.protocol import Grammar, SamplingParams, ShardConfig
 from peregrine_server.runner import Runner
 
 STREAMS = 8
+MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"
+END_OF_TEXT_ID = 11
 STEPS = 25
 """Decode steps of one turn, of which the lower quartile counts: what else runs on the machine only ever adds."""
 ARRIVAL_STEPS = 3
@@ -51,8 +57,10 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
-    runner = load()
+    parser.add_argument("--demo", action="store_true", help="measure the demo model")
+    options = parser.parse_args()
+    rounds = options.rounds
+    runner = load(demo_path(), 0) if options.demo else load(bench_model(), END_OF_TEXT_ID)
     samples: dict[str, list[float]] = defaultdict(list)
     for number in range(-1, rounds):  # The first warms up.
         for turn in turns(number):
@@ -62,13 +70,20 @@ def main() -> None:
     report(samples)
 
 
-def load() -> Runner:
-    """The demo model in bfloat16 on all cores, as `peregrine serve` runs it."""
+def bench_model() -> Path:
+    """The folder of the 1.15 B model, with a tokenizer."""
+    config = make_checkpoint(MODEL)
+    make_tokenizer(MODEL, config.vocab_size, END_OF_TEXT_ID)
+    return MODEL
+
+
+def load(path: Path, end_of_text_id: int) -> Runner:
+    """A model in bfloat16 on all cores, as `peregrine serve` runs it."""
     config = ShardConfig(
         rank=0,
         num_shards=1,
         socket_path="",
-        model_path=str(demo_path()),
+        model_path=str(path),
         device="cpu",
         dtype="bfloat16",
         rendezvous="",
@@ -76,7 +91,7 @@ def load() -> Runner:
         max_batch_size=STREAMS + 1,
         max_total_tokens=MAX_TOKENS,
         max_batch_total_tokens=(STREAMS + 1) * MAX_TOKENS,
-        eos_token_ids=(0,),
+        eos_token_ids=(end_of_text_id,),
     )
     return Runner.load(config, lambda _done, _total: None)
 
