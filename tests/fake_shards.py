@@ -61,6 +61,7 @@ class FakeModel:
             del self.tokens[slot], self.computed[slot], self.blocks[slot], self.seeds[slot]
         for new in step.new:
             self._occupy(new.slot, unpack(new.token_ids).tolist(), new.sampling.seed)
+            self.computed[new.slot] = new.num_cached
         slots, counts = unpack(step.slots).tolist(), [1] * step.num_decodes + unpack(step.num_tokens).tolist()
         self._copy_blocks(slots, step)
         self._take_blocks(slots, step)

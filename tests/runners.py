@@ -5,7 +5,8 @@ from typing import Any
 
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request
-from peregrine_router.scheduler import Scheduler, Sequence
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import ShardConfig, Step, StepResult, decode_to_shard, encode
 from peregrine_server.runner import Runner
 

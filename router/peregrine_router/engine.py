@@ -17,7 +17,8 @@ from peregrine_router.request import (
     Token,
     TokenEvent,
 )
-from peregrine_router.scheduler import Committed, Scheduler, Sequence
+from peregrine_router.scheduler import Committed, Scheduler
+from peregrine_router.sequence import Sequence
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -109,9 +110,7 @@ class Engine:
             raise GenerationFailed(str(self._failure))
         generations: list[Generation] = []
         try:
-            for _, group in groupby(
-                requests, key=lambda request: (request.prompt_ids, request.sampling.prompt_logprobs)
-            ):
+            for _, group in groupby(requests, key=_prompt):
                 generations += self._submit(list(group))
         except Exception:
             for generation in generations:
@@ -272,9 +271,9 @@ class Engine:
         self._generations.clear()
 
 
-def _prompt(request: Request) -> tuple[tuple[int, ...], bool]:
+def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:
     """What requests must have in common for one computation of the prompt to serve them all."""
-    return request.prompt_ids, request.sampling.prompt_logprobs
+    return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt
 
 
 def _finished(generation: Generation) -> Finished | None:
