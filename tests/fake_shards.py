@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec.structs import replace
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
 
+from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
     SequenceFailed,
@@ -36,6 +39,14 @@ def expected(prompt: Sequence[int], count: int, seed: int = 0) -> list[int]:
     for _ in range(count):
         tokens.append(next_token(tokens, seed))
     return tokens[len(prompt) :]
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Tokens are bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    return Tokenizer(backend, frozenset())
 
 
 class FakeModel:

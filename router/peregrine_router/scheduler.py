@@ -148,10 +148,10 @@ class Scheduler:
         """A step without work: its answer shows that the shards are there."""
         return self._seal(_Draft(0))
 
-    def in_flight(self) -> dict[int, Sequence]:
-        """By slot, the sequences of the oldest step in flight that still want its answer."""
-        oldest = self._in_flight[0].sequences
-        return {slot: sequence for slot, (sequence, epoch) in oldest.items() if sequence.epoch == epoch}
+    def in_flight(self, at: int = 0) -> dict[int, Sequence]:
+        """By slot, the sequences of a step in flight, the oldest by default, that still want its answer."""
+        sequences = self._in_flight[at].sequences
+        return {slot: sequence for slot, (sequence, epoch) in sequences.items() if sequence.epoch == epoch}
 
     def commit(self, result: StepResult) -> list[Committed]:
         """Appends the sampled tokens of the oldest step in flight; marks what reached its length or an end token.

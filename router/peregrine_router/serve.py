@@ -34,7 +34,12 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        engine = Engine(MeasuredShards(shards, metrics), make_scheduler(prepared, ready), prepared.tokenizer)
+        engine = Engine(
+            MeasuredShards(shards, metrics),
+            make_scheduler(prepared, ready),
+            prepared.tokenizer,
+            overlaps=prepared.settings.overlap,
+        )
         app = build_app(engine, prepared.tokenizer, prepared.settings, info, chat=prepared.chat, metrics=metrics)
         say("\n".join(banner(prepared, ready, info)))
         return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)

@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
 
-from fake_shards import FakeModel, FakeShards, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
 from peregrine_router import engine as engine_module
 from peregrine_router.blocks import BlockPool
 from peregrine_router.engine import Engine, Generation
@@ -22,16 +20,8 @@ from peregrine_router.request import (
     TokenEvent,
 )
 from peregrine_router.scheduler import Scheduler
-from peregrine_router.tokenizer import Tokenizer
 
 BLOCK_SIZE = 4
-
-
-def byte_tokenizer() -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
-    backend.decoder = decoders.ByteLevel()
-    return Tokenizer(backend, frozenset())
 
 
 class Rig:
