@@ -33,11 +33,21 @@ def load_runner(path: Path, **changes: Any) -> Runner:
 
 
 def make_scheduler(
-    num_blocks: int = 192, max_step_tokens: int = 16, max_batch_size: int = 16, eos: frozenset[int] = frozenset()
+    num_blocks: int = 192,
+    max_step_tokens: int = 16,
+    max_batch_size: int = 16,
+    eos: frozenset[int] = frozenset(),
+    *,
+    caches_prefixes: bool = True,
 ) -> Scheduler:
     """For a runner of as many blocks, or more."""
-    pool = BlockPool(num_blocks, BLOCK_SIZE)
-    return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
+    return Scheduler(
+        BlockPool(num_blocks, BLOCK_SIZE),
+        max_batch_size=max_batch_size,
+        max_step_tokens=max_step_tokens,
+        eos_token_ids=eos,
+        caches_prefixes=caches_prefixes,
+    )
 
 
 def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:
