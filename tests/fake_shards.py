@@ -139,7 +139,7 @@ class FakeShards:
         """The sequence in it cannot go on."""
         self.prompt_logprob: float | None = None
         """Of every prompt token but the first, where asked for."""
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         self._results: deque[StepResult] = deque()
 
     async def send(self, step: Step) -> None:
@@ -152,7 +152,7 @@ class FakeShards:
 
     async def receive(self) -> StepResult:
         """The oldest answer, a step's time later."""
-        await asyncio.sleep(self._step_seconds)
+        await asyncio.sleep(self.step_seconds)
         if self.failure is not None:
             raise self.failure
         return self._results.popleft()

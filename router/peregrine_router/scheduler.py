@@ -226,32 +226,39 @@ class Scheduler:
     def _admit(self, draft: _Draft) -> None:
         while self.waiting and draft.budget > 0:
             sequence = self.waiting[0]
-            reserved = self._num_reserved() + len(sequence.followers)
-            if reserved >= len(self._free_slots):
-                break
-            if not self._take_blocks(sequence, reserved):
+            if not self._has_room(sequence):
                 break
             self.waiting.popleft()
             sequence.slot = self._free_slots.pop()
+            self._take_blocks(sequence)
             self.running.append(sequence)
             draft.new.append(sequence)
             draft.add(sequence, min(len(sequence.token_ids) - sequence.num_computed, draft.budget), sequence.blocks)
 
-    def _take_blocks(self, sequence: Sequence, reserved: int) -> bool:
-        """For all of its tokens, the first of them from the cache; False (and nothing taken) if there are too few."""
+    def _has_room(self, sequence: Sequence) -> bool:
+        """Whether there are slots for it and its followers, and blocks for what of it is not in the cache."""
+        reserved = self._num_reserved() + len(sequence.followers)
+        if reserved >= len(self._free_slots):
+            return False
         cached = self._reuse(sequence)
         missing = self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached)
         # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
         headroom = len(self.running) + reserved if self.running else 0
-        if missing + headroom > self.pool.num_free or (fresh := self.pool.allocate(missing)) is None:
-            self.pool.free(cached)
-            return False
+        # With its cached blocks taken: idle ones no longer count as free.
+        has_room = missing + headroom <= self.pool.num_free
+        self.pool.free(cached)
+        return has_room
+
+    def _take_blocks(self, sequence: Sequence) -> None:
+        """Blocks for all of its tokens, the first of them from the cache: those count as computed."""
+        cached = self._reuse(sequence)
+        fresh = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached))
+        assert fresh is not None, "there is no room for it"
         sequence.blocks = cached + fresh
         sequence.num_remembered = len(cached)
         sequence.num_computed = len(cached) * self.pool.block_size
         if sequence.num_cached is None:
             self._note_cached(sequence, sequence.num_computed)
-        return True
 
     def _reuse(self, sequence: Sequence) -> list[int]:
         """Cached blocks of what it begins with; the last token is computed in any case, for the one that follows it."""

@@ -263,6 +263,18 @@ async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.Mon
         await generation.aclose()
 
 
+async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step's time counts from the end of the one before it, so steps that wait in line are not overdue."""
+    monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.1)
+    async with running(step_seconds=0.06) as rig:
+        generation = rig.submit([1], 100)
+        for _ in range(4):
+            await anext(generation)
+            assert rig.engine.is_healthy
+        rig.shards.step_seconds = 5.0
+        await until(lambda: not rig.engine.is_healthy)
+
+
 async def test_an_idle_engine_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without requests the shards are asked all the same, so that health is known."""
     monkeypatch.setattr(engine_module, "HEARTBEAT_SECONDS", 0.01)

@@ -30,7 +30,7 @@ class UnsteadyShards(FakeShards):
         self.most_in_flight = max(self.most_in_flight, len(self._results))
 
     async def receive(self) -> StepResult:
-        self._step_seconds = self.random.choice([0, 0, 0.001, 0.002])
+        self.step_seconds = self.random.choice([0, 0, 0.001, 0.002])
         return await super().receive()
 
 
@@ -53,7 +53,7 @@ class TimedShards(FakeShards):
         self.ends.append(self.done_at)
 
     async def receive(self) -> StepResult:
-        self._step_seconds = max(self.ends.popleft() - time.monotonic(), 0.0)
+        self.step_seconds = max(self.ends.popleft() - time.monotonic(), 0.0)
         return await super().receive()
 
 
