@@ -265,10 +265,10 @@ async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.Mon
 
 async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step's time counts from the end of the one before it, so steps that wait in line are not overdue."""
-    monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.1)
-    async with running(step_seconds=0.06) as rig:
+    monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.5)
+    async with running(step_seconds=0.3) as rig:
         generation = rig.submit([1], 100)
-        for _ in range(4):
+        for _ in range(3):
             await anext(generation)
             assert rig.engine.is_healthy
         rig.shards.step_seconds = 5.0
