@@ -41,6 +41,8 @@ class Request:
     """Tokens that end this generation besides the model's own ends of text."""
     hides_stop: bool = False
     """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
+    cache_salt: bytes = b""
+    """Requests share cached prefixes only with those of the same salt; it comes from the API key, never the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Finished:
     reason: FinishReason
     generated_text: str
     generated_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt, those that an earlier request had computed."""
 
 
 @dataclass(frozen=True, slots=True)

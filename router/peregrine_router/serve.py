@@ -35,7 +35,12 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        engine = Engine(MeasuredShards(shards, metrics), make_scheduler(prepared, ready), prepared.tokenizer)
+        engine = Engine(
+            MeasuredShards(shards, metrics),
+            make_scheduler(prepared, ready),
+            prepared.tokenizer,
+            overlaps=prepared.settings.overlap,
+        )
         grammars = GrammarChecker.load(prepared.path, prepared.config.vocab_size, prepared.tokenizer.eos_token_ids)
         app = build_app(
             engine,
