@@ -86,7 +86,8 @@ def server(events: bytes) -> Iterator[Running]:
     """The router if there are no events to repeat, else the bare loop; ends with the block."""
     command = [sys.executable, "-m", "benchmarks.router_servers", str(SERVER_CORE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(events)
         process.stdin.close()
         try:
@@ -121,7 +122,8 @@ def table(turns: Turns) -> str:
             f"{count:7}  {rate(bare):20,.0f}  {rate(ours):17,.0f}    {statistics.median(each):5.2f} "
             f"({min(each):.2f}-{max(each):.2f})  {statistics.median(turn.server_busy for turn in ours):9.0%}  "
             f"{statistics.median(turn.load.client_busy for turn in ours):6.0%}  "
-            f"{sum(turn.load.num_failed for turn in ours):6}  {ours[0].rss_bytes >> 20} -> {ours[-1].rss_bytes >> 20} MiB"
+            f"{sum(turn.load.num_failed for turn in ours):6}  "
+            f"{ours[0].rss_bytes >> 20} -> {ours[-1].rss_bytes >> 20} MiB"
         )
     return "\n".join(lines)
 

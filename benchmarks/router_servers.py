@@ -26,7 +26,7 @@ from peregrine_router.serve import Server, uvicorn_config
 from peregrine_router.settings import Settings
 from peregrine_router.startup import SEND_BUFFER_BYTES
 from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.model.config import FalconConfig, load_config
+from peregrine_server.model.config import load_config
 from peregrine_server.protocol import Step, StepResult, pack, unpack
 
 MAX_STREAMS = 1024

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.generation import Engine, EngineStats, ModelInfo
+from peregrine_router.token_histogram import TokenHistogram
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
 """Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
@@ -44,9 +45,10 @@ class Metrics:
         self.time_to_first_token = self._seconds(
             "peregrine_time_to_first_token_seconds", "From the request's arrival to its first token."
         )
-        self.inter_token_latency = self._seconds(
-            "peregrine_inter_token_latency_seconds", "Between a token and the one before it."
+        self.inter_token_latency = TokenHistogram(
+            "peregrine_inter_token_latency_seconds", "Between a token and the one before it.", DURATIONS
         )
+        self._registry.register(self.inter_token_latency)
         # Speculative tokens that were accepted: none, but dashboards ask.
         Summary("tgi_request_skipped_tokens", "Speculated tokens of a request.", registry=self._registry)
         self._add_batch_series()

@@ -46,7 +46,7 @@ class Sequence:
         return self.is_cancelled or self.finish_reason is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Committed:
     """A token that a sequence gained."""
 
