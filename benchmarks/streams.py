@@ -60,16 +60,16 @@ class _Meter:
 
 def run(port: int, request: bytes, num_streams: int, num_events: int) -> Load:
     """Sends the request `num_streams` times, each on its own connection, and reads all answers to their ends."""
-    start, meter = time.perf_counter(), _Meter(num_streams)
+    meter = _Meter(num_streams)
     with selectors.DefaultSelector() as selector:
         for _ in range(num_streams):
-            sock = socket.create_connection(("127.0.0.1", port))
-            sock.sendall(request)
-            sock.setblocking(False)
-            stream = Stream(sock)
+            stream = Stream(socket.create_connection(("127.0.0.1", port)))
             meter.open.add(stream)
-            selector.register(sock, selectors.EVENT_READ, stream)
-        streams = list(meter.open)
+            selector.register(stream.sock, selectors.EVENT_READ, stream)
+        streams, start = list(meter.open), time.perf_counter()
+        for stream in streams:
+            stream.sock.sendall(request)
+            stream.sock.setblocking(False)
         _read(selector, meter)
     return _result(streams, meter, num_events, time.perf_counter() - start)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Protocol
 
+from peregrine_router.delivery import Delivery
 from peregrine_router.generation import EngineStats
 from peregrine_router.mailbox import Mailbox
 from peregrine_router.request import (
@@ -93,6 +94,7 @@ class Engine:
         self._shards = shards
         self._scheduler = scheduler
         self._tokenizer = tokenizer
+        self._delivery = Delivery()
         self._generations: dict[str, Generation] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
@@ -165,8 +167,10 @@ class Engine:
         self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
         top_tokens = {top.slot: top for top in result.top_tokens}
+        self._delivery.start_step()
         for committed in self._scheduler.commit(result):
             self._deliver(committed, top_tokens.get(committed.slot))
+        self._delivery.end_step()
 
     def _submit(self, group: list[Request]) -> list[Generation]:
         ids = {request.id for request in group}
@@ -244,7 +248,7 @@ class Engine:
         if sequence.finish_reason is not None:
             delta += generation.text.flush()
             del self._generations[sequence.request.id]
-        generation.events.put(self._event(generation, committed, top, delta))
+        self._delivery.put(generation.events, self._event(generation, committed, top, delta))
 
     def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
         sequence, token_id = committed.sequence, committed.token_id

@@ -17,17 +17,25 @@ class Mailbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> None:
-        """Never waits."""
+    def leave(self, item: T) -> None:
+        """Adds an item for which the reader need not wake."""
         self._items.append(item)
-        if self._waiter is not None:
-            self._wake()
+
+    def put(self, item: T) -> None:
+        """Adds an item and wakes the reader. Never waits."""
+        self._items.append(item)
+        self.wake()
 
     def fail(self, error: Exception) -> None:
         """The reader gets what lies there, then `error`."""
         self._error = self._error or error
-        if self._waiter is not None:
-            self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """The reader, if it waits, takes what is there."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def take(self) -> list[T]:
         """Waits until something is there; everything that is. Raises the error that ended it."""
@@ -38,8 +46,3 @@ class Mailbox(Generic[T]):
         if not items and self._error is not None:
             raise self._error
         return items
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)

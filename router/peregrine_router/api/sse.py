@@ -61,7 +61,9 @@ class RunResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the stream, until its end, or the client leaves or is too slow: then its connection is of no use."""
-        tasks = [asyncio.create_task(work) for work in (self._stream(send), self._watch(send), disconnected(receive))]
+        send_piece = scope["state"]["send_piece"]
+        works = (self._stream(send, send_piece), self._watch(send_piece), disconnected(receive))
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -72,8 +74,8 @@ class RunResponse(Response):
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._run.close()
 
-    async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+    async def _stream(self, start: Send, send: Send) -> None:
+        await start({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async with contextlib.aclosing(self._run.events()) as batches:
                 async for number, events in batches:
