@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test install check fmt bench demo clean
+.PHONY: serve test install check fmt bench bench-router demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -24,6 +24,9 @@ fmt: .venv/.dev ## Format and mend what can be mended
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+bench-router: .venv/.dev ## Measure the router against a bare ASGI loop, interleaved, on one core
+	$(BIN)/python -m benchmarks.router $(ARGS)
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

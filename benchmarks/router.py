@@ -27,7 +27,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "router.json"
 EVENTS = {8: 3000, 64: 1000, 256: 500, 1000: 256}
 """By streams, the events of each."""
 BAR = 0.60
-SERVER_CORE, CLIENT_CORE = 0, 1
+CORES = sorted(os.sched_getaffinity(0))
+"""The first is the servers', the last their client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="*", choices=EVENTS, default=list(EVENTS))
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {CLIENT_CORE})
+    os.sched_setaffinity(0, {CORES[-1]})
+    if len(CORES) < 2:
+        sys.exit("two cores are needed: one for the servers, one for their client")
     turns = measure(options.rounds, options.streams)
     print(table(turns))
     if options.save:
@@ -84,7 +87,7 @@ class Running:
 @contextmanager
 def server(events: bytes) -> Iterator[Running]:
     """The router if there are no events to repeat, else the bare loop; ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.router_servers", str(SERVER_CORE)]
+    command = [sys.executable, "-m", "benchmarks.router_servers", str(CORES[0])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

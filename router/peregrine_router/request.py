@@ -64,7 +64,7 @@ class Finished:
     generated_tokens: int
 
 
-class TokenEvent(msgspec.Struct, frozen=True):
+class TokenEvent(msgspec.Struct, frozen=True, gc=False):
     """One generated token.
 
     Joined, the `text_delta` of a stream are its `generated_text`: special tokens add nothing, a character split over

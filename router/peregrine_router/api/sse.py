@@ -113,7 +113,7 @@ class RunResponse(Response):
             limit = self._send_timeout if self._is_sending else KEEP_ALIVE_SECONDS
             remaining = self._sent_at + limit - time.monotonic()
             if remaining > 0:
-                await asyncio.sleep(min(remaining, self._send_timeout))
+                await asyncio.sleep(min(remaining, self._send_timeout, KEEP_ALIVE_SECONDS))
             elif self._is_sending:
                 return
             else:
