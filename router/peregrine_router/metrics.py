@@ -67,9 +67,10 @@ class Metrics:
 
     def note_step_done(self, method: str, seconds: float) -> None:
         """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
-        self.batch_success.labels(method).inc()
-        self.batch_inference_duration.labels(method).observe(seconds)
-        self.batch_forward_duration.labels(method).observe(seconds)
+        success, *durations = self._step_done[method]
+        success.inc()
+        for duration in durations:
+            duration.observe(seconds)
 
     def _add_batch_series(self) -> None:
         """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
@@ -78,6 +79,15 @@ class Metrics:
         self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
         self.batch_inference_duration = self._method_seconds("tgi_batch_inference_duration", "A step's round trip.")
         self.batch_forward_duration = self._method_seconds("tgi_batch_forward_duration", "A step's forward pass.")
+        # Looking a label up takes as long as what is done with it, and these are noted at every step.
+        self._step_done = {
+            method: (
+                self.batch_success.labels(method),
+                self.batch_inference_duration.labels(method),
+                self.batch_forward_duration.labels(method),
+            )
+            for method in METHODS
+        }
         self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
         self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
         self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-EVENTS, STREAMS, LOADS = 40, 1000, 4
+EVENTS, STREAMS, LOADS = 20, 1000, 6
 CLIENT = f"""
 import json
 from benchmarks.router import request, server
@@ -20,11 +20,12 @@ with server(b"") as router:
 
 
 def test_a_thousand_streams_at_once() -> None:
-    """Every stream gets all of its events, and what the first loads left in memory is all that later ones need."""
+    """Every stream gets all of its events, and thousands of requests more leave the server's memory as it is."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", CLIENT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loads = [json.loads(line) for line in done.stdout.splitlines()]
     assert [load[:2] for load in loads] == [[0, STREAMS * EVENTS]] * LOADS
-    assert loads[-1][2] < 1.05 * loads[1][2]
+    # The allocator takes a few megabytes now and then; 5 KB kept of each request would be seen.
+    assert loads[-1][2] < 1.1 * loads[2][2]
