@@ -10,7 +10,7 @@ from peregrine_router.request import TokenEvent
 MAX_TOGETHER = 4
 """Tokens that share a wakeup and a write under pressure."""
 WINDOW_SECONDS = 0.1
-MIN_SLACK = 0.1
+MIN_SLACK = 0.2
 """Share of the time that an event loop without pressure spends waiting for the shards, its streams all written."""
 
 
