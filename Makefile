@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test test-gpu install check fmt bench bench-gpu kernels-report roofline demo clean
+.PHONY: serve test test-gpu install check fmt bench bench-router bench-gpu kernels-report roofline demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -27,6 +27,9 @@ fmt: .venv/.dev ## Format and mend what can be mended
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+bench-router: .venv/.dev ## Measure the router against a bare ASGI loop, interleaved, on one core
+	$(BIN)/python -m benchmarks.router $(ARGS)
 
 bench-gpu: .venv/.dev ## Measure kernels and whole steps on a GPU against their roofs
 	$(BIN)/python -m benchmarks.gpu $(ARGS)

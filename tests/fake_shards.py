@@ -3,13 +3,15 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 from msgspec.structs import replace
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
+from peregrine_router.engine import Generation
+from peregrine_router.request import TokenEvent
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -162,3 +164,10 @@ class FakeShards:
             return []
         logprobs = {new.slot: [self.prompt_logprob] * (new.prompt_length - 1) for new in step.new}
         return [PromptLogprobs(slot, 1, np.array(values, "<f4").tobytes()) for slot, values in logprobs.items()]
+
+
+async def events_of(generation: Generation) -> AsyncIterator[TokenEvent]:
+    """Its tokens one by one."""
+    while events := await generation.take():
+        for event in events:
+            yield event

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,13 +114,11 @@ class FakeStream:
         self._is_over = False
         self._index = 0
 
-    def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        return self
-
-    async def __anext__(self) -> TokenEvent:
+    async def take(self) -> list[TokenEvent]:
+        """See peregrine_router.generation.TokenStream: one token a time."""
         engine = self._engine
         if self._is_over or (engine.is_cut and self._index == 2):
-            raise StopAsyncIteration
+            return []
         self.scheduled_at = self.scheduled_at or time.monotonic()
         await asyncio.sleep(engine.delay)
         if self._request.id not in engine.running:
@@ -128,7 +126,7 @@ class FakeStream:
         if engine.error_at == self._index + 1:
             engine.running.discard(self._request.id)
             raise engine.error
-        return self._next_event()
+        return [self._next_event()]
 
     async def aclose(self) -> None:
         """See peregrine_router.generation.TokenStream."""

@@ -16,7 +16,6 @@ from peregrine_router.api.headers import HEADERS, AnswerHeaders
 from peregrine_router.api.openai import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.runs import Runs
-from peregrine_router.api.sse import let_streams_finish
 from peregrine_router.api.tgi import TgiApi
 from peregrine_router.chat import Chat
 from peregrine_router.generation import Engine, ModelInfo
@@ -68,7 +67,6 @@ def build_app(
         # A route with a slash too many is a 404: a redirect would make a client send its prompt twice.
         redirect_slashes=False,
     )
-    let_streams_finish()
     install_error_handlers(app)
     _add_access(app, settings)
     _add_routes(app, engine, Runs(engine, validator, metrics, settings.max_concurrent_requests), chat, settings, info)

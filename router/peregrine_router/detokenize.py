@@ -23,12 +23,13 @@ class TextStream:
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
-        is_special: Callable[[int], bool],
+        piece: Callable[[int], str | None],
         stop: tuple[str, ...] = (),
         hides_stop: bool = False,
     ) -> None:
+        """`piece` says what a token adds wherever it stands: "" if it is special, None if that depends on others."""
         self._backend = backend
-        self._is_special = is_special
+        self._piece = piece
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._held: list[int] = []
         self._stop = stop
@@ -46,8 +47,9 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """What the token adds: nothing if it is special, leaves a character incomplete, or may begin a hidden stop."""
-        if self._is_special(token_id):
-            return ""
+        piece = self._piece(token_id)
+        if piece is not None and not (piece and self._held):
+            return self._append(piece)
         delta = self._step(token_id)
         return self._append(self._cut() if len(self._held) > MAX_HELD_TOKENS else delta)
 

@@ -7,11 +7,13 @@ less than a step.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Protocol
 
+from peregrine_router.delivery import Delivery
 from peregrine_router.generation import EngineStats
+from peregrine_router.mailbox import Mailbox
 from peregrine_router.request import (
     Cancelled,
     Finished,
@@ -57,7 +59,7 @@ class Shards(Protocol):
     async def receive(self) -> StepResult: ...
 
 
-class Generation(AsyncIterator[TokenEvent]):
+class Generation:
     """One request's tokens as they come. Closing it, or cancelling the task that reads it, cancels the request."""
 
     def __init__(
@@ -65,26 +67,27 @@ class Generation(AsyncIterator[TokenEvent]):
     ) -> None:
         self.sequence = sequence
         self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
-        self.events: asyncio.Queue[TokenEvent | Exception] = asyncio.Queue()
+        self.events: Mailbox[TokenEvent] = Mailbox()
         self.prompt_logprobs = prompt_logprobs
         """Filled in while the prompt is computed; shared by a group, for which that happens once."""
         self.scheduled_at: float | None = None
         self._engine = engine
         self._is_over = False
 
-    async def __anext__(self) -> TokenEvent:
+    async def take(self) -> list[TokenEvent]:
+        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
         if self._is_over:
-            raise StopAsyncIteration
+            return []
         try:
-            event = await self.events.get()
+            events = await self.events.take()
         except asyncio.CancelledError:
             await self.aclose()
             raise
-        if isinstance(event, Exception):
+        except Exception:
             self._is_over = True
-            raise event
-        self._is_over = event.finished is not None
-        return event
+            raise
+        self._is_over = events[-1].finished is not None
+        return events
 
     async def aclose(self) -> None:
         """Cancels the request if it still runs. May be called twice."""
@@ -100,6 +103,7 @@ class Engine:
         self._overlaps = overlaps
         self._scheduler = scheduler
         self._tokenizer = tokenizer
+        self._delivery = Delivery()
         self._generations: dict[str, Generation] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
@@ -207,8 +211,10 @@ class Engine:
         self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
         top_tokens = {top.slot: top for top in result.top_tokens}
+        self._delivery.start_step()
         for committed in self._scheduler.commit(result):
             self._deliver(committed, top_tokens.get(committed.slot))
+        self._delivery.end_step()
 
     def _submit(self, group: list[Request]) -> list[Generation]:
         ids = {request.id for request in group}
@@ -229,7 +235,7 @@ class Engine:
         if generation is None:
             return False
         self._scheduler.cancel(generation.sequence)
-        generation.events.put_nowait(error)
+        generation.events.fail(error)
         return True
 
     def _in_flight(self, slot: int) -> Generation | None:
@@ -260,7 +266,7 @@ class Engine:
         generation = self._generations.get(sequence.request.id)
         if generation is None:
             return
-        if generation.events.qsize() >= MAX_UNREAD_EVENTS:
+        if len(generation.events) >= MAX_UNREAD_EVENTS:
             message = f"the client reads too slowly: {MAX_UNREAD_EVENTS} tokens wait for it"
             self._end(sequence.request.id, GenerationFailed(message))
             return
@@ -270,19 +276,23 @@ class Engine:
         if sequence.finish_reason is not None:
             delta += generation.text.flush()
             del self._generations[sequence.request.id]
-        generation.events.put_nowait(self._event(generation, committed, top, delta))
+        self._delivery.put(generation.events, self._event(generation, committed, top, delta))
 
     def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
-        sequence, described = committed.sequence, self._tokenizer.describe(committed.token_id, committed.logprob)
-        token = described if described.special else Token(described.id, delta, described.logprob)
-        is_first = sequence.num_generated == 1
+        sequence, token_id = committed.sequence, committed.token_id
+        if self._tokenizer.is_special(token_id):
+            token = self._tokenizer.describe(token_id, committed.logprob)
+        else:
+            token = Token(token_id, delta, committed.logprob)
+        index = sequence.num_generated
+        has_prefill = index == 1 and sequence.request.sampling.prompt_logprobs
         return TokenEvent(
-            index=sequence.num_generated,
-            token=token,
-            text_delta=delta,
-            top_tokens=self._top_tokens(top) if top else (),
-            prefill=self._prefill(generation) if is_first and sequence.request.sampling.prompt_logprobs else (),
-            finished=_finished(generation),
+            index,
+            token,
+            delta,
+            self._top_tokens(top) if top else (),
+            self._prefill(generation) if has_prefill else (),
+            None if sequence.finish_reason is None else _finished(sequence.finish_reason, generation),
         )
 
     def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:
@@ -296,7 +306,7 @@ class Engine:
     def _fail(self, error: Exception) -> None:
         self._failure = error
         for generation in self._generations.values():
-            generation.events.put_nowait(GenerationFailed(str(error)))
+            generation.events.fail(GenerationFailed(str(error)))
         self._generations.clear()
 
 
@@ -305,10 +315,6 @@ def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:
     return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt
 
 
-def _finished(generation: Generation) -> Finished | None:
+def _finished(reason: FinishReason, generation: Generation) -> Finished:
     sequence = generation.sequence
-    if sequence.finish_reason is None:
-        return None
-    return Finished(
-        sequence.finish_reason, generation.text.text, sequence.num_generated, cached_tokens=sequence.num_cached or 0
-    )
+    return Finished(reason, generation.text.text, sequence.num_generated, cached_tokens=sequence.num_cached or 0)

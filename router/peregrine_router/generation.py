@@ -1,6 +1,6 @@
 """What the HTTP side needs of an engine, so that it can be tested without one."""
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,9 +43,8 @@ class TokenStream(Protocol):
     def scheduled_at(self) -> float | None:
         """`time.monotonic()` of the first step that worked on the request; None while it waits."""
 
-    def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
-
-    def __anext__(self) -> Awaitable[TokenEvent]: ...
+    def take(self) -> Awaitable[list[TokenEvent]]:
+        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
 
     def aclose(self) -> Awaitable[None]:
         """Cancels the request if it still runs. May be called twice."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-QUIET = ("sse_starlette", "uvicorn.error", "asyncio", "httpx", "filelock", "urllib3")
-"""Libraries heard from WARNING up. sse_starlette's debug lines would hold what was generated."""
+QUIET = ("uvicorn.error", "asyncio", "httpx", "filelock", "urllib3")
+"""Libraries heard from WARNING up."""
 
 
 def configure_logging(*, json_output: bool = False, level: int = logging.INFO) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.generation import Engine, EngineStats, ModelInfo
+from peregrine_router.token_histogram import TokenHistogram
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
 """Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
@@ -44,9 +45,10 @@ class Metrics:
         self.time_to_first_token = self._seconds(
             "peregrine_time_to_first_token_seconds", "From the request's arrival to its first token."
         )
-        self.inter_token_latency = self._seconds(
-            "peregrine_inter_token_latency_seconds", "Between a token and the one before it."
+        self.inter_token_latency = TokenHistogram(
+            "peregrine_inter_token_latency_seconds", "Between a token and the one before it.", DURATIONS
         )
+        self._registry.register(self.inter_token_latency)
         # Speculative tokens that were accepted: none, but dashboards ask.
         Summary("tgi_request_skipped_tokens", "Speculated tokens of a request.", registry=self._registry)
         self._add_batch_series()
@@ -65,9 +67,10 @@ class Metrics:
 
     def note_step_done(self, method: str, seconds: float) -> None:
         """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
-        self.batch_success.labels(method).inc()
-        self.batch_inference_duration.labels(method).observe(seconds)
-        self.batch_forward_duration.labels(method).observe(seconds)
+        success, *durations = self._step_done[method]
+        success.inc()
+        for duration in durations:
+            duration.observe(seconds)
 
     def _add_batch_series(self) -> None:
         """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
@@ -76,6 +79,15 @@ class Metrics:
         self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
         self.batch_inference_duration = self._method_seconds("tgi_batch_inference_duration", "A step's round trip.")
         self.batch_forward_duration = self._method_seconds("tgi_batch_forward_duration", "A step's forward pass.")
+        # Looking a label up takes as long as what is done with it, and these are noted at every step.
+        self._step_done = {
+            method: (
+                self.batch_success.labels(method),
+                self.batch_inference_duration.labels(method),
+                self.batch_forward_duration.labels(method),
+            )
+            for method in METHODS
+        }
         self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
         self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
         self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))

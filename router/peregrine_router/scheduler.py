@@ -28,7 +28,7 @@ from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Committed:
     """A token that a sequence gained."""
 

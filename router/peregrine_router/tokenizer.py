@@ -10,9 +10,45 @@ from tokenizers.decoders import ByteLevel
 from peregrine_router.detokenize import TextStream
 from peregrine_router.request import Token
 
+REPLACEMENT = "\ufffd"
+"""What bytes that are no character read as."""
+
 
 class TokenizerError(ValueError):
     """The tokenizer's files are missing or unreadable; the message is one line for the operator."""
+
+
+class _Texts(dict[int, str]):
+    """By id, what a token reads alone. Filled as tokens come: no larger than the vocabulary, ten times as fast."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+
+    def __missing__(self, token_id: int) -> str:
+        text = self._backend.decode([token_id], skip_special_tokens=False)
+        if self._backend.id_to_token(token_id) is not None:
+            self[token_id] = text
+        return text
+
+
+class _Pieces(dict[int, str | None]):
+    """By id, what a token adds to a text; None where that depends on its neighbours. As large and fast as the above."""
+
+    def __init__(self, texts: _Texts, special_ids: frozenset[int], is_bytes: bool) -> None:
+        self._texts = texts
+        self._special_ids = special_ids
+        self._is_bytes = is_bytes
+
+    def __missing__(self, token_id: int) -> str | None:
+        piece: str | None = None
+        if token_id in self._special_ids:
+            piece = ""
+        # Byte-level decoding joins bytes: a token of whole characters adds just these, whatever came before.
+        elif self._is_bytes and (text := self._texts[token_id]) and REPLACEMENT not in text:
+            piece = text
+        if token_id in self._texts or piece == "":
+            self[token_id] = piece
+        return piece
 
 
 class Tokenizer:
@@ -27,6 +63,8 @@ class Tokenizer:
         added = backend.get_added_tokens_decoder()
         self._special_ids = frozenset(id for id, token in added.items() if token.special)
         self._bytes = _byte_alphabet(backend)
+        self._texts = _Texts(backend)
+        self._pieces = _Pieces(self._texts, self._special_ids, is_bytes=bool(self._bytes))
         self.special_tokens = {added[id].content: id for id in self._special_ids}
         """Text and id of the tokens that generated text hides."""
         self.eos_token_ids = eos_token_ids
@@ -62,8 +100,7 @@ class Tokenizer:
 
     def describe(self, token_id: int, logprob: float | None = None) -> Token:
         """One token by itself, special tokens shown. Part of a character reads as U+FFFD."""
-        text = self._backend.decode([token_id], skip_special_tokens=False)
-        return Token(token_id, text, logprob, token_id in self._special_ids)
+        return Token(token_id, self._texts[token_id], logprob, token_id in self._special_ids)
 
     def is_special(self, token_id: int) -> bool:
         """Whether generated text hides the token."""
@@ -74,11 +111,11 @@ class Tokenizer:
         token = self._backend.id_to_token(token_id) or ""
         if token_id not in self._special_ids and self._bytes and all(character in self._bytes for character in token):
             return bytes(self._bytes[character] for character in token)
-        return self._backend.decode([token_id], skip_special_tokens=False).encode()
+        return self._texts[token_id].encode()
 
     def stream(self, stop: tuple[str, ...] = (), hides_stop: bool = False) -> TextStream:
         """Decodes one generation token by token."""
-        return TextStream(self._backend, self.is_special, stop, hides_stop)
+        return TextStream(self._backend, self._pieces.__getitem__, stop, hides_stop)
 
 
 def _without_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -53,7 +53,10 @@ async def running(num_blocks: int = 64, step_seconds: float = 0.0) -> AsyncItera
 
 
 async def read(generation: Generation) -> list[TokenEvent]:
-    return [event async for event in generation]
+    events: list[TokenEvent] = []
+    while more := await generation.take():
+        events += more
+    return events
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -161,8 +164,8 @@ async def test_closing_a_stream_frees_its_blocks_within_two_steps(leaver: int) -
     async with running(step_seconds=0.001) as rig:
         group = rig.engine.submit_group(make_request([1, 2, 3], 100, seed) for seed in range(2))
         neighbour = rig.submit([4], 100)
-        await anext(group[leaver])
-        await anext(neighbour)
+        await group[leaver].take()
+        await neighbour.take()
         steps = len(rig.model.batch_sizes)
         await group[leaver].aclose()
         assert len(rig.scheduler.running) == 2
@@ -208,16 +211,16 @@ async def test_a_reader_that_does_not_read_is_cancelled(monkeypatch: pytest.Monk
         slow, neighbour = rig.submit([1], 200), rig.submit([2], 200)
         assert len(await read(neighbour)) == 200
         assert rig.scheduler.pool.num_used == 0
-        assert [(await anext(slow)).token.id for _ in range(8)] == expected([1], 8)
+        assert [event.token.id for event in await slow.take()] == expected([1], 8)
         with pytest.raises(GenerationFailed, match="too slowly"):
-            await anext(slow)
+            await slow.take()
 
 
 async def test_a_sequence_that_fails_fails_alone() -> None:
     """A shard that gives up on one sequence ends that stream with its message; the other goes on."""
     async with running(step_seconds=0.001) as rig:
         bad, good = rig.submit([1], 100), rig.submit([2], 100)
-        await anext(bad)
+        await bad.take()
         rig.shards.failed_slot = bad.sequence.slot
         with pytest.raises(GenerationFailed, match="no way on"):
             await read(bad)
@@ -241,7 +244,7 @@ async def test_a_failed_shard_fails_every_request_and_health() -> None:
     rig = Rig(64, 0.001)
     task = asyncio.create_task(rig.engine.run())
     generation = rig.submit([1], 200)
-    await anext(generation)
+    await generation.take()
     assert rig.engine.is_healthy
     rig.shards.failure = RuntimeError("shard 0 was killed")
     assert not rig.engine.is_healthy
@@ -269,7 +272,7 @@ async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.M
     async with running(step_seconds=0.3) as rig:
         generation = rig.submit([1], 100)
         for _ in range(3):
-            await anext(generation)
+            await generation.take()
             assert rig.engine.is_healthy
         rig.shards.step_seconds = 5.0
         await until(lambda: not rig.engine.is_healthy)

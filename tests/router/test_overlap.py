@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from peregrine_router.blocks import BlockPool
 from peregrine_router.engine import MAX_IN_FLIGHT, Engine, Generation
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
@@ -67,7 +67,7 @@ async def outcome(generation: Generation, leave_after: int | None) -> tuple[list
     """Tokens, reason and text; of one that leaves, its first tokens alone."""
     ids, text, reason = [], "", None
     try:
-        async for event in generation:
+        async for event in events_of(generation):
             ids.append(event.token.id)
             text += event.text_delta
             reason = event.finished and event.finished.reason

@@ -155,7 +155,7 @@ uvicorn.Server(uvicorn.Config(app, log_config=None)).run([listener])
 
 
 def test_running_streams_finish_after_sigterm() -> None:
-    """A server told to stop ends its running streams properly first; sse-starlette by itself would cut them."""
+    """A server told to stop ends its running streams properly first."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", SLOW_SERVER]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fake_shards import events_of
 from peregrine_router.engine import Engine, Generation
 from peregrine_router.hub import demo_path
 from peregrine_router.request import Cancelled, Request, SamplingParams, TokenEvent
@@ -73,7 +74,7 @@ def make_groups() -> list[list[Request]]:
 async def read(generation: Generation, leaves: bool) -> list[TokenEvent]:
     events = []
     try:
-        async for event in generation:
+        async for event in events_of(generation):
             events.append(event)
             if leaves and len(events) == 3:
                 break

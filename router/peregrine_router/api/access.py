@@ -90,7 +90,10 @@ class RequestIds:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = clean_request_id(Headers(scope=scope).get(REQUEST_ID, ""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        # For the pieces of a stream: no layer adds to them, but five that pass them on cost as much as encoding them.
+        state["send_piece"] = send
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,5 @@
 """From tokens to TGI's JSON."""
 
-from collections.abc import Iterator
 from typing import cast
 
 from peregrine_router.api.errors import Kind, tgi_error
@@ -39,7 +38,7 @@ class StreamAnswer:
         self._prefix = prefix
         self._has_details = bool(body.parameters and body.parameters.details)
 
-    def event(self, number: int, event: TokenEvent) -> Iterator[StreamResponse]:
+    def event(self, number: int, event: TokenEvent) -> StreamResponse:
         """One event; the last has the whole text."""
         answer: StreamResponse = {"index": event.index, "token": event.token, "generated_text": None, "details": None}
         if event.top_tokens:
@@ -47,7 +46,7 @@ class StreamAnswer:
         if event.finished is not None:
             answer["generated_text"] = self._prefix + event.finished.generated_text
             answer["details"] = _stream_details(self._request, event.finished) if self._has_details else None
-        yield answer
+        return answer
 
     def end(self) -> bytes:
         """TGI's streams just end."""

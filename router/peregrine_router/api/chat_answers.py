@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from peregrine_router.api.completions import finish_reason, finite, usage
 from peregrine_router.api.errors import Kind, openai_error
@@ -56,7 +56,7 @@ class ChatAnswer:
             "usage": usage(self._run, num_generated),
         }
 
-    def event(self, number: int, event: TokenEvent) -> Iterator[ChatChunk]:
+    def event(self, number: int, event: TokenEvent) -> ChatChunk | None:
         """The chunk of a token; none while it is open whether the answer is text or a call."""
         delta = self._delta(self._readers[number], event)
         finished = event.finished
@@ -65,8 +65,8 @@ class ChatAnswer:
         if finished is not None:
             self._num_generated += finished.generated_tokens
         elif not delta and not self._body.logprobs:
-            return
-        yield self._chunk(
+            return None
+        return self._chunk(
             [
                 {
                     "index": number,

@@ -1,7 +1,6 @@
 """From tokens to OpenAI's text completions."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from peregrine_router.api.errors import BatchTooLarge, Kind, SuffixUnsupported, openai_error
@@ -105,7 +104,7 @@ class CompletionAnswer:
         ]
         return self._frame(choices) | {"usage": usage(self._run, num_generated)}
 
-    def event(self, number: int, event: TokenEvent) -> Iterator[Completion]:
+    def event(self, number: int, event: TokenEvent) -> Completion:
         """The chunk of a token."""
         is_first = event.index == 1
         text = (self._echoed(number) if is_first else "") + event.text_delta
@@ -115,7 +114,7 @@ class CompletionAnswer:
             logprobs = offset.take([*event.prefill, event.token], [*(() for _ in event.prefill), event.top_tokens])
         finished = event.finished
         self._num_generated += finished.generated_tokens if finished else 0
-        yield self._frame(
+        return self._frame(
             [
                 {
                     "index": number,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from peregrine_router.api.errors import ClientLeft, IncompleteGeneration, kind_of
@@ -13,8 +13,10 @@ from peregrine_router.metrics import Metrics
 from peregrine_router.request import Cancelled, Finished, Overloaded, Request, Token, TokenEvent
 from peregrine_router.validation import Group, Job, Validator
 
-MAX_EVENTS_AHEAD = 16
-"""Events of several sequences that wait to be sent together; the engine keeps the rest."""
+Batch = tuple[int, list[TokenEvent]]
+"""The number of a sequence, and its tokens since the last time: more than one if the reader was late."""
+MAX_BATCHES_AHEAD = 16
+"""Batches of several sequences that wait to be sent together; the engine keeps the rest."""
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,13 @@ class Generated:
     top_tokens: list[tuple[Token, ...]] = field(default_factory=list)
     prefill: tuple[Token, ...] = ()
     finished: Finished | None = None
+
+    def add(self, event: TokenEvent) -> None:
+        """One more token."""
+        self.tokens.append(event.token)
+        self.top_tokens.append(event.top_tokens)
+        self.prefill = event.prefill or self.prefill
+        self.finished = event.finished
 
     @property
     def end(self) -> Finished:
@@ -123,16 +132,17 @@ class Run:
             self._streams += self._engine.submit_group(group.requests)
         self._queued = time.monotonic()
 
-    async def events(self) -> AsyncGenerator[tuple[int, TokenEvent], None]:
-        """(number of the sequence, token) as they come. IncompleteGeneration if a last token never comes."""
+    async def events(self) -> AsyncGenerator[Batch, None]:
+        """Tokens as they come. IncompleteGeneration if a last token never comes."""
         single = len(self._streams) == 1
         source = self._numbered(0) if single else self._merged()
-        async with contextlib.aclosing(source) as events:
-            async for number, event in events:
-                if event.finished is not None and self._note_end(event.finished):
+        async with contextlib.aclosing(source) as batches:
+            async for batch in batches:
+                finished = batch[1][-1].finished
+                if finished is not None and self._note_end(finished):
                     # Before the client sees the end: its next request may need this one's permit.
                     await self.close()
-                yield number, event
+                yield batch
 
     async def collect(self) -> list[list[Generated]]:
         """All sequences in full: a list for each prompt."""
@@ -171,18 +181,15 @@ class Run:
 
     async def _collect(self, number: int) -> Generated:
         generated = Generated(self.requests[number])
-        async for _, event in self._numbered(number):
-            generated.tokens.append(event.token)
-            generated.top_tokens.append(event.top_tokens)
-            generated.prefill = event.prefill or generated.prefill
-            if event.finished is not None:
-                generated.finished = event.finished
-                self._note_end(event.finished)
+        async for _, events in self._numbered(number):
+            for event in events:
+                generated.add(event)
+        self._note_end(generated.end)
         return generated
 
-    async def _merged(self) -> AsyncGenerator[tuple[int, TokenEvent], None]:
+    async def _merged(self) -> AsyncGenerator[Batch, None]:
         """The events of all sequences in the order in which they come."""
-        queue: asyncio.Queue[tuple[int, TokenEvent] | Exception] = asyncio.Queue(MAX_EVENTS_AHEAD)
+        queue: asyncio.Queue[Batch | Exception] = asyncio.Queue(MAX_BATCHES_AHEAD)
 
         async def forward(number: int) -> None:
             try:
@@ -198,20 +205,20 @@ class Run:
                 item = await queue.get()
                 if isinstance(item, Exception):
                     raise item
-                remaining -= item[1].finished is not None
+                remaining -= item[1][-1].finished is not None
                 yield item
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _numbered(self, number: int) -> AsyncGenerator[tuple[int, TokenEvent], None]:
+    async def _numbered(self, number: int) -> AsyncGenerator[Batch, None]:
         previous: float | None = None
-        stream: AsyncIterator[TokenEvent] = self._streams[number].__aiter__()
-        async for event in stream:
-            previous = self._measure_token(previous)
-            yield number, event
-            if event.finished is not None:
+        stream = self._streams[number]
+        while events := await stream.take():
+            previous = self._measure_tokens(len(events), previous)
+            yield number, events
+            if events[-1].finished is not None:
                 return
         raise IncompleteGeneration
 
@@ -253,13 +260,15 @@ class Run:
         """Of those, what earlier requests had computed: sequences of one prompt have it in common."""
         return sum(finished.cached_tokens for finished in self._ended) // len(self.groups[0].requests)
 
-    def _measure_token(self, previous: float | None) -> float:
-        now = time.monotonic()
+    def _measure_tokens(self, count: int, previous: float | None) -> float:
+        now, latency = time.monotonic(), self._metrics.inter_token_latency
         if previous is not None:
-            self._metrics.inter_token_latency.observe(now - previous)
+            latency.observe(now - previous)
         elif not self._has_token:
             self._metrics.time_to_first_token.observe(now - self._started)
             self._has_token = True
+        for _ in range(count - 1):
+            latency.observe(0.0)
         return now
 
     def _fail(self, error: Exception) -> None:

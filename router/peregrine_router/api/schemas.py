@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
 from peregrine_router.grammar_spec import GrammarSpec
@@ -71,6 +71,19 @@ class CompatGenerateRequest(GenerateRequest):
     stream: bool = Field(False, description="Answer as POST /generate_stream does.")
 
 
+class TokenFields(TypedDict):
+    """A token as clients see it."""
+
+    id: int
+    text: str
+    logprob: float | None
+    special: bool
+
+
+TokenJson = Annotated[Token, GetPydanticSchema(lambda _token, handler: handler(TokenFields))]
+"""A `Token` in an answer; pydantic, which documents answers, does not know msgspec's types."""
+
+
 class PrefillToken(TypedDict):
     """A token of the prompt; the first has no log-probability."""
 
@@ -87,8 +100,8 @@ class Sequence(TypedDict):
     cached_tokens: int
     seed: int | None
     prefill: list[PrefillToken]
-    tokens: list[Token]
-    top_tokens: NotRequired[list[tuple[Token, ...]]]
+    tokens: list[TokenJson]
+    top_tokens: NotRequired[list[tuple[TokenJson, ...]]]
 
 
 class BestOfSequence(Sequence):
@@ -124,8 +137,8 @@ class StreamResponse(TypedDict):
     """One event of a stream. The last one has the whole text."""
 
     index: int
-    token: Token
-    top_tokens: NotRequired[tuple[Token, ...]]
+    token: TokenJson
+    top_tokens: NotRequired[tuple[TokenJson, ...]]
     generated_text: str | None
     details: StreamDetails | None
 

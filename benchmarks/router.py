@@ -1,0 +1,159 @@
+"""`make bench-router`: the router's own cost, as a share of what its HTTP stack can do at all.
+
+The app as `peregrine serve` runs it, on shards that answer at once, against a bare ASGI loop that streams the same
+bytes, an event a message: both on the same core, taking turns; their client has the other core. What counts is the
+ratio of events per second while all streams run. That the servers were the limit is seen from their core: busy.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.streams import Load, first_answer, run
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "router.json"
+EVENTS = {8: 3000, 64: 1000, 256: 500, 1000: 1000}
+"""By streams, the events of each: enough for the first to run when the last begins."""
+BAR = 0.60
+CORES = sorted(os.sched_getaffinity(0))
+"""The first is the servers', the last their client's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One load on one server."""
+
+    load: Load
+    server_busy: float
+    """The server's CPU time as a share of the wall time, from the first request to the last byte."""
+    rss_bytes: int
+    """The server's memory afterwards."""
+
+
+def main() -> None:
+    """Measures, prints, and keeps the data."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--streams", type=int, nargs="*", choices=EVENTS, default=list(EVENTS))
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {CORES[-1]})
+    if len(CORES) < 2:
+        sys.exit("two cores are needed: one for the servers, one for their client")
+    turns = measure(options.rounds, options.streams)
+    print(table(turns))
+    if options.save:
+        save(turns)
+
+
+Turns = dict[tuple[str, int], list[Turn]]
+
+
+def measure(rounds: int, streams: list[int]) -> Turns:
+    """The turns of each server at each number of streams; the first round warms up."""
+    turns: Turns = defaultdict(list)
+    with server(b"") as router:
+        recorded = {count: first_answer(router.port, request(EVENTS[count])) for count in streams}
+        for count in streams:
+            with server(recorded[count]) as bare:
+                for number in range(rounds + 1):
+                    for name, each in (("bare", bare), ("router", router)):
+                        turn = take_turn(each, count)
+                        if number:
+                            turns[name, count].append(turn)
+    return turns
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that listens."""
+
+    port: int
+    process: psutil.Process
+
+
+@contextmanager
+def server(events: bytes) -> Iterator[Running]:
+    """The router if there are no events to repeat, else the bare loop; ends with the block."""
+    command = [sys.executable, "-m", "benchmarks.router_servers", str(CORES[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(events)
+        process.stdin.close()
+        try:
+            yield Running(int(process.stdout.readline()), psutil.Process(process.pid))
+        finally:
+            process.terminate()
+
+
+def request(num_events: int) -> bytes:
+    """An ordinary streaming request."""
+    body = json.dumps({"inputs": "The falcon waited", "parameters": {"max_new_tokens": num_events, "ignore_eos": True}})
+    head = f"POST /generate_stream HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}content-type: application/json\r\n\r\n{body}".encode()
+
+
+def take_turn(running: Running, num_streams: int) -> Turn:
+    """One load."""
+    before = running.process.cpu_times()
+    load = run(running.port, request(EVENTS[num_streams]), num_streams, EVENTS[num_streams])
+    after = running.process.cpu_times()
+    busy = (after.user + after.system - before.user - before.system) / load.seconds
+    return Turn(load, busy, running.process.memory_info().rss)
+
+
+def table(turns: Turns) -> str:
+    """A line for each number of streams."""
+    lines = ["streams  bare ASGI (events/s)  router (events/s)    ratio (rounds)        busy  client  failed    RSS"]
+    for count in sorted({count for _, count in turns}):
+        bare, ours = turns["bare", count], turns["router", count]
+        each = ratios(turns, count)
+        lines.append(
+            f"{count:7}  {rate(bare):20,.0f}  {rate(ours):17,.0f}    {statistics.median(each):5.2f} "
+            f"({min(each):.2f}-{max(each):.2f})  {statistics.median(turn.server_busy for turn in ours):9.0%}  "
+            f"{statistics.median(turn.load.client_busy for turn in ours):6.0%}  "
+            f"{sum(turn.load.num_failed for turn in ours):6}  "
+            f"{ours[0].rss_bytes >> 20} -> {ours[-1].rss_bytes >> 20} MiB"
+        )
+    return "\n".join(lines)
+
+
+def rate(turns: list[Turn]) -> float:
+    """The median."""
+    return statistics.median(turn.load.steady_rate for turn in turns)
+
+
+def ratios(turns: Turns, count: int) -> list[float]:
+    """Router to bare loop, round by round."""
+    pairs = zip(turns["router", count], turns["bare", count], strict=True)
+    return [ours.load.steady_rate / bare.load.steady_rate for ours, bare in pairs]
+
+
+def save(turns: Turns) -> None:
+    """Everything measured, and on what; other numbers of streams stay as they were measured last."""
+    counts = sorted({count for _, count in turns})
+    data = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ratios": {}, "turns": {}}
+    data |= {
+        "machine": {"processor": platform.processor() or platform.machine(), "python": platform.python_version()},
+        "bar": BAR,
+    }
+    data["ratios"] |= {str(count): ratios(turns, count) for count in counts}
+    data["turns"] |= {f"{name}, {count} streams": list(map(asdict, each)) for (name, count), each in turns.items()}
+    RESULTS.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

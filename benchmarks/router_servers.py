@@ -1,0 +1,137 @@
+"""The two servers of benchmarks/router.py, each a process on one core: the router on shards that cost nothing, and a
+bare ASGI loop that streams the same bytes."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import uvicorn
+import uvloop
+
+from peregrine_router.app import build_app
+from peregrine_router.blocks import BlockPool
+from peregrine_router.engine import Engine
+from peregrine_router.generation import ModelInfo
+from peregrine_router.http import LimitedHttp
+from peregrine_router.hub import demo_path
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.serve import Server, uvicorn_config
+from peregrine_router.settings import Settings
+from peregrine_router.startup import SEND_BUFFER_BYTES
+from peregrine_router.tokenizer import Tokenizer
+from peregrine_server.model.config import load_config
+from peregrine_server.protocol import Step, StepResult, pack, unpack
+
+MAX_STREAMS = 1024
+MAX_TOTAL_TOKENS = 4096
+BLOCK_SIZE = 16
+STEP_TOKENS = 8192
+TEXT = (
+    "The falcon waited on the wind above the valley, and when the grouse rose from the heather it folded its wings "
+    "and fell: two hundred miles an hour, a sound like tearing cloth, then silence and a slow spiral of feathers. "
+)
+Message = dict[str, Any]
+
+
+class InstantShards:
+    """Answers a step as soon as the loop comes by again: real words, and a log-probability where one is asked for."""
+
+    failure: Exception | None = None
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        words = np.array(tokenizer.encode(TEXT), "<i4")
+        self._ids = np.resize(words, MAX_STREAMS + len(words))
+        self._num_words = len(words)
+        self._logprobs = (-np.random.default_rng(0).exponential(1.0, MAX_STREAMS)).astype("<f4")
+        self._missing: dict[int, int] = {}
+        """By slot, the tokens of the prompt that no step has computed."""
+        self._answers: deque[StepResult] = deque()
+
+    async def send(self, step: Step) -> None:
+        """Answers at once."""
+        slots = step.slots if step.num_decodes * 4 == len(step.slots) else pack(self._sampled(step))
+        size, at = len(slots) // 4, step.id % self._num_words
+        ids, logprobs = self._ids[at : at + size].tobytes(), self._logprobs[:size].tobytes()
+        self._answers.append(StepResult(step.id, slots, ids, logprobs))
+
+    async def receive(self) -> StepResult:
+        """The answer."""
+        await asyncio.sleep(0)
+        return self._answers.popleft()
+
+    def _sampled(self, step: Step) -> list[int]:
+        self._missing |= {new.slot: len(new.token_ids) // 4 for new in step.new}
+        slots = unpack(step.slots).tolist()
+        sampled = slots[: step.num_decodes]
+        for slot, count in zip(slots[step.num_decodes :], unpack(step.num_tokens).tolist(), strict=True):
+            self._missing[slot] -= count
+            if not self._missing[slot]:
+                sampled.append(slot)
+        return sampled
+
+
+async def serve_router(listener: socket.socket) -> None:
+    """The app as `peregrine serve` runs it."""
+    tokenizer = Tokenizer.load(demo_path())
+    num_blocks = MAX_STREAMS * MAX_TOTAL_TOKENS // BLOCK_SIZE
+    info = ModelInfo(
+        model_id="benchmark",
+        model_sha=None,
+        model_dtype="bfloat16",
+        model_device_type="cpu",
+        num_shard=1,
+        max_batch_total_tokens=num_blocks * BLOCK_SIZE,
+        vocab_size=load_config(demo_path()).vocab_size,
+        max_input_tokens=MAX_TOTAL_TOKENS - 1,
+        max_total_tokens=MAX_TOTAL_TOKENS,
+    )
+    scheduler = Scheduler(
+        BlockPool(num_blocks, BLOCK_SIZE),
+        max_batch_size=MAX_STREAMS,
+        max_step_tokens=STEP_TOKENS,
+        eos_token_ids=frozenset(),
+    )
+    settings, metrics = Settings(max_concurrent_requests=MAX_STREAMS), Metrics(info)
+    engine = Engine(MeasuredShards(InstantShards(tokenizer), metrics), scheduler, tokenizer)
+    app = build_app(engine, tokenizer, settings, info, metrics=metrics)
+    stepping = asyncio.create_task(engine.run())
+    await Server(uvicorn_config(app, settings)).serve(sockets=[listener])
+    stepping.cancel()
+
+
+async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
+    """Nothing but ASGI: each event a message of its own, and a turn of the loop between two."""
+
+    async def app(scope: object, receive: object, send: Callable[[Message], Awaitable[None]]) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, http=LimitedHttp, ws="none", lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+    await Server(config).serve(sockets=[listener])
+
+
+def main() -> None:
+    """`python -m benchmarks.router_servers CORE`, the events of the bare loop on stdin, none for the router."""
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+    body = sys.stdin.buffer.read()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_STREAMS)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    print(listener.getsockname()[1], flush=True)
+    events = [event + b"\n\n" for event in body.split(b"\n\n") if event]
+    serving = serve_bare(listener, events) if events else serve_router(listener)
+    uvloop.run(serving)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Server-sent events: silences, and what may not cause one."""
+
+import asyncio
+import time
+
+import pytest
+
+from fakes import INFO, FakeEngine, make_tokenizer, serve
+from peregrine_router.api import sse
+from peregrine_router.api.schemas import GenerateParameters
+from peregrine_router.settings import Settings
+from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.validation import Validator, tgi_job
+
+
+def test_a_silence_is_filled_with_comments(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no token comes, a comment does every so often; clients ignore it, and the events are what they were."""
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)
+    engine.delay = 0.3
+    with serve(engine) as server:
+        text = server.generate(path="/generate_stream", max_new_tokens=2).text
+    events = text.split("\n\n")
+    assert events.count(":") >= 4
+    assert [event[:6] for event in events if event not in ("", ":")] == ["data: "] * 2
+
+
+def test_no_comment_while_tokens_come(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is never silent for so long carries events alone."""
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 5.0)
+    engine.delay = 0.01
+    with serve(engine) as server:
+        assert "\n:" not in server.generate(path="/generate_stream", max_new_tokens=20, ignore_eos=True).text
+
+
+async def test_a_long_prompt_delays_no_other_stream() -> None:
+    """While a prompt that takes long to tokenize is validated, the event loop goes on: all the work is on a thread."""
+    tokenizer: Tokenizer = make_tokenizer()
+    text = "the quick brown falcon dives again " * 20_000
+    start = time.perf_counter()
+    tokenizer.encode(text)
+    alone = time.perf_counter() - start
+    validator = Validator(tokenizer, Settings(), INFO)
+    pauses: list[float] = []
+
+    async def tick() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            pauses.append(now - last)
+            last = now
+
+    ticking = asyncio.create_task(tick())
+    try:
+        await validator.validate(tgi_job(text, GenerateParameters(truncate=10, max_new_tokens=1), is_stream=True))
+    finally:
+        ticking.cancel()
+        validator.close()
+    assert alone > 0.1, "the prompt is too short to show anything"
+    assert max(pauses) < alone / 3
