@@ -7,6 +7,7 @@ from peregrine_server.protocol import SamplingParams
 
 __all__ = [
     "Cancelled",
+    "DeadlineExceeded",
     "FinishReason",
     "Finished",
     "GenerationFailed",
@@ -41,6 +42,14 @@ class Request:
     """Tokens that end this generation besides the model's own ends of text."""
     hides_stop: bool = False
     """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
+    tenant: str = ""
+    """Who shares the server with other tenants, each getting as much: a name for the API key that was used."""
+    cache_salt: bytes = b""
+    """The tenant's own secret: prefixes are shared only by requests that have the same."""
+    priority: int = 0
+    """Of a tenant's waiting requests the highest is next."""
+    deadline: float | None = None
+    """`time.monotonic()` at which the request ends with `DeadlineExceeded`, finished or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,15 @@ class InvalidRequest(ValueError):
 
 class Overloaded(RuntimeError):
     """No room for another request now (HTTP 429)."""
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        """`retry_after`: seconds until there is room, as far as one can tell."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(RuntimeError):
+    """The request's time is over, or too short for its first token (HTTP 504)."""
 
 
 class GenerationFailed(RuntimeError):

@@ -1,19 +1,21 @@
 """Continuous batching: which tokens the next step computes. Pure decisions: no torch, no I/O, no clock.
 
 A step has a token budget. Running decodes take one token each, first; what is left goes to prompts, in chunks, the
-oldest first; then waiting requests are admitted as long as slots, blocks and budget last. When a running sequence needs
-a block and none is free, the newest running sequence gives up its blocks and waits at the head of the queue, to be
-recomputed. The oldest therefore always goes on, and everything ends.
+oldest first; then waiting requests are admitted, the least served tenant's first, as long as slots, blocks and budget
+last. When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits at
+the head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A tenant's
+last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
 
 Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
 still share takes a copy of it first. From then on all are sequences like any other.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.fairness import FairQueue
 from peregrine_router.request import FinishReason, Request
 from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
 
@@ -86,7 +88,7 @@ class Scheduler:
         """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
         self.pool = pool
         self.max_step_tokens = max_step_tokens
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: FairQueue[Sequence] = FairQueue()
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
@@ -134,6 +136,7 @@ class Scheduler:
 
     def schedule(self) -> Step | None:
         """The next step, or None if nothing can run."""
+        self._make_way()
         draft = _Draft(self.max_step_tokens)
         self._schedule_decodes(draft)
         self._schedule_chunks(draft)
@@ -168,6 +171,7 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless blocks, slots and queues agree."""
+        self.waiting.check_integrity()
         self.pool.check_integrity(sequence.blocks for sequence in self.running)
         slots = [sequence.slot for sequence in self.running]
         assert len(set(slots)) == len(slots), "a slot has two owners"
@@ -192,11 +196,28 @@ class Scheduler:
     def _grow(self, sequence: Sequence) -> list[int] | None:
         """The blocks for one more token, at the cost of the newest; None if `sequence` itself had to go."""
         while (blocks := self.pool.allocate(self._num_missing(sequence))) is None:
-            newest = self.running[-1]
-            self._preempt(newest)
-            if newest is sequence:
+            # Those before it may be in this step already.
+            candidates = self.running[self.running.index(sequence) :]
+            victim = self._newest_of_several(candidates) or candidates[-1]
+            self._preempt(victim)
+            if victim is sequence:
                 return None
         return blocks
+
+    def _newest_of_several(self, candidates: list[Sequence]) -> Sequence | None:
+        """The newest whose tenant runs others as well, so that it is not the oldest of all."""
+        counts = Counter(sequence.request.tenant for sequence in self.running)
+        return next((s for s in reversed(candidates) if counts[s.request.tenant] > 1), None)
+
+    def _make_way(self) -> None:
+        """Preempts for the next request if its tenant runs nothing: others must not keep it out by being many."""
+        if not self.waiting:
+            return
+        sequence = self.waiting.peek()
+        if any(running.request.tenant == sequence.request.tenant for running in self.running):
+            return
+        while not self._has_room(sequence) and (victim := self._newest_of_several(self.running)) is not None:
+            self._preempt(victim)
 
     def _num_missing(self, sequence: Sequence) -> int:
         """Blocks to take before the next token is computed: 1 if none has room for it, or only one that is shared."""
@@ -221,15 +242,10 @@ class Scheduler:
 
     def _admit(self, draft: _Draft) -> None:
         while self.waiting and draft.budget > 0:
-            sequence = self.waiting[0]
-            reserved = self._num_reserved() + len(sequence.followers)
-            if reserved >= len(self._free_slots):
+            sequence = self.waiting.peek()
+            if not self._has_room(sequence):
                 break
-            needed = self.pool.num_blocks_for(len(sequence.token_ids))
-            # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
-            if self.running and needed + len(self.running) + reserved > self.pool.num_free:
-                break
-            blocks = self.pool.allocate(needed)
+            blocks = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)))
             if blocks is None:
                 break
             self.waiting.popleft()
@@ -237,6 +253,14 @@ class Scheduler:
             self.running.append(sequence)
             draft.new.append(sequence)
             draft.add(sequence, min(len(sequence.token_ids), draft.budget), blocks)
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        reserved = self._num_reserved() + len(sequence.followers)
+        if reserved >= len(self._free_slots):
+            return False
+        needed = self.pool.num_blocks_for(len(sequence.token_ids))
+        # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
+        return not self.running or needed + len(self.running) + reserved <= self.pool.num_free
 
     def _num_reserved(self) -> int:
         """Free slots that wait for the forks of running leaders."""
@@ -279,6 +303,7 @@ class Scheduler:
     def _commit(self, sequence: Sequence, token_id: int, logprob: float | None) -> Committed:
         request, slot = sequence.request, sequence.slot
         sequence.token_ids.append(token_id)
+        self.waiting.charge_output(sequence)
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
         if sequence.num_generated >= request.max_new_tokens:
             self.finish(sequence, FinishReason.LENGTH)
@@ -302,12 +327,13 @@ class Scheduler:
             sequence.leader = None
         elif sequence.slot >= 0:
             self._release(sequence)
-            self.waiting.extendleft(_heirs(sequence))
+            if (heir := _heir(sequence)) is not None:
+                self.waiting.appendleft(heir)
         elif sequence in self.waiting:
-            at = self.waiting.index(sequence)
-            del self.waiting[at]
-            for heir in _heirs(sequence):
-                self.waiting.insert(at, heir)
+            if (heir := _heir(sequence)) is not None:
+                self.waiting.replace(sequence, heir)
+            else:
+                self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -323,14 +349,14 @@ def _lead(leader: Sequence, followers: list[Sequence]) -> None:
         follower.leader = leader
 
 
-def _heirs(sequence: Sequence) -> list[Sequence]:
+def _heir(sequence: Sequence) -> Sequence | None:
     """The follower that now leads the others, if there is one."""
     if not sequence.followers:
-        return []
+        return None
     heir, *rest = sequence.followers
     sequence.followers = []
     _lead(heir, rest)
-    return [heir]
+    return heir
 
 
 def _new_sequence(sequence: Sequence) -> NewSequence:
