@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import groupby
 from typing import Protocol
 
+from peregrine_router.deadlines import Deadlines, StepTimes
 from peregrine_router.generation import EngineStats
+from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
     Cancelled,
     Finished,
@@ -87,26 +89,42 @@ class Generation(AsyncIterator[TokenEvent]):
 class Engine:
     """Owns the scheduler; the only one that talks to the shards once they are ready."""
 
-    def __init__(self, shards: Shards, scheduler: Scheduler, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        shards: Shards,
+        scheduler: Scheduler,
+        tokenizer: Tokenizer,
+        bound: QueueBound | None = None,
+        steps: StepTimes | None = None,
+    ) -> None:
+        """`steps` are the shards' times; without them every request whose time is not over is begun."""
         self._shards = shards
         self._scheduler = scheduler
         self._tokenizer = tokenizer
+        self._bound = bound or QueueBound()
+        self._deadlines = Deadlines(self._end, steps or StepTimes())
         self._generations: dict[str, Generation] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
         self._step_started: float | None = None
 
     def submit(self, request: Request) -> Generation:
-        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, GenerationFailed if the
-        shards are gone."""
+        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
+        DeadlineExceeded if its time is over, GenerationFailed if the shards are gone."""
         (generation,) = self.submit_group([request])
         return generation
 
     def submit_group(self, requests: Iterable[Request]) -> list[Generation]:
-        """Queues requests; the prompt that neighbours have in common is computed once. All or none: raises as `submit`
-        does."""
+        """Queues requests of one tenant; the prompt that neighbours have in common is computed once.
+
+        All or none: raises as `submit` does.
+        """
         if self._failure is not None:
             raise GenerationFailed(str(self._failure))
+        requests = list(requests)
+        self._deadlines.check(requests)
+        waiting = [sequence.request for sequence in self._scheduler.waiting_sequences()]
+        self._bound.check(requests, waiting, self._scheduler.num_free_slots)
         generations: list[Generation] = []
         try:
             for _, group in groupby(
@@ -153,6 +171,7 @@ class Engine:
 
     async def step(self) -> None:
         """One turn of the plain loop: nothing is sent before the last step's tokens are back."""
+        self._end_hopeless()
         step = self._scheduler.schedule()
         if step is None:
             if await self._has_work():
@@ -176,12 +195,32 @@ class Engine:
             raise InvalidRequest(str(error)) from error
         prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
         generations = [Generation(self, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
-        self._generations.update((generation.sequence.request.id, generation) for generation in generations)
+        for generation in generations:
+            self._remember(generation)
         return generations
+
+    def _remember(self, generation: Generation) -> None:
+        request = generation.sequence.request
+        self._generations[request.id] = generation
+        self._bound.begin()
+        self._deadlines.watch(request)
+
+    def _forget(self, request_id: str) -> Generation | None:
+        generation = self._generations.pop(request_id, None)
+        if generation is not None:
+            request = generation.sequence.request
+            self._bound.end(request)
+            self._deadlines.forget(request)
+        return generation
+
+    def _end_hopeless(self) -> None:
+        waiting = self._scheduler.waiting_sequences()
+        max_step_tokens = self._scheduler.max_step_tokens
+        self._deadlines.end_hopeless(((each.request, len(each.token_ids)) for each in waiting), max_step_tokens)
 
     def _end(self, request_id: str, error: Exception) -> bool:
         """The request's last event is `error`; its blocks are free from the next step on."""
-        generation = self._generations.pop(request_id, None)
+        generation = self._forget(request_id)
         if generation is None:
             return False
         self._scheduler.cancel(generation.sequence)
@@ -241,7 +280,7 @@ class Engine:
             self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE)
         if sequence.finish_reason is not None:
             delta += generation.text.flush()
-            del self._generations[sequence.request.id]
+            self._forget(sequence.request.id)
         generation.events.put_nowait(self._event(generation, committed, top, delta))
 
     def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
@@ -267,9 +306,9 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
-        for generation in self._generations.values():
+        for request_id, generation in list(self._generations.items()):
             generation.events.put_nowait(GenerationFailed(str(error)))
-        self._generations.clear()
+            self._forget(request_id)
 
 
 def _prompt(request: Request) -> tuple[tuple[int, ...], bool]:

@@ -1,8 +1,9 @@
 """Whose request is next: the tenant's that was served least, so that no tenant's flood delays another.
 
-Virtual token counters: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), algorithm 2. Each tenant has
-a counter of the tokens that were computed for it, weighted by cost; the next request is of the waiting tenant with the
-least. A tenant that comes back is lifted to the least of those that wait: time in which it asked for nothing is no credit.
+Virtual token counters: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), algorithm 2. Each tenant
+has a counter of the tokens that were computed for it, weighted by cost; the next request is of the waiting tenant with
+the least. A tenant that comes back is lifted to the least of those that wait: time in which it asked for nothing is no
+credit.
 """
 
 from bisect import insort

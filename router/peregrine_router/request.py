@@ -15,6 +15,7 @@ __all__ = [
     "Overloaded",
     "Request",
     "SamplingParams",
+    "Tenant",
     "Token",
     "TokenEvent",
 ]
@@ -50,6 +51,15 @@ class Request:
     """Of a tenant's waiting requests the highest is next."""
     deadline: float | None = None
     """`time.monotonic()` at which the request ends with `DeadlineExceeded`, finished or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who a client is, told by its API key and never by its own word."""
+
+    name: str = ""
+    """Nameless without keys, and if there is no other: who is alone shares with nobody."""
+    cache_salt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

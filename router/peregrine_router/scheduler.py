@@ -2,9 +2,9 @@
 
 A step has a token budget. Running decodes take one token each, first; what is left goes to prompts, in chunks, the
 oldest first; then waiting requests are admitted, the least served tenant's first, as long as slots, blocks and budget
-last. When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits at
-the head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A tenant's
-last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
+last. When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits
+at the head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A
+tenant's last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
 
 Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
@@ -12,6 +12,7 @@ still share takes a copy of it first. From then on all are sequences like any ot
 """
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from peregrine_router.blocks import BlockPool
@@ -102,7 +103,18 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Requests that no step has worked on, or that were preempted."""
-        return sum(1 + len(sequence.followers) for sequence in self.waiting)
+        return sum(1 for _ in self.waiting_sequences())
+
+    @property
+    def num_free_slots(self) -> int:
+        """Sequences that could be admitted beside those that run."""
+        return len(self._free_slots) - self._num_reserved()
+
+    def waiting_sequences(self) -> Iterator[Sequence]:
+        """What `num_waiting` counts, in no particular order."""
+        for leader in self.waiting:
+            yield leader
+            yield from leader.followers
 
     def submit(self, request: Request) -> Sequence:
         """Queues a request. Raises ValueError if it could never fit the cache, even alone."""

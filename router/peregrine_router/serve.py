@@ -18,7 +18,7 @@ from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.shards import ShardGroup
-from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, shard_config
+from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, queue_bound, shard_config
 from peregrine_server.protocol import Loading, Ready
 
 
@@ -34,7 +34,8 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        engine = Engine(MeasuredShards(shards, metrics), make_scheduler(prepared, ready), prepared.tokenizer)
+        measured, bound = MeasuredShards(shards, metrics), queue_bound(prepared.settings)
+        engine = Engine(measured, make_scheduler(prepared, ready), prepared.tokenizer, bound, measured.times)
         app = build_app(engine, prepared.tokenizer, prepared.settings, info, chat=prepared.chat, metrics=metrics)
         say("\n".join(banner(prepared, ready, info)))
         return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)
