@@ -8,11 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from peregrine_router.api.errors import ClientLeft, IncompleteGeneration, kind_of
-from peregrine_router.deadlines import TIME_IS_OVER
 from peregrine_router.generation import Engine, TokenStream
 from peregrine_router.metrics import Metrics
 from peregrine_router.overload import Admission
-from peregrine_router.request import Cancelled, DeadlineExceeded, Finished, Request, Tenant, Token, TokenEvent
+from peregrine_router.request import Cancelled, Finished, Request, Tenant, Token, TokenEvent
 from peregrine_router.validation import Group, Job, Validator
 
 MAX_EVENTS_AHEAD = 16
@@ -162,13 +161,9 @@ class Run:
     async def _validate(self, jobs: Sequence[Job]) -> list[Group]:
         seconds = self._validator.timeout(jobs, self._timeout)
         deadline = None if seconds is None else self._started + seconds
-        try:
-            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()) as limit:
-                return [await self._validator.validate(job, self._tenant, deadline) for job in jobs]
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded(TIME_IS_OVER) from None
+        # Not cut short by the deadline: the template's process, which serves others, would have to be killed for it. It
+        # has limits of its own, and the engine takes nothing whose time is over.
+        return [await self._validator.validate(job, self._tenant, deadline) for job in jobs]
 
     async def _collect(self, number: int) -> Generated:
         generated = Generated(self.requests[number])
