@@ -57,7 +57,7 @@ class Server:
 sizes = st.tuples(st.integers(1, MAX_INPUT), st.integers(1, MAX_OUTPUT))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(sizes, min_size=1, max_size=8), st.lists(sizes, min_size=1, max_size=8), st.integers(BATCH + 1, 20))
 def test_backlogged_tenants_are_served_alike(
     first: list[tuple[int, int]], second: list[tuple[int, int]], depth: int

@@ -85,7 +85,7 @@ async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
 
 def client(url: str, key: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, limits=limits, timeout=60)
+    return httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, limits=limits, timeout=20)
 
 
 async def seconds_to_first_token(quiet: httpx.AsyncClient, pauses: Sequence[float]) -> float:
