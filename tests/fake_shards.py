@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec.structs import replace
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
 
+from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
     SequenceFailed,
@@ -38,6 +41,14 @@ def expected(prompt: Sequence[int], count: int, seed: int = 0) -> list[int]:
     return tokens[len(prompt) :]
 
 
+def byte_tokenizer() -> Tokenizer:
+    """Tokens are bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    return Tokenizer(backend, frozenset())
+
+
 class FakeModel:
     """Applies steps as a real shard does, and asserts that they make sense.
 
@@ -61,6 +72,7 @@ class FakeModel:
             del self.tokens[slot], self.computed[slot], self.blocks[slot], self.seeds[slot]
         for new in step.new:
             self._occupy(new.slot, unpack(new.token_ids).tolist(), new.sampling.seed)
+            self.computed[new.slot] = new.num_cached
         slots, counts = unpack(step.slots).tolist(), [1] * step.num_decodes + unpack(step.num_tokens).tolist()
         self._copy_blocks(slots, step)
         self._take_blocks(slots, step)
@@ -127,7 +139,7 @@ class FakeShards:
         """The sequence in it cannot go on."""
         self.prompt_logprob: float | None = None
         """Of every prompt token but the first, where asked for."""
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         self._results: deque[StepResult] = deque()
 
     async def send(self, step: Step) -> None:
@@ -140,7 +152,7 @@ class FakeShards:
 
     async def receive(self) -> StepResult:
         """The oldest answer, a step's time later."""
-        await asyncio.sleep(self._step_seconds)
+        await asyncio.sleep(self.step_seconds)
         if self.failure is not None:
             raise self.failure
         return self._results.popleft()

@@ -69,6 +69,8 @@ class FakeEngine:
     is_cut: bool = False
     """Whether streams end without their last event."""
     submit_error: Exception | None = None
+    cached_tokens: int = 0
+    """Of every prompt."""
     logprobs: tuple[float, ...] = (-0.5,)
     """Of every token of the first, second, ... request; repeated."""
     is_healthy: bool = True
@@ -151,8 +153,11 @@ class FakeStream:
             text_delta=delta,
             top_tokens=tuple(tokenizer.describe(id, -float(id)) for id in range(1, request.sampling.top_n_tokens + 1)),
             prefill=self._prefill() if is_first_with_prefill else (),
-            finished=None if reason is None else Finished(reason, self._text.text, self._index),
+            finished=None if reason is None else self._finished(reason),
         )
+
+    def _finished(self, reason: FinishReason) -> Finished:
+        return Finished(reason, self._text.text, self._index, cached_tokens=self._engine.cached_tokens)
 
     def _reason(self, token_id: int) -> FinishReason | None:
         if self._text.matched is not None:

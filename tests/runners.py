@@ -5,7 +5,8 @@ from typing import Any
 
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request
-from peregrine_router.scheduler import Scheduler, Sequence
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import ShardConfig, Step, StepResult, decode_to_shard, encode
 from peregrine_server.runner import Runner
 
@@ -32,11 +33,21 @@ def load_runner(path: Path, **changes: Any) -> Runner:
 
 
 def make_scheduler(
-    num_blocks: int = 192, max_step_tokens: int = 16, max_batch_size: int = 16, eos: frozenset[int] = frozenset()
+    num_blocks: int = 192,
+    max_step_tokens: int = 16,
+    max_batch_size: int = 16,
+    eos: frozenset[int] = frozenset(),
+    *,
+    caches_prefixes: bool = True,
 ) -> Scheduler:
     """For a runner of as many blocks, or more."""
-    pool = BlockPool(num_blocks, BLOCK_SIZE)
-    return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
+    return Scheduler(
+        BlockPool(num_blocks, BLOCK_SIZE),
+        max_batch_size=max_batch_size,
+        max_step_tokens=max_step_tokens,
+        eos_token_ids=eos,
+        caches_prefixes=caches_prefixes,
+    )
 
 
 def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:

@@ -52,6 +52,18 @@ def test_a_second_request_gets_its_first_token_before_the_first_ends(server: Ser
     assert server.generate("x", max_new_tokens=1).status_code == 200
 
 
+def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: ServerProcess) -> None:
+    """Prompt and answer that are sent again with more behind them are computed only from the last whole block on."""
+    first = "Tell me of the falcon. " * 8
+    answer = server.generate(first, max_new_tokens=40, ignore_eos=True)
+    assert answer.headers["x-cached-tokens"] == "0"
+    known = int(answer.headers["x-prompt-tokens"])
+    again = server.generate(first + " And then?", max_new_tokens=4, ignore_eos=True)
+    assert known // 64 * 64 - 64 <= int(again.headers["x-cached-tokens"]) <= known
+    assert int(again.headers["x-cached-tokens"]) >= 64
+    assert server.metric("peregrine_cached_tokens") >= 64
+
+
 def test_streams_run_side_by_side(server: ServerProcess) -> None:
     """A short request that arrives later ends while the long one is still far from its end."""
     seen: dict[str, float] = {}

@@ -1,4 +1,9 @@
-"""The step loop: schedule, send, wait, commit, deliver. One engine a server, on the router's event loop."""
+"""The step loop: schedule, send, wait, commit, deliver. One engine a server, on the router's event loop.
+
+Plain, it does these in turn, and the shards wait while it works. Overlapped, it sends a step while another runs, so
+that the shards find their next work when they are done; what the router does then costs no time as long as it takes
+less than a step.
+"""
 
 import asyncio
 import time
@@ -6,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import groupby
 from typing import Protocol
 
-from peregrine_router.deadlines import Deadlines, StepTimes
+from peregrine_router.deadlines import Deadlines, StepTimes, num_tokens
 from peregrine_router.generation import EngineStats
 from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
@@ -19,7 +24,8 @@ from peregrine_router.request import (
     Token,
     TokenEvent,
 )
-from peregrine_router.scheduler import Committed, Scheduler, Sequence
+from peregrine_router.scheduler import Committed, Scheduler
+from peregrine_router.sequence import Sequence
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -35,6 +41,11 @@ HEARTBEAT_SECONDS = 5.0
 """An idle engine sends an empty step this often, so that health is known and not assumed."""
 STALL_SECONDS = 60.0
 """A step that takes longer makes the server unhealthy. The longest prefill chunk on a slow CPU takes a tenth of it."""
+MAX_IN_FLIGHT = 2
+"""Steps of the overlapped loop: the one that runs and the one that follows. More would only delay who joins."""
+LATE = 0.8
+"""When the next step is sent, as a part of the least time that the one that runs can take. The rest is for deciding,
+sending and a step that is faster than any before; sent at once, newcomers would wait for a whole step more."""
 MAX_UNREAD_EVENTS = 1024
 """A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
 
@@ -96,17 +107,25 @@ class Engine:
         tokenizer: Tokenizer,
         bound: QueueBound | None = None,
         steps: StepTimes | None = None,
+        *,
+        overlaps: bool = True,
     ) -> None:
         """`steps` are the shards' times; without them every request whose time is not over is begun."""
         self._shards = shards
+        self._overlaps = overlaps
         self._scheduler = scheduler
         self._tokenizer = tokenizer
         self._bound = bound or QueueBound()
-        self._deadlines = Deadlines(self._end, steps or StepTimes())
+        self._steps = steps or StepTimes()
+        self._deadlines = Deadlines(self._end, self._steps)
         self._generations: dict[str, Generation] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
+        self._num_in_flight = 0
+        self._num_tokens_sent = 0
+        """Of the last step sent."""
         self._step_started: float | None = None
+        """When the shards could begin the oldest step in flight."""
 
     def submit(self, request: Request) -> Generation:
         """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
@@ -127,9 +146,7 @@ class Engine:
         self._bound.check(requests, waiting, self._scheduler.num_free_slots)
         generations: list[Generation] = []
         try:
-            for _, group in groupby(
-                requests, key=lambda request: (request.prompt_ids, request.sampling.prompt_logprobs)
-            ):
+            for _, group in groupby(requests, key=_prompt):
                 generations += self._submit(list(group))
         except Exception:
             for generation in generations:
@@ -158,27 +175,71 @@ class Engine:
             kv_blocks_used=self._scheduler.pool.num_used,
             kv_blocks_total=self._scheduler.pool.num_blocks,
             preemptions=self._scheduler.num_preemptions,
+            cached_tokens=self._scheduler.num_cached_tokens,
         )
 
     async def run(self) -> None:
         """Steps for as long as the shards live. Whatever ends it fails every request first, so that none hangs."""
+        turn = self._overlapped_turn if self._overlaps else self._plain_turn
         try:
             while True:
-                await self.step()
+                await turn()
         except Exception as error:
             self._fail(error)
             raise
 
-    async def step(self) -> None:
-        """One turn of the plain loop: nothing is sent before the last step's tokens are back."""
+    async def _plain_turn(self) -> None:
+        """Nothing is sent before the last step's tokens are back."""
+        if await self._send_next() or await self._send_heartbeat():
+            await self._take_answer()
+
+    async def _overlapped_turn(self) -> None:
+        """The next step is sent before the tokens of the one that runs are back, but late: who comes until then joins."""
+        await self._until_late()
+        if await self._send_next() and self._num_in_flight < MAX_IN_FLIGHT:
+            return
+        if self._num_in_flight or await self._send_heartbeat():
+            await self._take_answer()
+
+    async def _until_late(self) -> None:
+        if self._num_in_flight != 1 or self._step_started is None:
+            return
+        late = self._step_started + LATE * self._steps.at_least(self._num_tokens_sent)
+        if (delay := late - time.monotonic()) > 0.0:
+            await asyncio.sleep(delay)
+
+    async def _send_next(self) -> bool:
+        """Schedules and sends a step. False if there is none."""
         self._end_hopeless()
         step = self._scheduler.schedule()
         if step is None:
-            if await self._has_work():
-                return
-            step = self._scheduler.heartbeat()
+            return False
         self._note_start(step)
-        result = await self._ask(step)
+        await self._send(step)
+        return True
+
+    async def _send_heartbeat(self) -> bool:
+        """Waits for a request; sends a step without work if none comes, so that health is known. False if one came."""
+        self._wakeup.clear()
+        try:
+            await asyncio.wait_for(self._wakeup.wait(), HEARTBEAT_SECONDS)
+        except TimeoutError:
+            await self._send(self._scheduler.heartbeat())
+            return True
+        return False
+
+    async def _send(self, step: Step) -> None:
+        if self._num_in_flight == 0:
+            self._step_started = time.monotonic()
+        self._num_in_flight += 1
+        self._num_tokens_sent = num_tokens(step)
+        await self._shards.send(step)
+
+    async def _take_answer(self) -> None:
+        """Commits and delivers the tokens of the oldest step in flight."""
+        result = await self._shards.receive()
+        self._num_in_flight -= 1
+        self._step_started = time.monotonic() if self._num_in_flight else None
         self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
         top_tokens = {top.slot: top for top in result.top_tokens}
@@ -227,32 +288,16 @@ class Engine:
         generation.events.put_nowait(error)
         return True
 
-    async def _has_work(self) -> bool:
-        """Waits until a request comes; False if none came within a heartbeat."""
-        self._wakeup.clear()
-        try:
-            await asyncio.wait_for(self._wakeup.wait(), HEARTBEAT_SECONDS)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _ask(self, step: Step) -> StepResult:
-        self._step_started = time.monotonic()
-        await self._shards.send(step)
-        result = await self._shards.receive()
-        self._step_started = None
-        return result
-
     def _in_flight(self, slot: int) -> Generation | None:
         """Whose tokens the oldest step in flight computes in `slot`; None if it was cancelled since."""
         sequence = self._scheduler.in_flight().get(slot)
         return None if sequence is None else self._generations.get(sequence.request.id)
 
     def _note_start(self, step: Step) -> None:
-        now = time.monotonic()
+        now, running = time.monotonic(), self._scheduler.in_flight(-1)
         for slot in [new.slot for new in step.new] + [fork.slot for fork in step.forks]:
-            generation = self._in_flight(slot)
-            if generation is not None and generation.scheduled_at is None:
+            generation = self._generations[running[slot].request.id]
+            if generation.scheduled_at is None:
                 generation.scheduled_at = now
 
     def _take_failures(self, failures: list[SequenceFailed]) -> None:
@@ -311,13 +356,15 @@ class Engine:
             self._forget(request_id)
 
 
-def _prompt(request: Request) -> tuple[tuple[int, ...], bool]:
+def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:
     """What requests must have in common for one computation of the prompt to serve them all."""
-    return request.prompt_ids, request.sampling.prompt_logprobs
+    return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt
 
 
 def _finished(generation: Generation) -> Finished | None:
     sequence = generation.sequence
     if sequence.finish_reason is None:
         return None
-    return Finished(sequence.finish_reason, generation.text.text, sequence.num_generated)
+    return Finished(
+        sequence.finish_reason, generation.text.text, sequence.num_generated, cached_tokens=sequence.num_cached or 0
+    )

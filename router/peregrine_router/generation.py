@@ -9,13 +9,14 @@ from peregrine_router.request import Request, TokenEvent
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Gauges of one moment. `preemptions` counts from the start."""
+    """Gauges of one moment. `preemptions` and `cached_tokens` count from the start."""
 
     queue_size: int = 0
     batch_size: int = 0
     kv_blocks_used: int = 0
     kv_blocks_total: int = 0
     preemptions: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,11 @@ class Metrics:
         watch("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used)
         watch("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total)
         watch("peregrine_preemptions", "Requests set back for want of blocks.", lambda stats: stats.preemptions)
+        watch(
+            "peregrine_cached_tokens",
+            "Prompt tokens that earlier requests had computed, in all.",
+            lambda stats: stats.cached_tokens,
+        )
         blocks = max(engine.stats.kv_blocks_total, 1)
         block_size = self._info.max_batch_total_tokens // blocks
         watch(

@@ -79,6 +79,8 @@ class Finished:
     reason: FinishReason
     generated_text: str
     generated_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt, those that an earlier request had computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,44 +9,26 @@ tenant's last running sequence is spared as far as possible. The oldest of all a
 Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
 still share takes a copy of it first. From then on all are sequences like any other.
+
+Full blocks of tokens that are known can be found by their hash as soon as the step that fills them is sent: shards
+execute in order. A newcomer takes the longest run of them that its tokens begin with, by reference.
+
+A step may be scheduled while others are in flight. Their tokens count as known to the shards (`num_pending`); a
+sequence whose length they will reach is left out. One that ends otherwise, or gives up its slot, has then computed a
+token too many: `epoch` tells its answer from those that still count. It spoils no block that others can find, because
+the K and V of a token are written when the next is sampled: they are an accepted token's, or lie behind all of those.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from peregrine_router.blocks import BlockPool
 from peregrine_router.fairness import FairQueue
 from peregrine_router.request import FinishReason, Request
+from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """A request on its way: its tokens so far, and what the shards hold of it."""
-
-    request: Request
-    token_ids: list[int]
-    """Prompt and generated."""
-    slot: int = -1
-    """Row of the shards' batch; -1 while it waits."""
-    blocks: list[int] = field(default_factory=list)
-    num_computed: int = 0
-    """Tokens whose K and V are in the cache once every step sent so far has run."""
-    finish_reason: FinishReason | None = None
-    is_cancelled: bool = False
-    leader: "Sequence | None" = None
-    """Who computes this sequence's prompt as well; None for a leader, and once forked."""
-    followers: list["Sequence"] = field(default_factory=list)
-    """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
-
-    @property
-    def num_generated(self) -> int:
-        return len(self.token_ids) - len(self.request.prompt_ids)
-
-    @property
-    def is_done(self) -> bool:
-        return self.is_cancelled or self.finish_reason is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +64,26 @@ class _Draft:
         self.budget -= num_tokens
 
 
+class _InFlight(NamedTuple):
+    """A step whose answer is not back."""
+
+    id: int
+    sequences: dict[int, tuple[Sequence, int]]
+    """By slot: who ran there, and its epoch."""
+
+
 class Scheduler:
     """The state machine: submit / cancel / finish change it, `schedule` makes a step, `commit` takes its answer."""
 
-    def __init__(self, pool: BlockPool, *, max_batch_size: int, max_step_tokens: int, eos_token_ids: frozenset[int]):
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_batch_size: int,
+        max_step_tokens: int,
+        eos_token_ids: frozenset[int],
+        caches_prefixes: bool = True,
+    ) -> None:
         """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
         self.pool = pool
         self.max_step_tokens = max_step_tokens
@@ -93,11 +91,14 @@ class Scheduler:
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
+        self.num_cached_tokens = 0
+        """Of all prompts so far, the tokens that were found in the cache."""
+        self._caches_prefixes = caches_prefixes
         self._eos_token_ids = eos_token_ids
         self._max_batch_size = max_batch_size
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
         self._freed: list[int] = []
-        self._in_flight: deque[tuple[int, list[Sequence]]] = deque()
+        self._in_flight: deque[_InFlight] = deque()
         self._next_step_id = 0
 
     @property
@@ -123,7 +124,7 @@ class Scheduler:
 
     def submit_group(self, requests: list[Request]) -> list[Sequence]:
         """Queues requests of one prompt, which is computed once. Raises ValueError if one could never fit the cache."""
-        assert len({request.prompt_ids for request in requests}) == 1, "a group has one prompt"
+        assert len({(request.prompt_ids, request.cache_salt) for request in requests}) == 1, "a group has one prompt"
         total = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
         if self.pool.num_blocks_for(total) > self.pool.num_blocks:
             raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
@@ -131,7 +132,7 @@ class Scheduler:
         # No more than can run at once, or the slots that a group waits for would never be free.
         for start in range(0, len(sequences), self._max_batch_size):
             leader, *followers = sequences[start : start + self._max_batch_size]
-            _lead(leader, followers)
+            leader.lead(followers)
             self.waiting.append(leader)
         return sequences
 
@@ -162,10 +163,10 @@ class Scheduler:
         """A step without work: its answer shows that the shards are there."""
         return self._seal(_Draft(0))
 
-    def in_flight(self) -> dict[int, Sequence]:
-        """By slot, the sequences of the oldest step in flight that still want its answer."""
-        _, sequences = self._in_flight[0]
-        return {sequence.slot: sequence for sequence in sequences if sequence.slot >= 0}
+    def in_flight(self, at: int = 0) -> dict[int, Sequence]:
+        """By slot, the sequences of a step in flight, the oldest by default, that still want its answer."""
+        sequences = self._in_flight[at].sequences
+        return {slot: sequence for slot, (sequence, epoch) in sequences.items() if sequence.epoch == epoch}
 
     def commit(self, result: StepResult) -> list[Committed]:
         """Appends the sampled tokens of the oldest step in flight; marks what reached its length or an end token.
@@ -173,9 +174,9 @@ class Scheduler:
         Raises ValueError if the answer is not that step's.
         """
         by_slot = self.in_flight()
-        step_id, _ = self._in_flight.popleft()
-        if result.id != step_id:
-            raise ValueError(f"the shards answered step {result.id}, step {step_id} was due")
+        step = self._in_flight.popleft()
+        if result.id != step.id:
+            raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         slots = unpack(result.slots).tolist()
         logprobs = unpack_floats(result.logprobs).tolist() or [None] * len(slots)
         tokens = zip(slots, unpack(result.token_ids).tolist(), logprobs, strict=True)
@@ -195,11 +196,14 @@ class Scheduler:
         assert not any(s.followers and s.num_generated for s in self.running), "a leader left its followers behind"
         assert self._num_reserved() <= len(self._free_slots), "a follower's slot was given away"
         for s in self.running:
-            assert s.num_computed <= len(s.token_ids), "more tokens computed than there are"
+            assert s.num_computed <= s.num_known, "more tokens computed than there are"
+            assert s.num_remembered * self.pool.block_size <= min(s.num_computed, len(s.token_ids)), (
+                "a block can be found before its tokens are known and sent"
+            )
             assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
 
     def _schedule_decodes(self, draft: _Draft) -> None:
-        for sequence in [s for s in self.running if s.num_computed == len(s.token_ids) - 1]:
+        for sequence in [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
             if (blocks := self._grow(sequence)) is not None:
@@ -257,22 +261,60 @@ class Scheduler:
             sequence = self.waiting.peek()
             if not self._has_room(sequence):
                 break
-            blocks = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)))
-            if blocks is None:
-                break
             self.waiting.popleft()
-            sequence.slot, sequence.blocks = self._free_slots.pop(), blocks
+            sequence.slot = self._free_slots.pop()
+            self._take_blocks(sequence)
             self.running.append(sequence)
             draft.new.append(sequence)
-            draft.add(sequence, min(len(sequence.token_ids), draft.budget), blocks)
+            draft.add(sequence, min(len(sequence.token_ids) - sequence.num_computed, draft.budget), sequence.blocks)
 
     def _has_room(self, sequence: Sequence) -> bool:
+        """Whether there are slots for it and its followers, and blocks for what of it is not in the cache."""
         reserved = self._num_reserved() + len(sequence.followers)
         if reserved >= len(self._free_slots):
             return False
-        needed = self.pool.num_blocks_for(len(sequence.token_ids))
+        cached = self._reuse(sequence)
+        missing = self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached)
         # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
-        return not self.running or needed + len(self.running) + reserved <= self.pool.num_free
+        headroom = len(self.running) + reserved if self.running else 0
+        # With its cached blocks taken: idle ones no longer count as free.
+        has_room = missing + headroom <= self.pool.num_free
+        self.pool.free(cached)
+        return has_room
+
+    def _take_blocks(self, sequence: Sequence) -> None:
+        """Blocks for all of its tokens, the first of them from the cache: those count as computed."""
+        cached = self._reuse(sequence)
+        fresh = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached))
+        assert fresh is not None, "there is no room for it"
+        sequence.blocks = cached + fresh
+        sequence.num_remembered = len(cached)
+        sequence.num_computed = len(cached) * self.pool.block_size
+        if sequence.num_cached is None:
+            self._note_cached(sequence, sequence.num_computed)
+
+    def _reuse(self, sequence: Sequence) -> list[int]:
+        """Cached blocks of what it begins with; the last token is computed in any case, for the one that follows it."""
+        if not self._caches_prefixes or sequence.request.sampling.prompt_logprobs:
+            return []
+        num_full = (len(sequence.token_ids) - 1) // self.pool.block_size
+        return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, num_full))
+
+    def _note_cached(self, sequence: Sequence, count: int) -> None:
+        self.num_cached_tokens += count
+        for each in (sequence, *sequence.followers):
+            each.num_cached = count
+
+    def _remember(self, sequence: Sequence) -> None:
+        """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on."""
+        num_full = min(sequence.num_computed, len(sequence.token_ids)) // self.pool.block_size
+        start = sequence.num_remembered
+        if num_full <= start or not self._caches_prefixes:
+            return
+        hashes = sequence.hashes(self.pool.block_size, start, num_full)
+        for block, hash in zip(sequence.blocks[start:num_full], hashes, strict=True):
+            self.pool.remember(block, hash, sequence.request.cache_salt)
+        sequence.num_remembered = num_full
 
     def _num_reserved(self) -> int:
         """Free slots that wait for the forks of running leaders."""
@@ -287,6 +329,7 @@ class Scheduler:
                 self.pool.share(leader.blocks)
                 fork.leader, fork.slot, fork.blocks = None, self._free_slots.pop(), list(leader.blocks)
                 fork.num_computed = len(leader.token_ids)
+                fork.num_remembered, fork.block_hashes = leader.num_remembered, list(leader.block_hashes)
                 self.running.append(fork)
                 draft.forks.append((fork, leader))
             leader.followers = []
@@ -295,7 +338,7 @@ class Scheduler:
         step = Step(
             id=self._next_step_id,
             freed=pack(self._freed),
-            new=[_new_sequence(sequence) for sequence in draft.new],
+            new=[_new_sequence(sequence, self.pool.block_size) for sequence in draft.new],
             slots=pack([sequence.slot for sequence in draft.scheduled]),
             num_decodes=draft.num_decodes,
             num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
@@ -307,7 +350,11 @@ class Scheduler:
         )
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             sequence.num_computed += num_tokens
-        self._in_flight.append((step.id, draft.scheduled + [fork for fork, _ in draft.forks]))
+        running = draft.scheduled + [fork for fork, _ in draft.forks]
+        for sequence in running:
+            sequence.num_pending += sequence.num_computed == sequence.num_known
+            self._remember(sequence)
+        self._in_flight.append(_InFlight(step.id, {s.slot: (s, s.epoch) for s in running}))
         self._next_step_id += 1
         self._freed = []
         return step
@@ -315,6 +362,7 @@ class Scheduler:
     def _commit(self, sequence: Sequence, token_id: int, logprob: float | None) -> Committed:
         request, slot = sequence.request, sequence.slot
         sequence.token_ids.append(token_id)
+        sequence.num_pending -= 1
         self.waiting.charge_output(sequence)
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
         if sequence.num_generated >= request.max_new_tokens:
@@ -328,7 +376,6 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)
-        sequence.num_computed = 0
         self.waiting.appendleft(sequence)
         self.num_preemptions += 1
 
@@ -339,38 +386,27 @@ class Scheduler:
             sequence.leader = None
         elif sequence.slot >= 0:
             self._release(sequence)
-            if (heir := _heir(sequence)) is not None:
+            for heir in sequence.heirs():
                 self.waiting.appendleft(heir)
         elif sequence in self.waiting:
-            if (heir := _heir(sequence)) is not None:
-                self.waiting.replace(sequence, heir)
+            heirs = sequence.heirs()
+            if heirs:
+                self.waiting.replace(sequence, heirs[0])
             else:
                 self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
+        self._remember(sequence)
         self.running.remove(sequence)
         self.pool.free(sequence.blocks)
         self._freed.append(sequence.slot)
         self._free_slots.append(sequence.slot)
         sequence.slot, sequence.blocks = -1, []
+        sequence.num_computed = sequence.num_pending = sequence.num_remembered = 0
+        sequence.epoch += 1
 
 
-def _lead(leader: Sequence, followers: list[Sequence]) -> None:
-    leader.leader, leader.followers = None, followers
-    for follower in followers:
-        follower.leader = leader
-
-
-def _heir(sequence: Sequence) -> Sequence | None:
-    """The follower that now leads the others, if there is one."""
-    if not sequence.followers:
-        return None
-    heir, *rest = sequence.followers
-    sequence.followers = []
-    _lead(heir, rest)
-    return heir
-
-
-def _new_sequence(sequence: Sequence) -> NewSequence:
+def _new_sequence(sequence: Sequence, block_size: int) -> NewSequence:
     request = sequence.request
-    return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling)
+    num_cached = sequence.num_remembered * block_size
+    return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling, num_cached)

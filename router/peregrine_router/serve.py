@@ -35,7 +35,14 @@ async def run(prepared: Prepared) -> int:
         info = model_info(prepared, ready)
         metrics = Metrics(info)
         measured, bound = MeasuredShards(shards, metrics), queue_bound(prepared.settings)
-        engine = Engine(measured, make_scheduler(prepared, ready), prepared.tokenizer, bound, measured.times)
+        engine = Engine(
+            measured,
+            make_scheduler(prepared, ready),
+            prepared.tokenizer,
+            bound,
+            measured.times,
+            overlaps=prepared.settings.overlap,
+        )
         app = build_app(engine, prepared.tokenizer, prepared.settings, info, chat=prepared.chat, metrics=metrics)
         say("\n".join(banner(prepared, ready, info)))
         return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)

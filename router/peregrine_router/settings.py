@@ -113,6 +113,17 @@ class Settings(BaseSettings):
         60.0, "SLOW_CLIENT_TIMEOUT", "Seconds until a client that does not read its stream is dropped.", gt=0
     )
     payload_limit: int = option(2_000_000, "PAYLOAD_LIMIT", "Largest request body in bytes; above is 413.", ge=1)
+    prefix_caching: bool = option(
+        True, "PREFIX_CACHING", "Keep what was computed, for prompts that begin with the same tokens."
+    )
+    prefix_cache_tenant_fraction: float = option(
+        0.5,
+        "PREFIX_CACHE_TENANT_FRACTION",
+        "Largest part of the KV cache that one API key's ended requests may keep while other keys' are kept too.",
+        gt=0,
+        le=1,
+    )
+    overlap: bool = option(True, "OVERLAP", "Send each step before the tokens of the last one are back.")
     block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
     huggingface_hub_cache: str | None = option(
         None, "HUGGINGFACE_HUB_CACHE", "Folder of downloaded models. Not set: the hub library's own."

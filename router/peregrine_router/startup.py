@@ -106,10 +106,15 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
     settings = prepared.settings
     device = ready[0].device.partition(":")[0]
     return Scheduler(
-        BlockPool(min(shard.num_blocks for shard in ready), settings.block_size),
+        BlockPool(
+            min(shard.num_blocks for shard in ready),
+            settings.block_size,
+            tenant_fraction=settings.prefix_cache_tenant_fraction,
+        ),
         max_batch_size=prepared.max_batch_size,
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
         eos_token_ids=prepared.tokenizer.eos_token_ids,
+        caches_prefixes=settings.prefix_caching,
     )
 
 

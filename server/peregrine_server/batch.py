@@ -82,7 +82,7 @@ class Batch:
         self.parameters[slot] = sequence.sampling
         self.prompt_lengths[slot] = sequence.prompt_length
         self.lengths[slot] = len(ids)
-        self._computed[slot] = 0
+        self._computed[slot] = sequence.num_cached
         self._num_blocks[slot] = 0
 
     def _fork(self, fork: Fork) -> None:

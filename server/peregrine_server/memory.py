@@ -40,6 +40,18 @@ def tokens_that_fit(config: FalconConfig, num_shards: int, dtype: str, num_bytes
     return max(0, num_bytes) // block_bytes * block_size
 
 
+def resident_conversations(
+    config: FalconConfig, num_shards: int, dtype: str, card_bytes: int, num_tokens: int, block_size: int = 64
+) -> int:
+    """Conversations of `num_tokens` whose K and V stay on cards of `card_bytes` each, beside the weights.
+
+    `card_bytes` is what the driver leaves to weights and cache; activations are to be subtracted by the caller.
+    """
+    free = card_bytes - weight_bytes(config, num_shards, dtype)
+    block_tokens = -(-num_tokens // block_size) * block_size
+    return tokens_that_fit(config, num_shards, dtype, free, block_size) // block_tokens
+
+
 def padding_overhead(config: FalconConfig, num_shards: int) -> float:
     """Weights that all ranks hold together beyond the model's own (zeros and replicas), as a fraction of those."""
     return num_shards * num_weights(config, num_shards) / num_weights(config) - 1

@@ -66,6 +66,8 @@ class NewSequence(msgspec.Struct, frozen=True, array_like=True):
     prompt_length: int
     """How many of `token_ids` are the client's prompt."""
     sampling: SamplingParams
+    num_cached: int = 0
+    """How many of `token_ids`, from the first on, have their K and V in the first blocks that it gets."""
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True):

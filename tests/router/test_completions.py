@@ -45,6 +45,12 @@ def test_answer(server: Server) -> None:
     assert total == prompt + body["usage"]["completion_tokens"]
 
 
+def test_usage_tells_what_was_cached(server: Server) -> None:
+    """OpenAI's `prompt_tokens_details` sum over the prompts, however many sequences each has."""
+    server.engine.cached_tokens = 2
+    assert complete(server, ["the", "fox"], n=2)["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
+
+
 def test_headers_have_no_compute_time(server: Server) -> None:
     """TGI's headers sum over the prompts, without x-compute-time."""
     headers = server.client.post("/v1/completions", json={"prompt": ["the", "fox"], "max_tokens": 2}).headers

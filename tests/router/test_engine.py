@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
 
-from fake_shards import FakeModel, FakeShards, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
 from peregrine_router import engine as engine_module
 from peregrine_router.blocks import BlockPool
 from peregrine_router.deadlines import StepTimes
@@ -27,16 +25,8 @@ from peregrine_router.request import (
     TokenEvent,
 )
 from peregrine_router.scheduler import Scheduler
-from peregrine_router.tokenizer import Tokenizer
 
 BLOCK_SIZE = 4
-
-
-def byte_tokenizer() -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
-    backend.decoder = decoders.ByteLevel()
-    return Tokenizer(backend, frozenset())
 
 
 class Rig:
@@ -284,6 +274,18 @@ async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.Mon
         assert rig.engine.is_healthy
         await until(lambda: not rig.engine.is_healthy)
         await generation.aclose()
+
+
+async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step's time counts from the end of the one before it, so steps that wait in line are not overdue."""
+    monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.1)
+    async with running(step_seconds=0.06) as rig:
+        generation = rig.submit([1], 100)
+        for _ in range(4):
+            await anext(generation)
+            assert rig.engine.is_healthy
+        rig.shards.step_seconds = 5.0
+        await until(lambda: not rig.engine.is_healthy)
 
 
 async def test_an_idle_engine_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:

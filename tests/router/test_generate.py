@@ -21,7 +21,7 @@ def test_text_alone_by_default(server: Server) -> None:
 def test_details(server: Server) -> None:
     """`details` shows every token, special ones marked, with TGI's fields and no empty optional ones."""
     details = server.generate(details=True).json()["details"]
-    assert set(details) == {"finish_reason", "generated_tokens", "seed", "prefill", "tokens"}
+    assert set(details) == {"finish_reason", "generated_tokens", "cached_tokens", "seed", "prefill", "tokens"}
     assert details["finish_reason"] == "eos_token"
     assert details["generated_tokens"] == len(details["tokens"])
     assert details["tokens"][-1] == {"id": 0, "text": "<|endoftext|>", "logprob": -0.5, "special": True}
@@ -73,6 +73,16 @@ def test_headers(server: Server) -> None:
     times = ("x-total-time", "x-validation-time", "x-queue-time", "x-inference-time", "x-time-per-token")
     assert all(int(headers[name]) >= 0 for name in times)
     assert 0 < float(headers["x-compute-time"]) < 5
+
+
+def test_cached_tokens(server: Server) -> None:
+    """What of the prompt was in the cache is in the details of answers and streams, and in a header."""
+    server.engine.cached_tokens = 2
+    answer = server.generate("the fox", details=True, best_of=2, do_sample=True)
+    assert answer.json()["details"]["cached_tokens"] == 2
+    assert answer.headers["x-cached-tokens"] == "2"
+    stream = server.generate("the fox", path="/generate_stream", details=True).text
+    assert json.loads(stream.splitlines()[-2].removeprefix("data:"))["details"]["cached_tokens"] == 2
 
 
 def test_best_of(engine: FakeEngine) -> None:

@@ -1,5 +1,8 @@
 """GET /metrics."""
 
+import asyncio
+import time
+
 import pytest
 
 from fakes import INFO, FakeEngine, Server, serve
@@ -51,7 +54,9 @@ def test_overload_has_its_label(engine: FakeEngine) -> None:
 
 def test_gauges_are_the_engines(server: Server) -> None:
     """Gauges show the engine at the moment of asking."""
-    server.engine.stats = EngineStats(queue_size=3, batch_size=2, kv_blocks_used=5, kv_blocks_total=64, preemptions=1)
+    server.engine.stats = EngineStats(
+        queue_size=3, batch_size=2, kv_blocks_used=5, kv_blocks_total=64, preemptions=1, cached_tokens=7
+    )
     metrics = server.metrics()
     assert metrics["tgi_queue_size"] == 3
     assert metrics["tgi_batch_current_size"] == 2
@@ -59,6 +64,7 @@ def test_gauges_are_the_engines(server: Server) -> None:
     assert metrics["peregrine_kv_blocks_used"] == 5
     assert metrics["peregrine_kv_blocks"] == 64
     assert metrics["peregrine_preemptions"] == 1
+    assert metrics["peregrine_cached_tokens"] == 7
     assert metrics["peregrine_healthy"] == 1
 
 
@@ -151,6 +157,24 @@ async def test_steps_are_measured() -> None:
     with pytest.raises(RuntimeError):
         await measured.receive()
     assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
+
+
+async def test_two_steps_in_flight_are_timed_apart() -> None:
+    """The second starts when the first ends: together they take no longer than both took."""
+    metrics, shards = Metrics(INFO), OneStep()
+    measured, start = MeasuredShards(shards, metrics), time.monotonic()
+    for number in range(2):
+        await measured.send(Step(id=number, slots=pack([0]), num_decodes=1))
+    for _ in range(2):
+        await asyncio.sleep(0.02)
+        await measured.receive()
+    (total,) = (
+        sample.value
+        for family in metrics.batch_forward_duration.collect()
+        for sample in family.samples
+        if sample.name.endswith("_sum") and sample.labels["method"] == "decode"
+    )
+    assert 0.04 <= total <= time.monotonic() - start
 
 
 class OneStep:

@@ -1,5 +1,7 @@
 """The scheduler and the block pool, under histories that hypothesis makes up."""
 
+from collections import deque
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,26 +10,29 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
-from peregrine_router.scheduler import Scheduler, Sequence
-from peregrine_server.protocol import Grammar, Step, encode, unpack
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.sequence import Sequence
+from peregrine_server.protocol import Grammar, Step, StepResult, encode, unpack
 
 NUM_BLOCKS = 12
 BLOCK_SIZE = 4
 
 
-def make_request(name: str, prompt: list[int], max_new_tokens: int, seed: int = 0, tenant: str = "") -> Request:
-    return Request(name, tuple(prompt), SamplingParams(seed=seed), max_new_tokens, tenant=tenant)
+def make_request(
+    name: str, prompt: list[int], max_new_tokens: int, seed: int = 0, salt: bytes = b"", tenant: str = ""
+) -> Request:
+    return Request(name, tuple(prompt), SamplingParams(seed=seed), max_new_tokens, tenant=tenant, cache_salt=salt)
 
 
-def make_group(prompt: list[int], max_new_tokens: list[int]) -> list[Request]:
+def make_group(prompt: list[int], max_new_tokens: list[int], salt: bytes = b"") -> list[Request]:
     """One prompt, a seed of its own for each."""
-    return [make_request(f"{prompt}-{i}", prompt, new, seed=i) for i, new in enumerate(max_new_tokens)]
+    return [make_request(f"{prompt}-{i}", prompt, new, seed=i, salt=salt) for i, new in enumerate(max_new_tokens)]
 
 
 def make_scheduler(
     num_blocks: int = NUM_BLOCKS, max_batch_size: int = 8, max_step_tokens: int = 16, eos: frozenset[int] = frozenset()
 ) -> Scheduler:
-    pool = BlockPool(num_blocks, BLOCK_SIZE)
+    pool = BlockPool(num_blocks, BLOCK_SIZE, tenant_fraction=0.5)
     return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
 
 
@@ -50,44 +55,66 @@ def generated(sequence: Sequence) -> list[int]:
     return sequence.token_ids[len(sequence.request.prompt_ids) :]
 
 
+def prompts() -> st.SearchStrategy[list[int]]:
+    """Up to 24 tokens, most of which begin as one of two others do."""
+    begins = st.builds(lambda base, length: [base] * length, st.integers(0, 1), st.integers(0, 18))
+    return st.builds(list.__add__, begins, st.lists(st.integers(0, 250), min_size=1, max_size=6))
+
+
 class Histories(RuleBasedStateMachine):
-    """Any order of submissions, groups, cancellations, stop strings and steps, in a cache far too small for them."""
+    """Any order of submissions, groups, cancellations, stop strings and steps, in a cache far too small for them.
+
+    Up to two steps are in flight: executed, as shards do in the order sent, but their answers are not back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9)
         self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
+        self.answers: deque[StepResult] = deque()
 
-    @rule(
-        prompt=st.lists(st.integers(0, 250), min_size=1, max_size=24),
-        new=st.integers(1, 24),
-        tenant=st.sampled_from(["", "a", "b"]),
-    )
-    def submit(self, prompt: list[int], new: int, tenant: str) -> None:
-        name = str(len(self.sequences))
-        self.sequences.append(self.scheduler.submit(make_request(name, prompt, new, tenant=tenant)))
+    @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
+    def submit(self, prompt: list[int], new: int, salt: bytes) -> None:
+        request = make_request(str(len(self.sequences)), prompt, new, salt=salt, tenant=salt.decode())
+        self.sequences.append(self.scheduler.submit(request))
 
-    @rule(prompt=st.lists(st.integers(0, 250), min_size=1, max_size=24), new=st.lists(st.integers(1, 24), min_size=2))
-    def submit_a_group(self, prompt: list[int], new: list[int]) -> None:
-        self.sequences += self.scheduler.submit_group(make_group(prompt, new[:7]))
+    @rule(prompt=prompts(), new=st.lists(st.integers(1, 24), min_size=2), salt=st.sampled_from([b"", b"other"]))
+    def submit_a_group(self, prompt: list[int], new: list[int], salt: bytes) -> None:
+        self.sequences += self.scheduler.submit_group(make_group(prompt, new[:7], salt))
 
     @rule(count=st.integers(1, 12))
     def step(self, count: int) -> None:
+        self.receive_all()
         for _ in range(count):
             run_step(self.scheduler, self.model)
+
+    @rule(count=st.integers(1, 12))
+    def overlap_steps(self, count: int) -> None:
+        for _ in range(count):
+            self.send()
+            if len(self.answers) == 2:
+                self.receive()
+
+    @precondition(lambda self: len(self.answers) < 2)
+    @rule()
+    def send(self) -> None:
+        if (step := self.scheduler.schedule()) is not None:
+            self.answers.append(self.model.execute(step))
+
+    @precondition(lambda self: self.answers)
+    @rule()
+    def receive(self) -> None:
+        self.scheduler.commit(self.answers.popleft())
+
+    def receive_all(self) -> None:
+        while self.answers:
+            self.receive()
 
     @precondition(lambda self: self.sequences)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         self.scheduler.cancel(data.draw(st.sampled_from(self.sequences)))
-
-    @precondition(lambda self: self.sequences)
-    @rule(data=st.data())
-    def cancel_while_its_step_runs(self, data: st.DataObject) -> None:
-        if (step := self.scheduler.schedule()) is not None:
-            self.scheduler.cancel(data.draw(st.sampled_from(self.sequences)))
-            self.scheduler.commit(self.model.execute(step))
 
     @precondition(lambda self: self.scheduler.running)
     @rule(data=st.data())
@@ -101,7 +128,18 @@ class Histories(RuleBasedStateMachine):
             tokens, request = generated(sequence), sequence.request
             assert tokens == expected(request.prompt_ids, len(tokens), request.sampling.seed)
 
+    @invariant()
+    def finds_what_it_remembers(self) -> None:
+        ends = {
+            hash: sequence.token_ids[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE]
+            for sequence in self.sequences
+            for at, hash in enumerate(sequence.block_hashes)
+        }
+        for block, (hash, _) in self.scheduler.pool._cache._key_of.items():
+            assert self.model.cache[block] == ends[hash]
+
     def teardown(self) -> None:
+        self.receive_all()
         run_to_end(self.scheduler, self.model)
         assert self.scheduler.pool.num_used == 0
         assert all(s.is_done for s in self.sequences)

@@ -38,6 +38,7 @@ def test_events(server: Server) -> None:
         "generated_tokens": len(events),
         "seed": None,
         "input_length": len(server.engine.requests[0].prompt_ids),
+        "cached_tokens": 0,
     }
 
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from peregrine_router.hub import demo_path
 from peregrine_router.request import FinishReason, Request, SamplingParams
-from peregrine_router.scheduler import Sequence
+from peregrine_router.sequence import Sequence
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server import constraints as constraints_module
 from peregrine_server.constraints import Constraints

@@ -3,7 +3,14 @@
 import pytest
 
 from checkpoints import PUBLISHED
-from peregrine_server.memory import kv_bytes_per_token, num_weights, padding_overhead, tokens_that_fit, weight_bytes
+from peregrine_server.memory import (
+    kv_bytes_per_token,
+    num_weights,
+    padding_overhead,
+    resident_conversations,
+    tokens_that_fit,
+    weight_bytes,
+)
 from peregrine_server.model.config import FalconConfig
 
 CONFIGS = {model: FalconConfig.from_hf(hf) for model, hf in PUBLISHED.items()}
@@ -54,6 +61,14 @@ def test_tokens_that_fit_are_whole_blocks() -> None:
     assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", left) > 1_000_000
     assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", 100 * 8_192, block_size=64) == 64
     assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", -1) == 0
+
+
+def test_conversations_that_stay_on_a_card() -> None:
+    """With a tenth of a 24 GiB card for activations, 557 conversations of 2,048 tokens stay beside Falcon-7B."""
+    config = CONFIGS["falcon-7b"]
+    assert resident_conversations(config, 1, "bfloat16", 24 * GIB * 9 // 10, 2048) == 557
+    assert resident_conversations(config, 1, "bfloat16", 24 * GIB * 9 // 10, 2049) < 557
+    assert resident_conversations(config, 1, "bfloat16", 8 * GIB, 2048) == 0
 
 
 @pytest.mark.parametrize("model", CONFIGS)

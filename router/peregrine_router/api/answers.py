@@ -62,6 +62,7 @@ def _describe(generated: Generated) -> Sequence:
     sequence: Sequence = {
         "finish_reason": generated.end.reason,
         "generated_tokens": generated.end.generated_tokens,
+        "cached_tokens": generated.end.cached_tokens,
         "seed": _seed(generated.request),
         "prefill": [_prefill(token) for token in generated.prefill],
         "tokens": generated.tokens,
@@ -81,6 +82,7 @@ def _stream_details(request: Request, finished: Finished) -> StreamDetails:
         "generated_tokens": finished.generated_tokens,
         "seed": _seed(request),
         "input_length": len(request.prompt_ids),
+        "cached_tokens": finished.cached_tokens,
     }
 
 

@@ -53,7 +53,7 @@ class ChatAnswer:
             "model": self._model,
             "system_fingerprint": self._fingerprint,
             "choices": [self._choice(number, generated) for number, generated in enumerate(sequences)],
-            "usage": usage(self._run.num_prompt_tokens, num_generated),
+            "usage": usage(self._run, num_generated),
         }
 
     def event(self, number: int, event: TokenEvent) -> Iterator[ChatChunk]:
@@ -82,7 +82,7 @@ class ChatAnswer:
         options = self._body.stream_options
         if options is None or not options.include_usage:
             return DONE
-        return encode_event(self._chunk([]) | {"usage": usage(self._run.num_prompt_tokens, self._num_generated)}) + DONE
+        return encode_event(self._chunk([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
     def error(self, kind: Kind, message: str) -> object:
         """As in a body."""

@@ -61,12 +61,13 @@ def chosen(body: CompletionRequest, groups: list[list[Generated]]) -> list[list[
     return [sorted(group, key=lambda each: each.mean_logprob, reverse=True)[:n] for group in groups]
 
 
-def usage(num_prompt_tokens: int, num_completion_tokens: int) -> Usage:
+def usage(run: Run, num_completion_tokens: int) -> Usage:
     """OpenAI's sum."""
     return {
-        "prompt_tokens": num_prompt_tokens,
+        "prompt_tokens": run.num_prompt_tokens,
         "completion_tokens": num_completion_tokens,
-        "total_tokens": num_prompt_tokens + num_completion_tokens,
+        "total_tokens": run.num_prompt_tokens + num_completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": run.num_cached_tokens},
     }
 
 
@@ -102,7 +103,7 @@ class CompletionAnswer:
             for prompt, group in enumerate(groups)
             for number, generated in enumerate(group)
         ]
-        return self._frame(choices) | {"usage": usage(self._run.num_prompt_tokens, num_generated)}
+        return self._frame(choices) | {"usage": usage(self._run, num_generated)}
 
     def event(self, number: int, event: TokenEvent) -> Iterator[Completion]:
         """The chunk of a token."""
@@ -130,7 +131,7 @@ class CompletionAnswer:
         options = self._body.stream_options
         if options is None or not options.include_usage:
             return DONE
-        return encode_event(self._frame([]) | {"usage": usage(self._run.num_prompt_tokens, self._num_generated)}) + DONE
+        return encode_event(self._frame([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
     def error(self, kind: Kind, message: str) -> object:
         """As in a body."""

@@ -1,4 +1,4 @@
-"""TGI's response headers."""
+"""TGI's response headers, and one of our own: the prompt tokens that were cached."""
 
 from peregrine_router.api.run import Run
 from peregrine_router.generation import ModelInfo
@@ -15,6 +15,7 @@ HEADERS = (
     "x-time-per-token",
     "x-prompt-tokens",
     "x-generated-tokens",
+    "x-cached-tokens",
 )
 """What pages of another origin may read."""
 
@@ -42,6 +43,7 @@ class AnswerHeaders:
             "x-time-per-token": _milliseconds(timings.inference / max(num_tokens, 1)),
             "x-prompt-tokens": str(run.num_prompt_tokens),
             "x-generated-tokens": str(num_tokens),
+            "x-cached-tokens": str(run.num_cached_tokens),
         }
 
 

@@ -145,12 +145,19 @@ class ChatRequest(OpenAiParameters):
     parallel_tool_calls: bool | None = parameter("Ignored: one call at a time.", False)
 
 
+class PromptTokensDetails(TypedDict):
+    """Of the prompts' tokens, those that earlier requests had computed."""
+
+    cached_tokens: int
+
+
 class Usage(TypedDict):
     """Tokens of all prompts and answers."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class CompletionLogprobs(TypedDict):

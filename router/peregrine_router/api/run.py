@@ -244,6 +244,11 @@ class Run:
         """Tokens of all prompts."""
         return sum(len(group.requests[0].prompt_ids) for group in self.groups)
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Of those, what earlier requests had computed: sequences of one prompt have it in common."""
+        return sum(finished.cached_tokens for finished in self._ended) // len(self.groups[0].requests)
+
     def _measure_token(self, previous: float | None) -> float:
         now = time.monotonic()
         if previous is not None:

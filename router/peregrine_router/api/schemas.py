@@ -89,6 +89,7 @@ class Sequence(TypedDict):
 
     finish_reason: FinishReason
     generated_tokens: int
+    cached_tokens: int
     seed: int | None
     prefill: list[PrefillToken]
     tokens: list[Token]
@@ -121,6 +122,7 @@ class StreamDetails(TypedDict):
     generated_tokens: int
     seed: int | None
     input_length: int
+    cached_tokens: int
 
 
 class StreamResponse(TypedDict):

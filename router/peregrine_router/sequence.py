@@ -1,0 +1,79 @@
+"""A request on its way through the scheduler, and the groups that compute one prompt together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from peregrine_router.prefix_cache import block_hash, root_hash
+from peregrine_router.request import FinishReason, Request
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request's tokens so far, and what the shards hold of it."""
+
+    request: Request
+    token_ids: list[int]
+    """Prompt and generated."""
+    slot: int = -1
+    """Row of the shards' batch; -1 while it waits."""
+    epoch: int = 0
+    """How often it has left a slot: what a step computed for it in an earlier epoch is not for this one."""
+    blocks: list[int] = field(default_factory=list)
+    num_computed: int = 0
+    """Tokens whose K and V are in the cache once every step sent so far has run."""
+    num_pending: int = 0
+    """Tokens that the steps in flight sample for it: the shards will know them, the router does not yet."""
+    num_cached: int | None = None
+    """Tokens of the prompt that were in the cache when it was first admitted; None before."""
+    block_hashes: list[bytes] = field(default_factory=list)
+    """Of its first full blocks, as far as they were asked for."""
+    num_remembered: int = 0
+    """Of its blocks, those that the cache was told of."""
+    finish_reason: FinishReason | None = None
+    is_cancelled: bool = False
+    leader: "Sequence | None" = None
+    """Who computes this sequence's prompt as well; None for a leader, and once forked."""
+    followers: list["Sequence"] = field(default_factory=list)
+    """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.token_ids) - len(self.request.prompt_ids)
+
+    @property
+    def num_known(self) -> int:
+        """Tokens that the shards know once every step sent so far has run."""
+        return len(self.token_ids) + self.num_pending
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_cancelled or self.finish_reason is not None
+
+    @property
+    def will_end(self) -> bool:
+        """Whether the tokens in flight reach its length: no other step may work on it."""
+        return self.num_generated + self.num_pending >= self.request.max_new_tokens
+
+    def hashes(self, block_size: int, start: int, stop: int) -> Iterator[bytes]:
+        """Of its full blocks start..stop, each computed once."""
+        known, tokens = self.block_hashes, self.token_ids
+        for at in range(start, stop):
+            if at == len(known):
+                parent = known[-1] if known else root_hash(self.request.cache_salt)
+                known.append(block_hash(parent, tokens[at * block_size : (at + 1) * block_size]))
+            yield known[at]
+
+    def lead(self, followers: list["Sequence"]) -> None:
+        """Computes the prompt for them as well."""
+        self.leader, self.followers = None, followers
+        for follower in followers:
+            follower.leader = self
+
+    def heirs(self) -> list["Sequence"]:
+        """The follower that now leads the others, if there is one."""
+        if not self.followers:
+            return []
+        heir, *rest = self.followers
+        self.followers = []
+        heir.lead(rest)
+        return [heir]
