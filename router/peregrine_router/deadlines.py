@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from peregrine_router.request import DeadlineExceeded, Request
+from peregrine_server.protocol import Step, unpack
 
 NUM_STEPS_KEPT = 16
 TIME_IS_OVER = "the answer was not complete in time; allow more, or ask for fewer tokens"
@@ -16,20 +17,26 @@ class StepTimes:
     """How long recent steps took, by their size in powers of two, and what follows for steps to come."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, deque[float]] = {}
+        self._recent: dict[int, deque[tuple[int, float]]] = {}
 
     def note(self, num_tokens: int, seconds: float) -> None:
         """A step has computed so many tokens."""
-        self._seconds.setdefault(num_tokens.bit_length(), deque(maxlen=NUM_STEPS_KEPT)).append(seconds)
+        recent = self._recent.setdefault(num_tokens.bit_length(), deque(maxlen=NUM_STEPS_KEPT))
+        recent.append((num_tokens, seconds))
 
     def at_least(self, num_tokens: int) -> float:
         """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
 
-        No step is faster than a smaller one, nor than half of one twice its size.
+        No step is faster than a smaller one, nor takes less for each token than a larger one.
         """
         size = num_tokens.bit_length()
-        fastest = {power: min(seconds) for power, seconds in self._seconds.items() if power <= size}
-        return max((seconds / (2 if power == size else 1) for power, seconds in fastest.items()), default=0.0)
+        alike = [recent for power, recent in self._recent.items() if power <= size]
+        return max((min(s * min(1.0, num_tokens / n) for n, s in recent) for recent in alike), default=0.0)
+
+
+def num_tokens(step: Step) -> int:
+    """How many tokens a step computes."""
+    return step.num_decodes + int(unpack(step.num_tokens).sum())
 
 
 class Deadlines:

@@ -194,7 +194,7 @@ class Engine:
             await self._take_answer()
 
     async def _overlapped_turn(self) -> None:
-        """The next step is sent before the tokens of the one that runs are back, but late: who comes until then joins."""
+        """The next step is sent before the tokens of the one that runs are back, but late: who comes before, joins."""
         await self._until_late()
         if await self._send_next() and self._num_in_flight < MAX_IN_FLIGHT:
             return

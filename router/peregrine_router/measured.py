@@ -4,10 +4,10 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from peregrine_router.deadlines import StepTimes
+from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
 from peregrine_router.metrics import Metrics
-from peregrine_server.protocol import Step, StepResult, unpack
+from peregrine_server.protocol import Step, StepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class MeasuredShards:
         """Sends a step."""
         size = len(step.slots) // 4  # int32
         method = "decode" if size == step.num_decodes else "prefill"
-        num_tokens = step.num_decodes + int(unpack(step.num_tokens).sum())
-        self._sent.append(_Sent(time.monotonic(), method, size, num_tokens) if size else None)
+        self._sent.append(_Sent(time.monotonic(), method, size, num_tokens(step)) if size else None)
         if size:
             self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
         await self._shards.send(step)

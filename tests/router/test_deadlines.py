@@ -19,13 +19,14 @@ def test_a_step_is_not_faster_than_a_smaller_one() -> None:
     times.note(60, 0.3)
     assert times.at_least(100) == 0.3
     assert times.at_least(30) == 0.1
+    assert times.at_least(60) == 0.3
 
 
-def test_a_step_takes_half_of_one_twice_as_large() -> None:
-    """Sizes are powers of two: 65 tokens are measured by steps of up to 127."""
+def test_a_smaller_step_does_not_take_less_for_each_token() -> None:
+    """Of sizes alike, a quarter fewer tokens save a quarter of the time at most."""
     times = StepTimes()
-    times.note(127, 1.0)
-    assert times.at_least(65) == 0.5
+    times.note(100, 1.0)
+    assert times.at_least(75) == 0.75
 
 
 def test_old_steps_are_forgotten() -> None:
@@ -34,4 +35,4 @@ def test_old_steps_are_forgotten() -> None:
     times.note(1, 0.001)
     for _ in range(16):
         times.note(1, 0.1)
-    assert times.at_least(1) == 0.05
+    assert times.at_least(1) == 0.1

@@ -349,11 +349,11 @@ async def test_a_deadline_that_has_passed_is_refused() -> None:
 
 
 async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None:
-    """Three steps of 16 tokens take at least 0.75 s: with 0.7 s left none is computed, with 1.8 s all are."""
+    """Three steps of 16 tokens take at least 1.5 s: with 1.4 s left none is computed, with 1.8 s all are."""
     async with running() as rig:
         rig.steps.note(16, 0.5)
         rig.steps.note(16, 0.5)
-        short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (0.7, 1.8))
+        short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (1.4, 1.8))
         with pytest.raises(DeadlineExceeded, match="too short"):
             await read(rig.engine.submit(short))
         assert not rig.model.step_tokens

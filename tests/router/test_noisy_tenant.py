@@ -19,6 +19,8 @@ from peregrine_router.app import build_app
 from peregrine_router.blocks import BlockPool
 from peregrine_router.engine import Engine
 from peregrine_router.http import LimitedHttp
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_server.protocol import Step, StepResult, pack, unpack
@@ -38,9 +40,12 @@ class PacedShards:
         self._missing: dict[int, int] = {}
         """Tokens of the prompt that are not computed yet, by slot."""
         self._results: deque[StepResult] = deque()
+        self._sent: deque[float] = deque()
+        self._ready = 0.0
 
     async def send(self, step: Step) -> None:
         """Keeps the answer."""
+        self._sent.append(time.monotonic())
         for new in step.new:
             self._missing[new.slot] = len(unpack(new.token_ids))
         slots = unpack(step.slots).tolist()
@@ -52,8 +57,10 @@ class PacedShards:
         self._results.append(StepResult(step.id, pack(sampled), pack([65] * len(sampled)), logprobs))
 
     async def receive(self) -> StepResult:
-        """The oldest answer."""
-        await asyncio.sleep(STEP_SECONDS)
+        """The oldest answer, a step's time after it and the one before were there."""
+        ready = max(self._sent.popleft(), self._ready) + STEP_SECONDS
+        await asyncio.sleep(max(ready - time.monotonic(), 0.0))
+        self._ready = ready
         return self._results.popleft()
 
 
@@ -68,8 +75,10 @@ async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
         max_step_tokens=512,
         eos_token_ids=frozenset({0}),
     )
-    engine = Engine(PacedShards(), scheduler, tokenizer)
-    app = build_app(engine, tokenizer, settings, ROOMY)
+    metrics = Metrics(ROOMY)
+    shards = MeasuredShards(PacedShards(), metrics)
+    engine = Engine(shards, scheduler, tokenizer, steps=shards.times)
+    app = build_app(engine, tokenizer, settings, ROOMY, metrics=metrics)
     config = uvicorn.Config(app, http=LimitedHttp, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
