@@ -46,6 +46,8 @@ MAX_IN_FLIGHT = 2
 LATE = 0.8
 """When the next step is sent, as a part of the least time that the one that runs can take. The rest is for deciding,
 sending and a step that is faster than any before; sent at once, newcomers would wait for a whole step more."""
+SLACK_SECONDS = 0.005
+"""Of it, what is left in any case: this process may have to wait for its core."""
 MAX_UNREAD_EVENTS = 1024
 """A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
 
@@ -204,7 +206,8 @@ class Engine:
     async def _until_late(self) -> None:
         if self._num_in_flight != 1 or self._step_started is None:
             return
-        late = self._step_started + LATE * self._steps.at_least(self._num_tokens_sent)
+        least = self._steps.at_least(self._num_tokens_sent)
+        late = self._step_started + min(LATE * least, least - SLACK_SECONDS)
         if (delay := late - time.monotonic()) > 0.0:
             await asyncio.sleep(delay)
 
