@@ -67,16 +67,16 @@ class Deadlines:
         if request.deadline is not None and (timer := self._timers.pop(request.id, None)) is not None:
             timer.cancel()
 
-    def end_hopeless(self, waiting: Iterable[tuple[Request, int]], max_step_tokens: int) -> None:
+    def end_hopeless(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
         """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
 
-        Each comes with the number of tokens to compute before that one.
+        Each comes with what counts the tokens to compute before that one.
         """
         if not self._timers:
             return
         now = time.monotonic()
-        for request, num_tokens in list(waiting):
-            if request.deadline is not None and request.deadline - now < self._needed(num_tokens, max_step_tokens):
+        for request, count in list(waiting):
+            if request.deadline is not None and request.deadline - now < self._needed(count(), max_step_tokens):
                 self._end(request.id, DeadlineExceeded(TIME_IS_SHORT))
 
     def _needed(self, num_tokens: int, max_step_tokens: int) -> float:

@@ -8,6 +8,7 @@ less than a step.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 
@@ -280,7 +281,8 @@ class Engine:
     def _end_hopeless(self) -> None:
         waiting = self._scheduler.waiting_sequences()
         max_step_tokens = self._scheduler.max_step_tokens
-        self._deadlines.end_hopeless(((each.request, len(each.token_ids)) for each in waiting), max_step_tokens)
+        count = self._scheduler.num_to_compute
+        self._deadlines.end_hopeless(((each.request, partial(count, each)) for each in waiting), max_step_tokens)
 
     def _end(self, request_id: str, error: Exception) -> bool:
         """The request's last event is `error`; its blocks are free from the next step on."""

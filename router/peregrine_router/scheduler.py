@@ -21,10 +21,11 @@ the K and V of a token are written when the next is sampled: they are an accepte
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.draft import Draft
 from peregrine_router.fairness import FairQueue
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
@@ -40,28 +41,6 @@ class Committed:
     """Where it ran; it may have left the slot with this token."""
     token_id: int
     logprob: float | None
-
-
-@dataclass(slots=True)
-class _Draft:
-    """The step being put together."""
-
-    budget: int
-    new: list[Sequence] = field(default_factory=list)
-    scheduled: list[Sequence] = field(default_factory=list)
-    num_tokens: list[int] = field(default_factory=list)
-    new_blocks: list[list[int]] = field(default_factory=list)
-    copies: list[tuple[int, int]] = field(default_factory=list)
-    """(index into `scheduled`, block)."""
-    forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
-    """(fork, parent)."""
-    num_decodes: int = 0
-
-    def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
-        self.scheduled.append(sequence)
-        self.num_tokens.append(num_tokens)
-        self.new_blocks.append(new_blocks)
-        self.budget -= num_tokens
 
 
 class _InFlight(NamedTuple):
@@ -150,7 +129,7 @@ class Scheduler:
     def schedule(self) -> Step | None:
         """The next step, or None if nothing can run."""
         self._make_way()
-        draft = _Draft(self.max_step_tokens)
+        draft = Draft(self.max_step_tokens)
         self._schedule_decodes(draft)
         self._schedule_chunks(draft)
         self._admit(draft)
@@ -161,7 +140,7 @@ class Scheduler:
 
     def heartbeat(self) -> Step:
         """A step without work: its answer shows that the shards are there."""
-        return self._seal(_Draft(0))
+        return self._seal(Draft(0))
 
     def in_flight(self, at: int = 0) -> dict[int, Sequence]:
         """By slot, the sequences of a step in flight, the oldest by default, that still want its answer."""
@@ -202,7 +181,7 @@ class Scheduler:
             )
             assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
 
-    def _schedule_decodes(self, draft: _Draft) -> None:
+    def _schedule_decodes(self, draft: Draft) -> None:
         for sequence in [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
@@ -240,7 +219,7 @@ class Scheduler:
         at = sequence.num_computed // self.pool.block_size
         return int(at == len(sequence.blocks) or self.pool.is_shared(sequence.blocks[at]))
 
-    def _add_decode(self, draft: _Draft, sequence: Sequence, blocks: list[int]) -> None:
+    def _add_decode(self, draft: Draft, sequence: Sequence, blocks: list[int]) -> None:
         has_room = sequence.num_computed < len(sequence.blocks) * self.pool.block_size
         if blocks and has_room:
             draft.copies.append((len(draft.scheduled), blocks[0]))
@@ -249,14 +228,14 @@ class Scheduler:
         draft.add(sequence, 1, [] if has_room else blocks)
         draft.num_decodes += 1
 
-    def _schedule_chunks(self, draft: _Draft) -> None:
+    def _schedule_chunks(self, draft: Draft) -> None:
         # Their blocks were all taken on admission.
         for sequence in self.running:
             remaining = len(sequence.token_ids) - sequence.num_computed
             if remaining > 1 and draft.budget > 0:
                 draft.add(sequence, min(remaining, draft.budget), [])
 
-    def _admit(self, draft: _Draft) -> None:
+    def _admit(self, draft: Draft) -> None:
         while self.waiting and draft.budget > 0:
             sequence = self.waiting.peek()
             if not self._has_room(sequence):
@@ -300,6 +279,12 @@ class Scheduler:
         num_full = (len(sequence.token_ids) - 1) // self.pool.block_size
         return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, num_full))
 
+    def num_to_compute(self, sequence: Sequence) -> int:
+        """Tokens of a waiting sequence that stand before its next one, but for those in the cache."""
+        cached = self._reuse(sequence)
+        self.pool.free(cached)
+        return len(sequence.token_ids) - len(cached) * self.pool.block_size
+
     def _note_cached(self, sequence: Sequence, count: int) -> None:
         self.num_cached_tokens += count
         for each in (sequence, *sequence.followers):
@@ -320,7 +305,7 @@ class Scheduler:
         """Free slots that wait for the forks of running leaders."""
         return sum(len(sequence.followers) for sequence in self.running)
 
-    def _fork(self, draft: _Draft) -> None:
+    def _fork(self, draft: Draft) -> None:
         """The followers of every prompt that this step completes."""
         for leader, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             if leader.num_computed + num_tokens < len(leader.token_ids):
@@ -334,7 +319,7 @@ class Scheduler:
                 draft.forks.append((fork, leader))
             leader.followers = []
 
-    def _seal(self, draft: _Draft) -> Step:
+    def _seal(self, draft: Draft) -> Step:
         step = Step(
             id=self._next_step_id,
             freed=pack(self._freed),
