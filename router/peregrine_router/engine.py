@@ -47,8 +47,8 @@ MAX_IN_FLIGHT = 2
 LATE = 0.8
 """When the next step is sent, as a part of the least time that the one that runs can take. The rest is for deciding,
 sending and a step that is faster than any before; sent at once, newcomers would wait for a whole step more."""
-SLACK_SECONDS = 0.005
-"""Of it, what is left in any case: this process may have to wait for its core."""
+SLACK_SECONDS = 0.01
+"""Of it, what is left in any case: this process may have to wait for its core. Steps so short are sent at once."""
 MAX_UNREAD_EVENTS = 1024
 """A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
 

@@ -385,3 +385,11 @@ async def test_a_full_queue_refuses_and_says_until_when() -> None:
         await read(generations[0])
         await until(lambda: rig.scheduler.num_waiting < 2)
         assert len(await read(rig.submit([10], 20))) == 20
+
+
+async def test_a_cached_prompt_counts_little_against_a_deadline() -> None:
+    """What is found in the cache takes no time: a deadline too short for the whole prompt is enough for its end."""
+    async with running() as rig:
+        await read(rig.engine.submit(in_time("first", 5.0, num_input=48, count=1)))
+        rig.steps.note(16, 0.5)
+        assert len(await read(rig.engine.submit(in_time("second", 1.0, num_input=48, count=1)))) == 1
