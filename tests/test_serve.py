@@ -174,6 +174,21 @@ def test_more_requests_than_allowed_are_a_429(server: ServerProcess) -> None:
     assert wait_until(lambda: server.generate("x", max_new_tokens=1).status_code == 200, 10)
 
 
+def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
+    """An answer that takes longer is a 504, a stream ends with the error, no block stays taken, and others run on."""
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 1900, "ignore_eos": True}}
+    other = server.stream("other", max_new_tokens=100, ignore_eos=True)
+    next(other)
+    response = server.client.post("/generate", json=body, headers={"x-request-timeout": "0.3"})
+    assert response.status_code == 504
+    assert response.json()["error_type"] == "timeout"
+    events = list(server.stream("x", max_new_tokens=1900, ignore_eos=True, timeout=0.3))
+    assert events[-1]["error_type"] == "timeout"
+    assert all(event["generated_text"] is None for event in events[:-1])
+    assert sum(1 for _ in other) == 99
+    assert wait_until(lambda: server.metric("peregrine_kv_blocks_used") == 0, 5)
+
+
 def test_ctrl_c_leaves_no_process_behind(model: Path) -> None:
     """SIGINT ends the server with 0, and its shards with it."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:

@@ -20,6 +20,7 @@ from peregrine_router.api.tgi import TgiApi
 from peregrine_router.chat import Chat
 from peregrine_router.generation import Engine, ModelInfo
 from peregrine_router.metrics import Metrics
+from peregrine_router.rules import REQUEST_TIMEOUT
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_router.validation import Validator
@@ -94,6 +95,6 @@ def _add_access(app: FastAPI, settings: Settings) -> None:
         CORSMiddleware,
         allow_origins=settings.cors_allow_origin or ("*",),
         allow_methods=("GET", "POST"),
-        allow_headers=("content-type", "authorization", REQUEST_ID),
-        expose_headers=(REQUEST_ID, *HEADERS),
+        allow_headers=("content-type", "authorization", REQUEST_ID, REQUEST_TIMEOUT),
+        expose_headers=(REQUEST_ID, "retry-after", *HEADERS),
     )

@@ -8,12 +8,15 @@ less than a step.
 import asyncio
 import time
 from collections.abc import Iterable
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 
+from peregrine_router.deadlines import Deadlines, StepTimes, num_tokens
 from peregrine_router.delivery import Delivery
 from peregrine_router.generation import EngineStats
 from peregrine_router.mailbox import Mailbox
+from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
     Cancelled,
     Finished,
@@ -43,6 +46,11 @@ STALL_SECONDS = 60.0
 """A step that takes longer makes the server unhealthy. The longest prefill chunk on a slow CPU takes a tenth of it."""
 MAX_IN_FLIGHT = 2
 """Steps of the overlapped loop: the one that runs and the one that follows. More would only delay who joins."""
+LATE = 0.8
+"""When the next step is sent, as a part of the least time that the one that runs can take. The rest is for deciding,
+sending and a step that is faster than any before; sent at once, newcomers would wait for a whole step more."""
+SLACK_SECONDS = 0.01
+"""Of it, what is left in any case: this process may have to wait for its core. Steps so short are sent at once."""
 MAX_UNREAD_EVENTS = 1024
 """A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
 
@@ -98,30 +106,51 @@ class Generation:
 class Engine:
     """Owns the scheduler; the only one that talks to the shards once they are ready."""
 
-    def __init__(self, shards: Shards, scheduler: Scheduler, tokenizer: Tokenizer, *, overlaps: bool = True) -> None:
+    def __init__(
+        self,
+        shards: Shards,
+        scheduler: Scheduler,
+        tokenizer: Tokenizer,
+        bound: QueueBound | None = None,
+        steps: StepTimes | None = None,
+        *,
+        overlaps: bool = True,
+    ) -> None:
+        """`steps` are the shards' times; without them every request whose time is not over is begun."""
         self._shards = shards
         self._overlaps = overlaps
         self._scheduler = scheduler
         self._tokenizer = tokenizer
         self._delivery = Delivery()
+        self._bound = bound or QueueBound()
+        self._steps = steps or StepTimes()
+        self._deadlines = Deadlines(self._end, self._steps)
         self._generations: dict[str, Generation] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
         self._num_in_flight = 0
+        self._num_tokens_sent = 0
+        """Of the last step sent."""
         self._step_started: float | None = None
         """When the shards could begin the oldest step in flight."""
 
     def submit(self, request: Request) -> Generation:
-        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, GenerationFailed if the
-        shards are gone."""
+        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
+        DeadlineExceeded if its time is over, GenerationFailed if the shards are gone."""
         (generation,) = self.submit_group([request])
         return generation
 
     def submit_group(self, requests: Iterable[Request]) -> list[Generation]:
-        """Queues requests; the prompt that neighbours have in common is computed once. All or none: raises as `submit`
-        does."""
+        """Queues requests of one tenant; the prompt that neighbours have in common is computed once.
+
+        All or none: raises as `submit` does.
+        """
         if self._failure is not None:
             raise GenerationFailed(str(self._failure))
+        requests = list(requests)
+        self._deadlines.check(requests)
+        waiting = [sequence.request for sequence in self._scheduler.waiting_sequences()]
+        self._bound.check(requests, waiting, self._scheduler.num_free_slots)
         generations: list[Generation] = []
         try:
             for _, group in groupby(requests, key=_prompt):
@@ -172,14 +201,24 @@ class Engine:
             await self._take_answer()
 
     async def _overlapped_turn(self) -> None:
-        """The next step is sent before the tokens of the one that runs are back."""
+        """The next step is sent before the tokens of the one that runs are back, but late: who comes before, joins."""
+        await self._until_late()
         if await self._send_next() and self._num_in_flight < MAX_IN_FLIGHT:
             return
         if self._num_in_flight or await self._send_heartbeat():
             await self._take_answer()
 
+    async def _until_late(self) -> None:
+        if self._num_in_flight != 1 or self._step_started is None:
+            return
+        least = self._steps.at_least(self._num_tokens_sent)
+        late = self._step_started + min(LATE * least, least - SLACK_SECONDS)
+        if (delay := late - time.monotonic()) > 0.0:
+            await asyncio.sleep(delay)
+
     async def _send_next(self) -> bool:
         """Schedules and sends a step. False if there is none."""
+        self._end_hopeless()
         step = self._scheduler.schedule()
         if step is None:
             return False
@@ -201,6 +240,7 @@ class Engine:
         if self._num_in_flight == 0:
             self._step_started = time.monotonic()
         self._num_in_flight += 1
+        self._num_tokens_sent = num_tokens(step)
         await self._shards.send(step)
 
     async def _take_answer(self) -> None:
@@ -226,12 +266,33 @@ class Engine:
             raise InvalidRequest(str(error)) from error
         prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
         generations = [Generation(self, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
-        self._generations.update((generation.sequence.request.id, generation) for generation in generations)
+        for generation in generations:
+            self._remember(generation)
         return generations
+
+    def _remember(self, generation: Generation) -> None:
+        request = generation.sequence.request
+        self._generations[request.id] = generation
+        self._bound.begin()
+        self._deadlines.watch(request)
+
+    def _forget(self, request_id: str) -> Generation | None:
+        generation = self._generations.pop(request_id, None)
+        if generation is not None:
+            request = generation.sequence.request
+            self._bound.end(request)
+            self._deadlines.forget(request)
+        return generation
+
+    def _end_hopeless(self) -> None:
+        waiting = self._scheduler.waiting_sequences()
+        max_step_tokens = self._scheduler.max_step_tokens
+        count = self._scheduler.num_to_compute
+        self._deadlines.end_hopeless(((each.request, partial(count, each)) for each in waiting), max_step_tokens)
 
     def _end(self, request_id: str, error: Exception) -> bool:
         """The request's last event is `error`; its blocks are free from the next step on."""
-        generation = self._generations.pop(request_id, None)
+        generation = self._forget(request_id)
         if generation is None:
             return False
         self._scheduler.cancel(generation.sequence)
@@ -275,7 +336,7 @@ class Engine:
             self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE)
         if sequence.finish_reason is not None:
             delta += generation.text.flush()
-            del self._generations[sequence.request.id]
+            self._forget(sequence.request.id)
         self._delivery.put(generation.events, self._event(generation, committed, top, delta))
 
     def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
@@ -305,9 +366,9 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
-        for generation in self._generations.values():
+        for request_id, generation in list(self._generations.items()):
             generation.events.fail(GenerationFailed(str(error)))
-        self._generations.clear()
+            self._forget(request_id)
 
 
 def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:

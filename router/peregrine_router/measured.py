@@ -1,9 +1,10 @@
-"""Times the steps of the shards from outside, for TGI's tgi_batch_* series."""
+"""Times the steps of the shards from outside, for TGI's tgi_batch_* series and for deadlines."""
 
 import time
 from collections import deque
 from dataclasses import dataclass
 
+from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
 from peregrine_router.metrics import Metrics
 from peregrine_server.protocol import Step, StepResult
@@ -14,6 +15,7 @@ class _Sent:
     at: float
     method: str
     size: int
+    num_tokens: int
 
 
 class MeasuredShards:
@@ -23,6 +25,7 @@ class MeasuredShards:
     """
 
     def __init__(self, shards: Shards, metrics: Metrics) -> None:
+        self.times = StepTimes()
         self._shards = shards
         self._metrics = metrics
         self._sent: deque[_Sent | None] = deque()
@@ -37,7 +40,7 @@ class MeasuredShards:
         """Sends a step."""
         size = len(step.slots) // 4  # int32
         method = "decode" if size == step.num_decodes else "prefill"
-        self._sent.append(_Sent(time.monotonic(), method, size) if size else None)
+        self._sent.append(_Sent(time.monotonic(), method, size, num_tokens(step)) if size else None)
         if size:
             self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
         await self._shards.send(step)
@@ -53,6 +56,8 @@ class MeasuredShards:
         now, sent = time.monotonic(), self._sent.popleft()
         if sent is not None:
             # With two steps in flight the second one starts when the first ends.
-            self._metrics.note_step_done(sent.method, now - max(sent.at, self._idle_since))
+            seconds = now - max(sent.at, self._idle_since)
+            self._metrics.note_step_done(sent.method, seconds)
+            self.times.note(sent.num_tokens, seconds)
         self._idle_since = now
         return result

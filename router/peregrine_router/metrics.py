@@ -27,8 +27,8 @@ class Metrics:
         self.request_success = self._counter("tgi_request_success", "Requests answered.")
         self.request_failure = Counter(
             "tgi_request_failure",
-            "Requests that failed: overloaded, validation, template, generation, incomplete, cancelled; dropped if the "
-            "client left.",
+            "Requests that failed: overloaded, validation, template, generation, incomplete, timeout, cancelled; "
+            "dropped if the client left.",
             ["err"],
             registry=self._registry,
         )

@@ -9,6 +9,7 @@ from peregrine_server.protocol import SamplingParams
 
 __all__ = [
     "Cancelled",
+    "DeadlineExceeded",
     "FinishReason",
     "Finished",
     "GenerationFailed",
@@ -16,6 +17,7 @@ __all__ = [
     "Overloaded",
     "Request",
     "SamplingParams",
+    "Tenant",
     "Token",
     "TokenEvent",
 ]
@@ -43,8 +45,23 @@ class Request:
     """Tokens that end this generation besides the model's own ends of text."""
     hides_stop: bool = False
     """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
+    tenant: str = ""
+    """Who shares the server with other tenants, each getting as much: a name for the API key that was used."""
     cache_salt: bytes = b""
-    """Requests share cached prefixes only with those of the same salt; it comes from the API key, never the client."""
+    """The tenant's own secret: prefixes are shared only by requests that have the same."""
+    priority: int = 0
+    """Of a tenant's waiting requests the highest is next."""
+    deadline: float | None = None
+    """`time.monotonic()` at which the request ends with `DeadlineExceeded`, finished or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who a client is, told by its API key and never by its own word."""
+
+    name: str = ""
+    """Nameless without keys, and if there is no other: who is alone shares with nobody."""
+    cache_salt: bytes = b""
 
 
 # Made for every token of every stream: a frozen dataclass takes ten times as long to make, and longer to encode.
@@ -92,6 +109,15 @@ class InvalidRequest(ValueError):
 
 class Overloaded(RuntimeError):
     """No room for another request now (HTTP 429)."""
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        """`retry_after`: seconds until there is room, as far as one can tell."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(RuntimeError):
+    """The request's time is over, or too short for its first token (HTTP 504)."""
 
 
 class GenerationFailed(RuntimeError):

@@ -4,14 +4,17 @@ A rule is (whether it is broken, what to tell the client).
 """
 
 import ctypes
+import re
 from collections.abc import Iterator, Sequence
 
-from peregrine_router.api.schemas import GenerateParameters
+from peregrine_router.api.schemas import MAX_TIMEOUT, GenerateParameters
 from peregrine_router.generation import ModelInfo
 from peregrine_router.request import InvalidRequest
 from peregrine_router.settings import Settings
 
 Rules = Iterator[tuple[bool, str]]
+REQUEST_TIMEOUT = "x-request-timeout"
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def check(rules: Rules) -> None:
@@ -25,6 +28,15 @@ def is_sampling(given: GenerateParameters) -> bool:
     """Whether tokens are drawn. A parameter that only means something when sampling turns it on, unless it is off."""
     shaped = (given.temperature, given.top_p, given.typical_p)
     return bool(given.do_sample or given.top_k or given.min_p or any(value not in (None, 1.0) for value in shaped))
+
+
+def parse_timeout(header: str) -> float:
+    """Seconds, of the header `x-request-timeout`. Raises InvalidRequest."""
+    seconds = float(header) if _NUMBER.fullmatch(header) else 0.0
+    if not 0.0 < seconds <= MAX_TIMEOUT:
+        message = f"`{REQUEST_TIMEOUT}` must be seconds, > 0 and <= {MAX_TIMEOUT:.0f}. Given: {header[:64]!r}"
+        raise InvalidRequest(message)
+    return seconds
 
 
 def stream_rules(given: GenerateParameters) -> Rules:

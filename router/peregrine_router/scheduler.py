@@ -1,9 +1,10 @@
 """Continuous batching: which tokens the next step computes. Pure decisions: no torch, no I/O, no clock.
 
 A step has a token budget. Running decodes take one token each, first; what is left goes to prompts, in chunks, the
-oldest first; then waiting requests are admitted as long as slots, blocks and budget last. When a running sequence needs
-a block and none is free, the newest running sequence gives up its blocks and waits at the head of the queue, to be
-recomputed. The oldest therefore always goes on, and everything ends.
+oldest first; then waiting requests are admitted, the least served tenant's first, as long as slots, blocks and budget
+last. When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits
+at the head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A
+tenant's last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
 
 Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
@@ -18,11 +19,14 @@ token too many: `epoch` tells its answer from those that still count. It spoils 
 the K and V of a token are written when the next is sampled: they are an accepted token's, or lie behind all of those.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.draft import Draft
+from peregrine_router.fairness import FairQueue
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
@@ -37,28 +41,6 @@ class Committed:
     """Where it ran; it may have left the slot with this token."""
     token_id: int
     logprob: float | None
-
-
-@dataclass(slots=True)
-class _Draft:
-    """The step being put together."""
-
-    budget: int
-    new: list[Sequence] = field(default_factory=list)
-    scheduled: list[Sequence] = field(default_factory=list)
-    num_tokens: list[int] = field(default_factory=list)
-    new_blocks: list[list[int]] = field(default_factory=list)
-    copies: list[tuple[int, int]] = field(default_factory=list)
-    """(index into `scheduled`, block)."""
-    forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
-    """(fork, parent)."""
-    num_decodes: int = 0
-
-    def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
-        self.scheduled.append(sequence)
-        self.num_tokens.append(num_tokens)
-        self.new_blocks.append(new_blocks)
-        self.budget -= num_tokens
 
 
 class _InFlight(NamedTuple):
@@ -84,7 +66,7 @@ class Scheduler:
         """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
         self.pool = pool
         self.max_step_tokens = max_step_tokens
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: FairQueue[Sequence] = FairQueue()
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
@@ -101,7 +83,18 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Requests that no step has worked on, or that were preempted."""
-        return sum(1 + len(sequence.followers) for sequence in self.waiting)
+        return sum(1 for _ in self.waiting_sequences())
+
+    @property
+    def num_free_slots(self) -> int:
+        """Sequences that could be admitted beside those that run."""
+        return len(self._free_slots) - self._num_reserved()
+
+    def waiting_sequences(self) -> Iterator[Sequence]:
+        """What `num_waiting` counts, in no particular order."""
+        for leader in self.waiting:
+            yield leader
+            yield from leader.followers
 
     def submit(self, request: Request) -> Sequence:
         """Queues a request. Raises ValueError if it could never fit the cache, even alone."""
@@ -135,7 +128,8 @@ class Scheduler:
 
     def schedule(self) -> Step | None:
         """The next step, or None if nothing can run."""
-        draft = _Draft(self.max_step_tokens)
+        self._make_way()
+        draft = Draft(self.max_step_tokens)
         self._schedule_decodes(draft)
         self._schedule_chunks(draft)
         self._admit(draft)
@@ -146,7 +140,7 @@ class Scheduler:
 
     def heartbeat(self) -> Step:
         """A step without work: its answer shows that the shards are there."""
-        return self._seal(_Draft(0))
+        return self._seal(Draft(0))
 
     def in_flight(self, at: int = 0) -> dict[int, Sequence]:
         """By slot, the sequences of a step in flight, the oldest by default, that still want its answer."""
@@ -169,6 +163,7 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless blocks, slots and queues agree."""
+        self.waiting.check_integrity()
         self.pool.check_integrity(sequence.blocks for sequence in self.running)
         slots = [sequence.slot for sequence in self.running]
         assert len(set(slots)) == len(slots), "a slot has two owners"
@@ -186,7 +181,7 @@ class Scheduler:
             )
             assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
 
-    def _schedule_decodes(self, draft: _Draft) -> None:
+    def _schedule_decodes(self, draft: Draft) -> None:
         for sequence in [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
@@ -196,18 +191,35 @@ class Scheduler:
     def _grow(self, sequence: Sequence) -> list[int] | None:
         """The blocks for one more token, at the cost of the newest; None if `sequence` itself had to go."""
         while (blocks := self.pool.allocate(self._num_missing(sequence))) is None:
-            newest = self.running[-1]
-            self._preempt(newest)
-            if newest is sequence:
+            # Those before it may be in this step already.
+            candidates = self.running[self.running.index(sequence) :]
+            victim = self._newest_of_several(candidates) or candidates[-1]
+            self._preempt(victim)
+            if victim is sequence:
                 return None
         return blocks
+
+    def _newest_of_several(self, candidates: list[Sequence]) -> Sequence | None:
+        """The newest whose tenant runs others as well, so that it is not the oldest of all."""
+        counts = Counter(sequence.request.tenant for sequence in self.running)
+        return next((s for s in reversed(candidates) if counts[s.request.tenant] > 1), None)
+
+    def _make_way(self) -> None:
+        """Preempts for the next request if its tenant runs nothing: others must not keep it out by being many."""
+        if not self.waiting:
+            return
+        sequence = self.waiting.peek()
+        if any(running.request.tenant == sequence.request.tenant for running in self.running):
+            return
+        while not self._has_room(sequence) and (victim := self._newest_of_several(self.running)) is not None:
+            self._preempt(victim)
 
     def _num_missing(self, sequence: Sequence) -> int:
         """Blocks to take before the next token is computed: 1 if none has room for it, or only one that is shared."""
         at = sequence.num_computed // self.pool.block_size
         return int(at == len(sequence.blocks) or self.pool.is_shared(sequence.blocks[at]))
 
-    def _add_decode(self, draft: _Draft, sequence: Sequence, blocks: list[int]) -> None:
+    def _add_decode(self, draft: Draft, sequence: Sequence, blocks: list[int]) -> None:
         has_room = sequence.num_computed < len(sequence.blocks) * self.pool.block_size
         if blocks and has_room:
             draft.copies.append((len(draft.scheduled), blocks[0]))
@@ -216,16 +228,16 @@ class Scheduler:
         draft.add(sequence, 1, [] if has_room else blocks)
         draft.num_decodes += 1
 
-    def _schedule_chunks(self, draft: _Draft) -> None:
+    def _schedule_chunks(self, draft: Draft) -> None:
         # Their blocks were all taken on admission.
         for sequence in self.running:
             remaining = len(sequence.token_ids) - sequence.num_computed
             if remaining > 1 and draft.budget > 0:
                 draft.add(sequence, min(remaining, draft.budget), [])
 
-    def _admit(self, draft: _Draft) -> None:
+    def _admit(self, draft: Draft) -> None:
         while self.waiting and draft.budget > 0:
-            sequence = self.waiting[0]
+            sequence = self.waiting.peek()
             if not self._has_room(sequence):
                 break
             self.waiting.popleft()
@@ -267,6 +279,12 @@ class Scheduler:
         num_full = (len(sequence.token_ids) - 1) // self.pool.block_size
         return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, num_full))
 
+    def num_to_compute(self, sequence: Sequence) -> int:
+        """Tokens of a waiting sequence that stand before its next one, but for those in the cache."""
+        cached = self._reuse(sequence)
+        self.pool.free(cached)
+        return len(sequence.token_ids) - len(cached) * self.pool.block_size
+
     def _note_cached(self, sequence: Sequence, count: int) -> None:
         self.num_cached_tokens += count
         for each in (sequence, *sequence.followers):
@@ -287,7 +305,7 @@ class Scheduler:
         """Free slots that wait for the forks of running leaders."""
         return sum(len(sequence.followers) for sequence in self.running)
 
-    def _fork(self, draft: _Draft) -> None:
+    def _fork(self, draft: Draft) -> None:
         """The followers of every prompt that this step completes."""
         for leader, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             if leader.num_computed + num_tokens < len(leader.token_ids):
@@ -301,7 +319,7 @@ class Scheduler:
                 draft.forks.append((fork, leader))
             leader.followers = []
 
-    def _seal(self, draft: _Draft) -> Step:
+    def _seal(self, draft: Draft) -> Step:
         step = Step(
             id=self._next_step_id,
             freed=pack(self._freed),
@@ -330,6 +348,7 @@ class Scheduler:
         request, slot = sequence.request, sequence.slot
         sequence.token_ids.append(token_id)
         sequence.num_pending -= 1
+        self.waiting.charge_output(sequence)
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
         if sequence.num_generated >= request.max_new_tokens:
             self.finish(sequence, FinishReason.LENGTH)
@@ -352,12 +371,14 @@ class Scheduler:
             sequence.leader = None
         elif sequence.slot >= 0:
             self._release(sequence)
-            self.waiting.extendleft(sequence.heirs())
-        elif sequence in self.waiting:
-            at = self.waiting.index(sequence)
-            del self.waiting[at]
             for heir in sequence.heirs():
-                self.waiting.insert(at, heir)
+                self.waiting.appendleft(heir)
+        elif sequence in self.waiting:
+            heirs = sequence.heirs()
+            if heirs:
+                self.waiting.replace(sequence, heirs[0])
+            else:
+                self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         self._remember(sequence)

@@ -19,7 +19,7 @@ from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.shards import ShardGroup
-from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, shard_config
+from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, queue_bound, shard_config
 from peregrine_server.protocol import Loading, Ready
 
 
@@ -35,10 +35,13 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
+        measured, bound = MeasuredShards(shards, metrics), queue_bound(prepared.settings)
         engine = Engine(
-            MeasuredShards(shards, metrics),
+            measured,
             make_scheduler(prepared, ready),
             prepared.tokenizer,
+            bound,
+            measured.times,
             overlaps=prepared.settings.overlap,
         )
         grammars = GrammarChecker.load(prepared.path, prepared.config.vocab_size, prepared.tokenizer.eos_token_ids)

@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     max_concurrent_requests: int = option(
         128, "MAX_CONCURRENT_REQUESTS", "Requests in the server at once; more are answered 429.", ge=1
     )
+    max_queue_size: int | None = option(
+        None, "MAX_QUEUE_SIZE", "Requests that wait for a place in the batch; more are answered 429.", ge=1
+    )
+    max_queue_tokens: int | None = option(
+        None, "MAX_QUEUE_TOKENS", "Prompt tokens that wait together; more are answered 429.", ge=1
+    )
+    max_request_timeout: float | None = option(
+        None, "MAX_REQUEST_TIMEOUT", "Seconds after which any request ends with an error. Not set: never.", gt=0
+    )
     max_input_tokens: int | None = option(
         None, "MAX_INPUT_TOKENS", "Longest prompt. Not set: one less than max_total_tokens.", ge=1
     )

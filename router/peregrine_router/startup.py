@@ -11,6 +11,7 @@ from peregrine_router.chat import Chat
 from peregrine_router.generation import ModelInfo
 from peregrine_router.hub import DEMO_MODEL_ID, resolve_model
 from peregrine_router.log import configure_logging
+from peregrine_router.overload import QueueBound
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.tokenizer import Tokenizer
@@ -128,6 +129,11 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
         eos_token_ids=prepared.tokenizer.eos_token_ids,
         caches_prefixes=settings.prefix_caching,
     )
+
+
+def queue_bound(settings: Settings) -> QueueBound:
+    """How many may wait."""
+    return QueueBound(settings.max_queue_size, settings.max_queue_tokens)
 
 
 def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:

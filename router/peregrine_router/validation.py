@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,13 +11,14 @@ from typing import TypeVar
 from peregrine_router.api.schemas import GenerateParameters
 from peregrine_router.generation import ModelInfo
 from peregrine_router.grammar_spec import parse_grammar
-from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams
+from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams, Tenant
 from peregrine_router.rules import (
     check,
     count_rules,
     is_sampling,
     length_rules,
     parameter_rules,
+    parse_timeout,
     stream_rules,
     support_rules,
     text_rules,
@@ -32,6 +33,7 @@ from peregrine_server.protocol import Grammar
 T = TypeVar("T")
 OMITTED = GenerateParameters(do_sample=True)
 """TGI samples when `parameters` is left out altogether."""
+NOBODY = Tenant()
 GRAMMAR_SECONDS = 5.0
 """How long a grammar may take to compile. Its thread goes on, but has limits of its own and nobody waits for it."""
 MAX_GRAMMARS_COMPILED = 8
@@ -110,8 +112,11 @@ class Validator:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    async def validate(self, job: Job) -> Group:
-        """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest."""
+    async def validate(self, job: Job, tenant: Tenant = NOBODY, deadline: float | None = None) -> Group:
+        """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest.
+
+        `deadline` is that of `Request`.
+        """
         given, info = job.parameters, self._info
         if job.is_stream and job.is_tgi:
             check(stream_rules(given))
@@ -126,7 +131,14 @@ class Validator:
         grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
         if grammar is not None:
             await self._compile(grammar)
-        return Group(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar))
+        return Group(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
+
+    def timeout(self, jobs: Iterable[Job], header: str | None) -> float | None:
+        """Seconds that the jobs of one request have together: the least of what the header, their parameters and the
+        operator say; None if nobody says anything. Raises InvalidRequest for a header that is no number."""
+        given = [job.parameters.timeout for job in jobs]
+        given += [self._settings.max_request_timeout, None if header is None else parse_timeout(header)]
+        return min((seconds for seconds in given if seconds is not None), default=None)
 
     def num_permits(self, job: Job) -> int:
         """How many places in the server a job takes. A count that is refused anyway takes one."""
@@ -159,7 +171,7 @@ class Validator:
 
     async def _compile(self, grammar: Grammar) -> None:
         if self._num_compiling >= MAX_GRAMMARS_COMPILED:
-            raise Overloaded("too many grammars are being compiled")
+            raise Overloaded("too many grammars are being compiled", retry_after=GRAMMAR_SECONDS)
         self._num_compiling += 1
         work = asyncio.get_running_loop().run_in_executor(self._compilers, self._check_grammar, grammar)
         work.add_done_callback(self._note_compiled)
@@ -175,7 +187,13 @@ class Validator:
             work.exception()  # Retrieved, or asyncio would log what an abandoned grammar raised.
 
     def _requests(
-        self, job: Job, prompt_ids: tuple[int, ...], max_new_tokens: int, grammar: Grammar | None
+        self,
+        job: Job,
+        prompt_ids: tuple[int, ...],
+        max_new_tokens: int,
+        grammar: Grammar | None,
+        tenant: Tenant,
+        deadline: float | None,
     ) -> tuple[Request, ...]:
         given, id = job.parameters, uuid.uuid4().hex
         ends = frozenset(given.stop_token_ids or ())
@@ -191,6 +209,10 @@ class Validator:
                 ignore_eos=bool(given.ignore_eos),
                 stop_token_ids=ends,
                 hides_stop=not job.is_tgi,
+                tenant=tenant.name,
+                cache_salt=tenant.cache_salt,
+                priority=given.priority or 0,
+                deadline=deadline,
             )
             for number in range(job.num_sequences)
         )

@@ -245,3 +245,34 @@ def test_a_body_is_no_head(server: Server) -> None:
     """A large body right behind its headers counts against its own limit."""
     assert server.generate("a" * 500_000).json()["error"].startswith("Input validation error: `inputs`")
     assert server.generate().status_code == 200
+
+
+def test_a_tenant_is_its_key(locked: Server) -> None:
+    """Requests of one key share tenant and salt whatever the client says; another key has others, and no key shows."""
+    for key in ("first", "first", "second"):
+        body = {"prompt": "the", "max_tokens": 2, "user": "somebody"}
+        headers = {"authorization": f"Bearer {key}", "x-request-id": "same"}
+        assert locked.client.post("/v1/completions", json=body, headers=headers).status_code == 200
+    tenants = [(request.tenant, request.cache_salt) for request in locked.engine.requests]
+    assert tenants[0] == tenants[1]
+    assert tenants[0][0] != tenants[2][0]
+    assert tenants[0][1] != tenants[2][1]
+    assert all(name and len(salt) == 32 for name, salt in tenants)
+    assert hashlib.sha256(b"first").digest() != tenants[0][1]
+
+
+def test_who_is_alone_is_nameless(engine: FakeEngine) -> None:
+    """Without keys there is no tenant and no salt; with a single one there is nobody to share with, but a salt."""
+    with serve(engine) as server:
+        server.generate()
+    with serve(engine, api_key="only") as server:
+        server.client.post("/generate", json={"inputs": "the"}, headers={"authorization": "Bearer only"})
+    assert [(request.tenant, len(request.cache_salt)) for request in engine.requests] == [("", 0), ("", 32)]
+
+
+def test_a_salt_is_of_one_process(engine: FakeEngine) -> None:
+    """The same key has another salt in another server, so it cannot be worked out from the key."""
+    for _ in range(2):
+        with serve(engine, api_key="only") as server:
+            server.client.post("/generate", json={"inputs": "the"}, headers={"authorization": "Bearer only"})
+    assert len({request.cache_salt for request in engine.requests}) == 2

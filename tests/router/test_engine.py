@@ -1,20 +1,25 @@
 """The engine's loop on shards without a model."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from peregrine_router import engine as engine_module
 from peregrine_router.blocks import BlockPool
+from peregrine_router.deadlines import StepTimes
 from peregrine_router.engine import Engine, Generation
+from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
     Cancelled,
+    DeadlineExceeded,
     FinishReason,
     GenerationFailed,
     InvalidRequest,
+    Overloaded,
     Request,
     SamplingParams,
     TokenEvent,
@@ -27,13 +32,14 @@ BLOCK_SIZE = 4
 class Rig:
     """An engine on fake shards, and its parts."""
 
-    def __init__(self, num_blocks: int, step_seconds: float) -> None:
+    def __init__(self, num_blocks: int, step_seconds: float, bound: QueueBound | None = None) -> None:
         self.tokenizer = byte_tokenizer()
         self.model = FakeModel(num_blocks, BLOCK_SIZE)
         self.shards = FakeShards(self.model, step_seconds)
         pool = BlockPool(num_blocks, BLOCK_SIZE)
         self.scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
-        self.engine = Engine(self.shards, self.scheduler, self.tokenizer)
+        self.steps = StepTimes()
+        self.engine = Engine(self.shards, self.scheduler, self.tokenizer, bound, self.steps)
 
     def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> Generation:
         return self.engine.submit(make_request(prompt, count, stop=stop))
@@ -44,8 +50,10 @@ def make_request(prompt: list[int], count: int, seed: int = 0, stop: tuple[str, 
 
 
 @asynccontextmanager
-async def running(num_blocks: int = 64, step_seconds: float = 0.0) -> AsyncIterator[Rig]:
-    rig = Rig(num_blocks, step_seconds)
+async def running(
+    num_blocks: int = 64, step_seconds: float = 0.0, bound: QueueBound | None = None
+) -> AsyncIterator[Rig]:
+    rig = Rig(num_blocks, step_seconds, bound)
     task = asyncio.create_task(rig.engine.run())
     yield rig
     task.cancel()
@@ -57,6 +65,11 @@ async def read(generation: Generation) -> list[TokenEvent]:
     while more := await generation.take():
         events += more
     return events
+
+
+async def read_into(events: list[TokenEvent], generation: Generation) -> None:
+    async for event in events_of(generation):
+        events.append(event)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -300,3 +313,86 @@ async def test_the_clock_of_a_request_starts_with_its_first_step() -> None:
         assert generation.scheduled_at is None
         await read(generation)
         assert generation.scheduled_at is not None
+
+
+def in_time(name: str, seconds: float, num_input: int = 1, count: int = 40) -> Request:
+    """A request that must end within `seconds`."""
+    return Request(name, (1,) * num_input, SamplingParams(), count, deadline=time.monotonic() + seconds)
+
+
+async def test_a_deadline_ends_a_running_request() -> None:
+    """The stream ends with the error, not with a finish reason, in the middle of a step; its blocks are free."""
+    async with running(step_seconds=0.03) as rig:
+        started, events = time.monotonic(), list[TokenEvent]()
+        neighbour = rig.submit([2], 8)
+        with pytest.raises(DeadlineExceeded):
+            await read_into(events, rig.engine.submit(in_time("a", 0.1)))
+        assert time.monotonic() - started < 0.2
+        assert 1 <= len(events) <= 4
+        assert events[-1].finished is None
+        assert len(await read(neighbour)) == 8
+        assert rig.scheduler.pool.num_used == 0
+
+
+async def test_a_request_that_ends_in_time_has_no_timer_left() -> None:
+    """Its deadline passes without a trace."""
+    async with running() as rig:
+        assert len(await read(rig.engine.submit(in_time("a", 0.05, count=3)))) == 3
+        await asyncio.sleep(0.06)
+        assert not rig.engine.cancel("a")
+        assert len(await read(rig.engine.submit(in_time("a", 5.0, count=3)))) == 3
+
+
+async def test_a_deadline_that_has_passed_is_refused() -> None:
+    """Nothing is queued; the refusal comes at once."""
+    async with running() as rig:
+        with pytest.raises(DeadlineExceeded):
+            rig.engine.submit(in_time("a", -0.001))
+        assert not rig.scheduler.waiting
+
+
+async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None:
+    """Three steps of 16 tokens take at least 1.5 s: with 1.4 s left none is computed, with 1.8 s all are."""
+    async with running() as rig:
+        rig.steps.note(16, 0.5)
+        rig.steps.note(16, 0.5)
+        short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (1.4, 1.8))
+        with pytest.raises(DeadlineExceeded, match="too short"):
+            await read(rig.engine.submit(short))
+        assert not rig.model.step_tokens
+        assert len(await read(rig.engine.submit(long))) == 1
+
+
+async def test_a_deadline_ends_a_waiting_group() -> None:
+    """Leader and followers that wait behind others get the error, each its own, and the queue is empty."""
+    async with running(step_seconds=0.02) as rig:
+        busy = [rig.submit([number], 30) for number in range(8)]
+        deadline = time.monotonic() + 0.05
+        group = [Request(str(n), (1, 2), SamplingParams(), 4, deadline=deadline) for n in range(3)]
+        results = await asyncio.gather(*map(read, rig.engine.submit_group(group)), return_exceptions=True)
+        assert [type(result) for result in results] == [DeadlineExceeded] * 3
+        assert not rig.scheduler.waiting
+        for generation in busy:
+            assert len(await read(generation)) == 30
+
+
+async def test_a_full_queue_refuses_and_says_until_when() -> None:
+    """Eight run, two wait, the next is refused with the time that the measured rate makes it; a free place takes it."""
+    async with running(step_seconds=0.01, bound=QueueBound(max_requests=2)) as rig:
+        generations = [rig.submit([number], 20) for number in range(8)]
+        await until(lambda: len(rig.scheduler.running) == 8)
+        generations += [rig.submit([number], 20) for number in (8, 9)]
+        with pytest.raises(Overloaded) as refused:
+            rig.submit([10], 20)
+        assert 1.0 <= refused.value.retry_after <= 60.0
+        await read(generations[0])
+        await until(lambda: rig.scheduler.num_waiting < 2)
+        assert len(await read(rig.submit([10], 20))) == 20
+
+
+async def test_a_cached_prompt_counts_little_against_a_deadline() -> None:
+    """What is found in the cache takes no time: a deadline too short for the whole prompt is enough for its end."""
+    async with running() as rig:
+        await read(rig.engine.submit(in_time("first", 5.0, num_input=48, count=1)))
+        rig.steps.note(16, 0.5)
+        assert len(await read(rig.engine.submit(in_time("second", 1.0, num_input=48, count=1)))) == 1

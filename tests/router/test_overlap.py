@@ -8,8 +8,11 @@ from random import Random
 import pytest
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
+from fakes import INFO
 from peregrine_router.blocks import BlockPool
 from peregrine_router.engine import MAX_IN_FLIGHT, Engine, Generation
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
 from peregrine_server.protocol import Step, StepResult
@@ -141,10 +144,18 @@ async def test_a_sequence_at_its_length_is_not_scheduled_again() -> None:
     assert shards.model.step_tokens == [3, 1, 1, 1, 1]
 
 
+def make_timed_engine(shards: FakeShards, overlaps: bool) -> tuple[Engine, Scheduler]:
+    """One that knows how long its steps take, as a server's does."""
+    pool = BlockPool(256, BLOCK_SIZE)
+    scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+    measured = MeasuredShards(shards, Metrics(INFO))
+    return Engine(measured, scheduler, byte_tokenizer(), steps=measured.times, overlaps=overlaps), scheduler
+
+
 async def idle_fraction(overlaps: bool) -> float:
     """Of shards that take 10 ms a step, with eight sequences of 60 tokens."""
     shards = TimedShards(FakeModel(256, BLOCK_SIZE), 0.01)
-    engine, _ = make_engine(shards, 256, overlaps)
+    engine, _ = make_timed_engine(shards, overlaps)
     stepping = asyncio.create_task(engine.run())
     requests = [Request(str(i), (i, 1), SamplingParams(), 60, ignore_eos=True) for i in range(8)]
     await asyncio.gather(*(outcome(engine.submit(request), None) for request in requests))
@@ -157,3 +168,19 @@ async def idle_fraction(overlaps: bool) -> float:
 async def test_the_overlapped_loop_keeps_the_shards_busy() -> None:
     """With steps of 10 ms they wait under 2 % of the time. The best of three: other processes may delay the router."""
     assert min([await idle_fraction(overlaps=True) for _ in range(3)]) < 0.02
+
+
+async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:
+    """What comes at the third of a step of 100 ms has its first token when the next one ends, and not one later."""
+    shards = TimedShards(FakeModel(256, BLOCK_SIZE), 0.1)
+    engine, _ = make_timed_engine(shards, overlaps=True)
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1,), SamplingParams(), 60))
+    for _ in range(4):
+        await stream.take()
+    await asyncio.sleep(0.033)
+    started = time.monotonic()
+    await anext(engine.submit(Request("b", (2,), SamplingParams(), 1)))
+    assert time.monotonic() - started < 0.22
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)

@@ -18,8 +18,10 @@ NUM_BLOCKS = 12
 BLOCK_SIZE = 4
 
 
-def make_request(name: str, prompt: list[int], max_new_tokens: int, seed: int = 0, salt: bytes = b"") -> Request:
-    return Request(name, tuple(prompt), SamplingParams(seed=seed), max_new_tokens, cache_salt=salt)
+def make_request(
+    name: str, prompt: list[int], max_new_tokens: int, seed: int = 0, salt: bytes = b"", tenant: str = ""
+) -> Request:
+    return Request(name, tuple(prompt), SamplingParams(seed=seed), max_new_tokens, tenant=tenant, cache_salt=salt)
 
 
 def make_group(prompt: list[int], max_new_tokens: list[int], salt: bytes = b"") -> list[Request]:
@@ -74,7 +76,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
     def submit(self, prompt: list[int], new: int, salt: bytes) -> None:
-        request = make_request(str(len(self.sequences)), prompt, new, salt=salt)
+        request = make_request(str(len(self.sequences)), prompt, new, salt=salt, tenant=salt.decode())
         self.sequences.append(self.scheduler.submit(request))
 
     @rule(prompt=prompts(), new=st.lists(st.integers(1, 24), min_size=2), salt=st.sampled_from([b"", b"other"]))
@@ -279,6 +281,46 @@ def test_a_preempted_sequence_continues_with_the_same_tokens() -> None:
     assert scheduler.num_preemptions > 0
     assert generated(old) == expected([1, 2, 3], 18)
     assert generated(new) == expected([4, 5, 6], 18)
+
+
+@pytest.mark.parametrize("scarce", ["slots", "blocks"])
+def test_a_tenant_that_runs_nothing_takes_the_place_of_one_of_many(scarce: str) -> None:
+    """Slots or blocks all belong to one tenant: the newest of those waits, and goes on later with the same tokens."""
+    num_blocks, size = (64, 3) if scarce == "slots" else (9, 8)
+    scheduler, model = make_scheduler(num_blocks=num_blocks, max_batch_size=size), FakeModel(num_blocks, BLOCK_SIZE)
+    many = [scheduler.submit(make_request(str(i), [i, 1, 2], 20, tenant="many")) for i in range(6)]
+    for _ in range(3):
+        run_step(scheduler, model)
+    oldest = scheduler.running[0]
+    one = scheduler.submit(make_request("one", [9, 9], 2, tenant="one"))
+    run_step(scheduler, model)
+    scheduler.check_integrity()
+    assert len(generated(one)) == 1
+    assert oldest.slot >= 0
+    assert scheduler.num_preemptions > 0
+    run_to_end(scheduler, model)
+    assert [generated(s) for s in many] == [expected([i, 1, 2], 20) for i in range(6)]
+
+
+def test_tenants_with_one_sequence_each_are_not_preempted_for_another() -> None:
+    """Where every tenant runs one sequence, the next tenant waits for a slot."""
+    scheduler, model = make_scheduler(num_blocks=64, max_batch_size=2), FakeModel(64, BLOCK_SIZE)
+    for tenant in ("a", "b", "c"):
+        scheduler.submit(make_request(tenant, [1], 5, tenant=tenant))
+    run_to_end(scheduler, model)
+    assert scheduler.num_preemptions == 0
+
+
+def test_slots_are_shared_between_tenants() -> None:
+    """Ten requests each of two tenants, one's all before the other's: after half of the time half of each has ended."""
+    scheduler, model = make_scheduler(num_blocks=64, max_batch_size=4), FakeModel(64, BLOCK_SIZE)
+    sequences = {
+        tenant: [scheduler.submit(make_request(f"{tenant}{i}", [i], 4, tenant=tenant)) for i in range(10)]
+        for tenant in ("first", "second")
+    }
+    for _ in range(12):
+        run_step(scheduler, model)
+    assert {tenant: sum(s.is_done for s in own) for tenant, own in sequences.items()} == {"first": 6, "second": 6}
 
 
 def test_the_oldest_is_never_preempted() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import logging
 import re
+import secrets
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peregrine_router.api.errors import Unauthorized, error_response
+from peregrine_router.request import Tenant
 
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID_LENGTH = 128
@@ -31,6 +33,7 @@ class KeyRing:
         self._file = file
         self._read: list[bytes] = [] if file is None else _read(file)
         self._changed_at = None if file is None else _modified(file)
+        self._salt = secrets.token_bytes(32)
 
     @property
     def is_open(self) -> bool:
@@ -44,6 +47,11 @@ class KeyRing:
         for known in (*self._fixed, *self._read):
             found |= hmac.compare_digest(given, known)
         return given.hex()[:16] if found else None
+
+    def tenant(self, key: str, name: str) -> Tenant:
+        """Whose key it is, of that name. The salt cannot be told from the key without this process's own secret."""
+        is_alone = len({*self._fixed, *self._read}) == 1
+        return Tenant("" if is_alone else name, hashlib.sha256(self._salt + _hash(key)).digest())
 
     def _refresh(self) -> None:
         if self._file is None:
@@ -69,13 +77,14 @@ class ApiKeys:
         """Lets the request through, or not."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope["state"]["owner"] = ""
+        scope["state"] |= {"owner": "", "tenant": Tenant()}
         if not self._keys.is_open and (scope["method"], scope["path"]) not in LIVENESS:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            owner = self._keys.find(key.strip()) if scheme.lower() == "bearer" else None
+            key = key.strip()
+            owner = self._keys.find(key) if scheme.lower() == "bearer" else None
             if owner is None:
                 return await error_response(scope["path"], Unauthorized())(scope, receive, send)
-            scope["state"]["owner"] = owner
+            scope["state"] |= {"owner": owner, "tenant": self._keys.tenant(key, owner)}
         await self._app(scope, receive, send)
 
 

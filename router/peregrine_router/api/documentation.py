@@ -3,7 +3,8 @@
 from typing import Any
 
 from peregrine_router.api.openai_schemas import OpenAiErrorResponse
-from peregrine_router.api.schemas import ErrorResponse
+from peregrine_router.api.schemas import MAX_TIMEOUT, ErrorResponse
+from peregrine_router.rules import REQUEST_TIMEOUT
 
 Responses = dict[int | str, dict[str, Any]]
 DESCRIPTIONS = {
@@ -14,15 +15,29 @@ DESCRIPTIONS = {
     415: "The body is not JSON.",
     422: "The request is wrong; the text says what.",
     424: "The generation failed.",
-    429: "Too many requests; try again after `Retry-After` seconds.",
+    429: "Too many requests; there will be room in `Retry-After` seconds, as far as the server can tell.",
     499: "POST /cancel ended the request.",
     500: "A fault of the server.",
+    504: "The request did not end within its timeout.",
 }
 EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "One event: a line `data: ` and JSON.",
     "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
     "required": ["data"],
+}
+
+
+TIMEOUT_HEADER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": REQUEST_TIMEOUT,
+            "in": "header",
+            "required": False,
+            "description": "As `timeout`, for clients that cannot send that; the lesser of both holds.",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT},
+        }
+    ]
 }
 
 

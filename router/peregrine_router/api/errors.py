@@ -3,6 +3,7 @@
 TGI's routes answer {"error", "error_type"}, OpenAI's (/v1/...) {"error": {"message", "type", "param", "code"}}.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peregrine_router.api.schemas import ErrorResponse
-from peregrine_router.request import Cancelled, GenerationFailed, InvalidRequest, Overloaded
+from peregrine_router.request import Cancelled, DeadlineExceeded, GenerationFailed, InvalidRequest, Overloaded
 from peregrine_router.template_process import TemplateError
 
-RETRY_AFTER_SECONDS = 1
+UNHEALTHY_RETRY_SECONDS = 1
+"""A health check is cheap, and says at once when a token can be made again."""
 OPENAI_PREFIX = "/v1/"
 
 
@@ -74,6 +76,7 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     Unauthorized: Kind(401, "unauthorized", "Send an API key of this server: `Authorization: Bearer <key>`"),
     Overloaded: Kind(429, "overloaded", "Model is overloaded", "overloaded"),
+    DeadlineExceeded: Kind(504, "timeout", "Request timed out: {}", "timeout"),
     GenerationFailed: Kind(424, "generation", "Request failed during generation: {}", "generation"),
     IncompleteGeneration: Kind(500, "incomplete_generation", "Incomplete generation", "incomplete"),
     Unhealthy: Kind(503, "healthcheck", "unhealthy"),
@@ -149,15 +152,16 @@ def json_response(status: int, body: object, headers: Mapping[str, str] | None =
 
 def error_response(path: str, error: Exception) -> Response:
     """The answer to a request for `path` that failed."""
-    return _respond(path, kind_of(error), str(error))
+    # Never a fraction too early.
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else None
+    return _respond(path, kind_of(error), str(error), headers)
 
 
 def _respond(path: str, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> Response:
     render = openai_error if is_openai(path) else tgi_error
     special = {
         401: {"WWW-Authenticate": "Bearer"},
-        429: {"Retry-After": str(RETRY_AFTER_SECONDS)},
-        503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        503: {"Retry-After": str(UNHEALTHY_RETRY_SECONDS)},
     }
     if kind is INTERNAL:
         # Starlette raises it again for the log, at which uvicorn closes the connection: its next request would fail.

@@ -17,6 +17,7 @@ from peregrine_router.api.documentation import (
     COMPLETION_EVENTS,
     ERRORS,
     OPENAI_ERRORS,
+    TIMEOUT_HEADER,
     Responses,
     errors,
 )
@@ -63,10 +64,11 @@ class OpenAiApi:
         answers: dict[str, tuple[Any, Responses]] = {
             "/v1/completions": (self.completions, {200: completion, **OPENAI_ERRORS}),
             "/v1/chat/completions": (self.chat_completions, {200: chat, **OPENAI_ERRORS}),
-            "/chat_tokenize": (self.chat_tokenize, {200: {"model": ChatTokenizeResponse}, **ERRORS}),
         }
         for path, (handler, responses) in answers.items():
-            router.add_api_route(path, handler, methods=["POST"], responses=responses)
+            router.add_api_route(path, handler, methods=["POST"], responses=responses, openapi_extra=TIMEOUT_HEADER)
+        tokenized: Responses = {200: {"model": ChatTokenizeResponse}, **ERRORS}
+        router.add_api_route("/chat_tokenize", self.chat_tokenize, methods=["POST"], responses=tokenized)
         models: Responses = {200: {"model": ModelList}, **errors(401, model=OpenAiErrorResponse)}
         router.add_api_route("/v1/models", self.models, responses=models)
         return router

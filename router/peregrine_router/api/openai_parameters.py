@@ -35,6 +35,8 @@ def generate_parameters(
         stop=_stops(body),
         stop_token_ids=body.stop_token_ids,
         ignore_eos=body.ignore_eos,
+        priority=body.priority,
+        timeout=body.timeout,
         seed=None if body.seed is None else body.seed % 2**64,
         top_n_tokens=top_n,
         decoder_input_details=has_prompt_logprobs,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
-from peregrine_router.api.schemas import I32, U32, Float, LogitBias, parameter
+from peregrine_router.api.schemas import I32, U32, Float, LogitBias, Priority, Timeout, parameter
 from peregrine_router.grammar_spec import GrammarSpec
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
@@ -50,6 +50,8 @@ class OpenAiParameters(Body):
     min_tokens: U32 | None = parameter("No end of text or stop token before this many tokens.", 5)
     stop_token_ids: list[U32] | None = parameter("Stop after one of these tokens.", [11])
     ignore_eos: bool | None = parameter("Go on after an end of text token.", False)
+    priority: Priority | None = parameter("Of one client's waiting requests the highest is next.", 0)
+    timeout: Timeout | None = parameter("Seconds until the request ends, with an error unless it is complete.", 30.0)
 
 
 class CompletionRequest(OpenAiParameters):

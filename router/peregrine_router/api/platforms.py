@@ -10,7 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from peregrine_router.api.clients import unless_client_leaves
-from peregrine_router.api.documentation import ERRORS, TGI_EVENTS
+from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
 from peregrine_router.api.errors import BatchTooLarge, json_response
 from peregrine_router.api.openai import OpenAiApi
 from peregrine_router.api.openai_schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
@@ -54,9 +54,12 @@ class PlatformApi:
         router = APIRouter(tags=["Platforms"], route_class=json_route(limit))
         answer = list[GenerateResponse] | ChatCompletion | Completion
         answers = {200: {"model": answer, "content": TGI_EVENTS}, **ERRORS}
-        router.add_api_route("/invocations", self.invocations, methods=["POST"], responses=answers)
         predictions = {200: {"model": VertexResponse}, **ERRORS}
-        router.add_api_route("/vertex", self.vertex, methods=["POST"], responses=predictions)
+        for path, handler, responses in (
+            ("/invocations", self.invocations, answers),
+            ("/vertex", self.vertex, predictions),
+        ):
+            router.add_api_route(path, handler, methods=["POST"], responses=responses, openapi_extra=TIMEOUT_HEADER)
         return router
 
     async def invocations(self, request: Request, body: Invocation) -> Response:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from peregrine_router.api.errors import ClientLeft, IncompleteGeneration, kind_of
 from peregrine_router.generation import Engine, TokenStream
 from peregrine_router.metrics import Metrics
-from peregrine_router.request import Cancelled, Finished, Overloaded, Request, Token, TokenEvent
+from peregrine_router.overload import Admission
+from peregrine_router.request import Cancelled, Finished, Request, Tenant, Token, TokenEvent
 from peregrine_router.validation import Group, Job, Validator
 
 Batch = tuple[int, list[TokenEvent]]
@@ -18,23 +19,6 @@ Batch = tuple[int, list[TokenEvent]]
 MAX_BATCHES_AHEAD = 16
 """Batches of several sequences that wait to be sent together; the engine keeps the rest."""
 log = logging.getLogger(__name__)
-
-
-class Admission:
-    """Counts sequences in the server; full, it refuses at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._free = limit
-
-    def acquire(self, count: int) -> None:
-        """Takes `count` permits or none. Raises Overloaded."""
-        if count > self._free:
-            raise Overloaded
-        self._free -= count
-
-    def release(self, count: int) -> None:
-        """Gives them back."""
-        self._free += count
 
 
 @dataclass(slots=True)
@@ -89,8 +73,11 @@ class Run:
         admission: Admission,
         metrics: Metrics,
         request_id: str,
+        tenant: Tenant,
+        timeout: str | None,
         on_close: Callable[["Run"], None],
     ) -> None:
+        """`timeout` is the header of that name, as it came."""
         self.request_id = request_id
         self.groups: list[Group] = []
         """One for each prompt."""
@@ -98,6 +85,8 @@ class Run:
         self._validator = validator
         self._admission = admission
         self._metrics = metrics
+        self._tenant = tenant
+        self._timeout = timeout
         self._on_close = on_close
         self._started = time.monotonic()
         self._queued: float | None = None
@@ -123,9 +112,9 @@ class Run:
     async def start(self, jobs: Sequence[Job]) -> None:
         """Admits, validates, queues; raises what speaks against it. Before it returns, no answer has begun."""
         permits = sum(map(self._validator.num_permits, jobs))
-        self._admission.acquire(permits)
+        self._admission.acquire(permits, self._tenant.name)
         self._permits = permits
-        self.groups = [await self._validator.validate(job) for job in jobs]
+        self.groups = await self._validate(jobs)
         if self._is_cancelled:
             raise Cancelled
         for group in self.groups:
@@ -163,7 +152,7 @@ class Run:
     async def close(self, error: BaseException | None = None) -> None:
         """Cancels what still runs and gives the permits back. `error` is what ended it; None: the client left."""
         permits, self._permits = self._permits, 0
-        self._admission.release(permits)
+        self._admission.release(permits, self._tenant.name)
         self._on_close(self)
         if not self._is_settled:
             self._fail(error if isinstance(error, Exception) else ClientLeft())
@@ -178,6 +167,13 @@ class Run:
         scheduled = self._streams[0].scheduled_at if self._streams else None
         scheduled = now if scheduled is None else scheduled
         return Timings(now - self._started, queued - self._started, max(scheduled - queued, 0.0), now - scheduled)
+
+    async def _validate(self, jobs: Sequence[Job]) -> list[Group]:
+        seconds = self._validator.timeout(jobs, self._timeout)
+        deadline = None if seconds is None else self._started + seconds
+        # Not cut short by the deadline: the template's process, which serves others, would have to be killed for it. It
+        # has limits of its own, and the engine takes nothing whose time is over.
+        return [await self._validator.validate(job, self._tenant, deadline) for job in jobs]
 
     async def _collect(self, number: int) -> Generated:
         generated = Generated(self.requests[number])

@@ -6,9 +6,11 @@ from functools import partial
 
 from starlette.requests import Request
 
-from peregrine_router.api.run import Admission, Run
+from peregrine_router.api.run import Run
 from peregrine_router.generation import Engine
 from peregrine_router.metrics import Metrics
+from peregrine_router.overload import Admission
+from peregrine_router.rules import REQUEST_TIMEOUT
 from peregrine_router.validation import Validator
 
 Caller = tuple[str, str]
@@ -29,7 +31,16 @@ class Runs:
         """A request that has just arrived. Clients choose ids, so several may share one."""
         caller = _caller(request, request.state.request_id)
         forget = partial(self._forget, caller)
-        run = Run(self._engine, self.validator, self._admission, self.metrics, request.state.request_id, forget)
+        run = Run(
+            self._engine,
+            self.validator,
+            self._admission,
+            self.metrics,
+            request.state.request_id,
+            request.state.tenant,
+            request.headers.get(REQUEST_TIMEOUT),
+            forget,
+        )
         self._live.setdefault(caller, set()).add(run)
         return run
 

@@ -12,6 +12,9 @@ U32 = Annotated[int, Field(ge=0, lt=2**32)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
 I32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
+MAX_TIMEOUT = 86_400.0
+Timeout = Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=-100, le=100)]
 LogitBias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Float]
 
 
@@ -52,6 +55,8 @@ class GenerateParameters(BaseModel):
     )
     adapter_id: str | None = parameter("Not supported.", None)
     ignore_eos: bool | None = parameter("Go on after an end of text token.", False)
+    priority: Priority | None = parameter("Of one client's waiting requests the highest is next.", 0)
+    timeout: Timeout | None = parameter("Seconds until the request ends, with an error unless it is complete.", 30.0)
 
 
 class GenerateRequest(BaseModel):

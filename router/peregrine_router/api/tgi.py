@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from peregrine_router.api.answers import StreamAnswer, describe_generated
 from peregrine_router.api.clients import unless_client_leaves
-from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, UNAUTHORIZED, errors
+from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, TIMEOUT_HEADER, UNAUTHORIZED, errors
 from peregrine_router.api.errors import Unhealthy, json_response
 from peregrine_router.api.headers import AnswerHeaders
 from peregrine_router.api.runs import Runs
@@ -60,10 +60,11 @@ class TgiApi:
             "/generate": (self.generate, {200: {"model": GenerateResponse}, **ERRORS}),
             "/generate_stream": (self.generate_stream, STREAM),
             "/": (self.compat_generate, {200: {"model": list[GenerateResponse], "content": TGI_EVENTS}, **ERRORS}),
-            "/tokenize": (self.tokenize, {200: {"model": list[SimpleToken]}, **ERRORS}),
         }
         for path, (handler, responses) in answers.items():
-            router.add_api_route(path, handler, methods=["POST"], responses=responses)
+            router.add_api_route(path, handler, methods=["POST"], responses=responses, openapi_extra=TIMEOUT_HEADER)
+        tokenized: dict[int | str, dict[str, Any]] = {200: {"model": list[SimpleToken]}, **ERRORS}
+        router.add_api_route("/tokenize", self.tokenize, methods=["POST"], responses=tokenized)
         cancelled: dict[int | str, dict[str, Any]] = {200: {"model": CancelResponse}, **errors(401, 404)}
         router.add_api_route("/cancel/{id}", self.cancel, methods=["POST"], responses=cancelled)
         router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})

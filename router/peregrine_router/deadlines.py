@@ -1,0 +1,84 @@
+"""Hard deadlines: a request ends when its time is over, and does not begin if that is too short for a token."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from peregrine_router.request import DeadlineExceeded, Request
+from peregrine_server.protocol import Step, unpack
+
+NUM_STEPS_KEPT = 16
+TIME_IS_OVER = "the answer was not complete in time; allow more, or ask for fewer tokens"
+TIME_IS_SHORT = "the time that was left is too short for the next token; allow more, or try again later"
+
+
+class StepTimes:
+    """How long recent steps took, by their size in powers of two, and what follows for steps to come."""
+
+    def __init__(self) -> None:
+        self._recent: dict[int, deque[tuple[int, float]]] = {}
+
+    def note(self, num_tokens: int, seconds: float) -> None:
+        """A step has computed so many tokens."""
+        recent = self._recent.setdefault(num_tokens.bit_length(), deque(maxlen=NUM_STEPS_KEPT))
+        recent.append((num_tokens, seconds))
+
+    def at_least(self, num_tokens: int) -> float:
+        """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
+
+        No step is faster than a smaller one, nor takes less for each token than a larger one.
+        """
+        size = num_tokens.bit_length()
+        alike = [recent for power, recent in self._recent.items() if power <= size]
+        return max((min(s * min(1.0, num_tokens / n) for n, s in recent) for recent in alike), default=0.0)
+
+
+def num_tokens(step: Step) -> int:
+    """How many tokens a step computes."""
+    return step.num_decodes + int(unpack(step.num_tokens).sum())
+
+
+class Deadlines:
+    """The timers of the requests that have a deadline."""
+
+    def __init__(self, end: Callable[[str, Exception], object], steps: StepTimes) -> None:
+        """`end` ends the request of an id with an error."""
+        self._end = end
+        self._steps = steps
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raises DeadlineExceeded if the time of one is over already."""
+        now = time.monotonic()
+        if any(request.deadline is not None and request.deadline <= now for request in requests):
+            raise DeadlineExceeded(TIME_IS_OVER)
+
+    def watch(self, request: Request) -> None:
+        """Ends the request at its deadline, whatever it does then."""
+        if request.deadline is None:
+            return
+        delay = request.deadline - time.monotonic()
+        loop = asyncio.get_running_loop()
+        self._timers[request.id] = loop.call_later(delay, self._end, request.id, DeadlineExceeded(TIME_IS_OVER))
+
+    def forget(self, request: Request) -> None:
+        """The request has ended."""
+        if request.deadline is not None and (timer := self._timers.pop(request.id, None)) is not None:
+            timer.cancel()
+
+    def end_hopeless(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
+        """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
+
+        Each comes with what counts the tokens to compute before that one.
+        """
+        if not self._timers:
+            return
+        now = time.monotonic()
+        for request, count in list(waiting):
+            if request.deadline is not None and request.deadline - now < self._needed(count(), max_step_tokens):
+                self._end(request.id, DeadlineExceeded(TIME_IS_SHORT))
+
+    def _needed(self, num_tokens: int, max_step_tokens: int) -> float:
+        num_full, rest = divmod(num_tokens, max_step_tokens)
+        return num_full * self._steps.at_least(max_step_tokens) + (self._steps.at_least(rest) if rest else 0.0)

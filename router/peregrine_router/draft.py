@@ -1,0 +1,27 @@
+"""The step that is being put together."""
+
+from dataclasses import dataclass, field
+
+from peregrine_router.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Draft:
+    """Who computes how many tokens, with which blocks."""
+
+    budget: int
+    new: list[Sequence] = field(default_factory=list)
+    scheduled: list[Sequence] = field(default_factory=list)
+    num_tokens: list[int] = field(default_factory=list)
+    new_blocks: list[list[int]] = field(default_factory=list)
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    """(index into `scheduled`, block)."""
+    forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
+    """(fork, parent)."""
+    num_decodes: int = 0
+
+    def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
+        self.scheduled.append(sequence)
+        self.num_tokens.append(num_tokens)
+        self.new_blocks.append(new_blocks)
+        self.budget -= num_tokens

@@ -1,0 +1,145 @@
+"""Whose request is next: the tenant's that was served least, so that no tenant's flood delays another.
+
+Virtual token counters: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), algorithm 2. Each tenant
+has a counter of the tokens that were computed for it, weighted by cost; the next request is of the waiting tenant with
+the least. A tenant that comes back is lifted to the least of those that wait: time in which it asked for nothing is no
+credit.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from peregrine_router.request import Request
+
+INPUT_WEIGHT = 1
+OUTPUT_WEIGHT = 2
+"""The paper's: a token generated costs as much as two of a prompt."""
+_RESUMED, _ARRIVED = 0, 1
+
+
+class Waiting(Protocol):
+    """What can be queued; told apart by identity."""
+
+    @property
+    def request(self) -> Request: ...
+
+
+T = TypeVar("T", bound=Waiting)
+Rank = tuple[int, int, int]
+"""(_RESUMED or _ARRIVED, minus the priority, number): within a tenant the least is next. No two are alike."""
+
+
+@dataclass(slots=True)
+class _Tenant(Generic[T]):
+    counter: int = 0
+    served: int = 0
+    """Weighted tokens, as the counter, but never lifted."""
+    waiting: list[tuple[Rank, T]] = field(default_factory=list)
+    """In order of rank."""
+
+
+class FairQueue(Generic[T]):
+    """The waiting requests of all tenants. Within a tenant: what was interrupted, then by priority, then by arrival."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, _Tenant[T]] = {}
+        self._ranks: dict[T, Rank] = {}
+        self._last_served = _Tenant[T]()
+        """Whose request was the last taken out."""
+        self._next_number = 0
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._ranks
+
+    def __iter__(self) -> Iterator[T]:
+        """In no particular order."""
+        return iter(self._ranks)
+
+    def append(self, item: T) -> None:
+        """A request that arrives."""
+        tenant = self._tenant_of(item)
+        if not tenant.waiting:
+            tenant.counter = max(tenant.counter, self._least())
+        self._insert(item, (_ARRIVED, -item.request.priority, self._take_number()))
+
+    def appendleft(self, item: T) -> None:
+        """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
+        self._insert(item, (_RESUMED, 0, -self._take_number()))
+
+    def peek(self) -> T:
+        """The next request. There must be one."""
+        return self._next().waiting[0][1]
+
+    def popleft(self) -> T:
+        """Takes out the next request and charges its tenant for the prompt. There must be one."""
+        tenant = self._next()
+        (kind, _, _), item = tenant.waiting.pop(0)
+        del self._ranks[item]
+        self._last_served = tenant
+        if kind == _ARRIVED:
+            _charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
+        return item
+
+    def remove(self, item: T) -> None:
+        """Takes out a request that is in the queue."""
+        self._tenant_of(item).waiting.remove((self._ranks.pop(item), item))
+
+    def replace(self, item: T, heir: T) -> None:
+        """`heir`, of the same tenant, takes the place of `item`."""
+        rank = self._ranks[item]
+        self.remove(item)
+        self._insert(heir, rank)
+
+    def charge_output(self, item: T) -> None:
+        """A token was generated for a request, which need not be in the queue."""
+        _charge(self._tenant_of(item), OUTPUT_WEIGHT)
+
+    def counter(self, tenant: str) -> int:
+        """The virtual tokens of a tenant."""
+        return self._tenants[tenant].counter if tenant in self._tenants else 0
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError unless every request is in the queue of its tenant, once, and in order."""
+        entries = [entry for tenant in self._tenants.values() for entry in tenant.waiting]
+        assert len(entries) == len(self._ranks), "a request is queued twice, or lost"
+        assert all(self._ranks.get(item) == rank for rank, item in entries), "a request has lost its rank"
+        for tenant in self._tenants.values():
+            ranks = [rank for rank, _ in tenant.waiting]
+            assert ranks == sorted(ranks), "a queue is out of order"
+
+    def _tenant_of(self, item: T) -> _Tenant[T]:
+        return self._tenants.setdefault(item.request.tenant, _Tenant())
+
+    def _take_number(self) -> int:
+        self._next_number += 1
+        return self._next_number
+
+    def _insert(self, item: T, rank: Rank) -> None:
+        self._ranks[item] = rank
+        insort(self._tenant_of(item).waiting, (rank, item), key=_rank)
+
+    def _least(self) -> int:
+        """What a tenant that comes back is lifted to."""
+        waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
+        return min(waiting, default=self._last_served.counter)
+
+    def _next(self) -> _Tenant[T]:
+        # Of equals, as one who was lifted and those it was lifted to, the one who had less in all.
+        return min(
+            (tenant for tenant in self._tenants.values() if tenant.waiting),
+            key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),
+        )
+
+
+def _rank(entry: tuple[Rank, object]) -> Rank:
+    return entry[0]
+
+
+def _charge(tenant: _Tenant[T], tokens: int) -> None:
+    tenant.counter += tokens
+    tenant.served += tokens
