@@ -6,10 +6,10 @@ A job (JSON on standard input) names the rank, the group and its cases; results 
 """
 
 import json
-import os
 import random
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,11 @@ class Sequences:
             self.logits[i].append(rows)
 
     def share_prefixes(self) -> None:
-        """The first prompt is computed; the others take its blocks as far as they begin alike, but for their last token."""
+        """The first prompt is computed; the others take its blocks as far as all but their last token are the same."""
         self.run([(0, len(self.tokens[0]))])
         for i in range(1, len(self.tokens)):
-            alike = len(os.path.commonprefix([self.tokens[0], self.tokens[i][:-1]])) // BLOCK_SIZE
+            pairs = zip(self.tokens[0], self.tokens[i][:-1], strict=False)
+            alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // BLOCK_SIZE
             self._tables[i] = self._tables[0][:alike]
             self.done[i] = alike * BLOCK_SIZE
 

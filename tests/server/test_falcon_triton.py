@@ -50,7 +50,7 @@ CASES: dict[int, list[Case]] = {
 }
 """By the number of shards."""
 BOUNDS = {None: 1e-4, "int8": 0.05, "fp8_e4m3fn": 0.2}
-"""Of the largest difference among logits whose standard deviation is about 1. e4m3 has 4 significant bits, int8 7 or 8."""
+"""Of the largest difference among logits of standard deviation 1 or so. e4m3 has 4 significant bits, int8 up to 8."""
 
 Results = dict[int, dict[Case, dict[str, Any]]]
 """Tokens and logits of rank 0."""
