@@ -62,8 +62,8 @@ def test_a_runner_keeps_kv_in_8_bits(kv_dtype: str, monkeypatch: pytest.MonkeyPa
 
 def test_kv_of_8_bits_is_refused_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line that says what to do: on a CPU, and for e5m2 everywhere."""
-    with pytest.raises(ValueError, match="^--kv-cache-dtype int8 needs a GPU: leave it out$"):
+    with pytest.raises(ValueError, match=r"^--kv-cache-dtype int8 needs a GPU: leave it out$"):
         load_runner(DEMO, kv_cache_dtype="int8")
     monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
-    with pytest.raises(ValueError, match="^--kv-cache-dtype fp8_e5m2 has no kernels: choose one of int8, fp8_e4m3fn$"):
+    with pytest.raises(ValueError, match=r"^--kv-cache-dtype fp8_e5m2 has no kernels: choose one of int8, fp8_e4m3fn$"):
         load_runner(DEMO, kv_cache_dtype="fp8_e5m2")
