@@ -14,6 +14,7 @@ collect_ignore = [
     "kernels/test_kernels_report.py",
     "kernels/test_triton_attention.py",
     "kernels/test_triton_dense.py",
+    "kernels/test_triton_sampling.py",
     "server/test_falcon_triton.py",
     "server/test_graphs.py",
     "test_serve_triton.py",

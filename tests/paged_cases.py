@@ -35,6 +35,12 @@ class Case:
     def copy(self) -> "Case":
         return replace(self, pages=copied(self.pages), fused=self.fused.clone())
 
+    def of_type(self, dtype: torch.dtype) -> "Case":
+        """Pages and all, in a floating-point type."""
+        rotary = None if self.rotary is None else (self.rotary[0].to(dtype), self.rotary[1].to(dtype))
+        pages, fused = self.pages.to(dtype, copy=True), self.fused.to(dtype, copy=True)
+        return replace(self, pages=pages, fused=fused, rotary=rotary)
+
     def to(self, device: torch.device) -> "Case":
         batch = replace(
             self.batch,

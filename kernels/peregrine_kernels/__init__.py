@@ -4,7 +4,7 @@ T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a K
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
@@ -12,9 +12,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from peregrine_kernels.paged import KVCache, PagedBatch
+from peregrine_kernels.paged import KV_DTYPES, KVCache, PagedBatch
 
-__all__ = ["Affine", "Backend", "FusedLayer", "KVCache", "LayerParts", "Linear", "PagedBatch", "Rotary", "backend_for"]
+__all__ = [
+    "Affine",
+    "Backend",
+    "FusedLayer",
+    "KVCache",
+    "LayerParts",
+    "Linear",
+    "PagedBatch",
+    "Rotary",
+    "Sample",
+    "backend_for",
+]
 
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
@@ -22,6 +33,14 @@ Rotary = tuple[Tensor, Tensor]
 
 Affine = tuple[Tensor, Tensor]
 """weight and bias of a LayerNorm, [H] each."""
+
+
+Sample = Callable[[Tensor, Tensor], Tensor]
+"""logits float32[S, V] and parameters float64[4, S] -> token ids int64[S].
+
+Of each row: temperature; top-k, V or more being off; top-p, 1 being off; and a number in [0, 1) by which the
+distribution function is inverted, or a negative one for the likeliest token.
+"""
 
 
 class Linear(Protocol):
@@ -79,6 +98,10 @@ class Backend(Protocol):
     def quantizes(self) -> bool:
         """Whether linears are packed as 8-bit integers."""
 
+    @property
+    def sample(self) -> Sample | None:
+        """Temperature, top-k, top-p and the draw as one operation, if there is one."""
+
     def min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 
@@ -125,14 +148,16 @@ class Backend(Protocol):
         """
 
 
-def backend_for(device: torch.device, quantize: str | None = None) -> Backend:
-    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype).
+def backend_for(device: torch.device, quantize: str | None = None, kv_dtype: str | None = None) -> Backend:
+    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype),
+    its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
 
     PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
-    reference runs none. Raises ValueError where there is no such backend, or it has no such linears.
+    reference runs none. Raises ValueError where there is no such backend, or it has no such linears or pages.
     """
     fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
     name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
+    _refuse_pages(name, kv_dtype)
     if name == "cpu":
         return _cpu_backend(quantize)
     _refuse(quantize)
@@ -159,6 +184,15 @@ def _cpu_backend(quantize: str | None) -> Backend:
     from peregrine_kernels.cpu import CpuBackend
 
     return CpuBackend()
+
+
+def _refuse_pages(backend: str, kv_dtype: str | None) -> None:
+    if kv_dtype is None:
+        return
+    if backend == "cpu":
+        raise ValueError(f"--kv-cache-dtype {kv_dtype} needs a GPU: leave it out")
+    if kv_dtype not in KV_DTYPES:
+        raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")
 
 
 def _refuse(quantize: str | None) -> None:

@@ -26,6 +26,7 @@ from peregrine_kernels.launch import Launch
 from peregrine_kernels.layernorm import layer_norm_launch
 from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
 from peregrine_kernels.rotary_kv import rotary_kv_launch
+from peregrine_kernels.sampling import sampling_launch
 from peregrine_kernels.shapes import SHAPES, Shape
 
 ARCHITECTURES = {80: 163, 86: 99, 90: 227}
@@ -40,6 +41,7 @@ _ELEMENTS = {
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
     torch.float32: "fp32",
+    torch.float64: "fp64",
     torch.int8: "i8",
     torch.uint8: "u8",
     torch.int32: "i32",
@@ -85,6 +87,19 @@ def variants() -> Iterator[Variant]:
         if shape.name in ("falcon-7b", "falcon-40b", "falcon-11B"):
             for dtype in (torch.int8, torch.float8_e4m3fn):
                 yield from paged_variants(shape, dtype)
+    yield from sampling_variants()
+
+
+def sampling_variants() -> Iterator[Variant]:
+    """One for each vocabulary, named after the first model that has it."""
+    models: dict[int, str] = {}
+    for shape in SHAPES:
+        if shape.num_ranks == 1:
+            models.setdefault(shape.vocab_size, shape.name)
+    for size, model in models.items():
+        logits, parameters = _empty(1, size, dtype=torch.float32), _empty(4, 1, dtype=torch.float64)
+        launch = sampling_launch(logits, parameters, _empty(1, dtype=torch.int64))
+        yield Variant("sampling", model, f"[S, {size}]", launch)
 
 
 def variants_of(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:

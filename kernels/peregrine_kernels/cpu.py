@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.cpu_attention import AttentionPlan, Layout
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
@@ -30,6 +30,10 @@ class CpuBackend:
     @property
     def quantizes(self) -> bool:
         return False
+
+    @property
+    def sample(self) -> Sample | None:
+        return None
 
     def min_rows(self, dtype: torch.dtype) -> int:
         # oneDNN 3.12 reads packed bfloat16 at 22, 19, 24 and 29 GB/s for 1, 2, 3 and 4 rows (2 cores with AVX512-BF16,

@@ -9,6 +9,9 @@ from torch import Tensor
 LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 """The 8-bit types of pages, and the largest value of each: the largest element of a head becomes it."""
 
+KV_DTYPES = {"int8": torch.int8, "fp8_e4m3fn": torch.float8_e4m3fn}
+"""As --kv-cache-dtype names them. No e5m2: where every head has a scale, e4m3 is more exact in as many bits."""
+
 SCALE_BYTES = 4
 
 

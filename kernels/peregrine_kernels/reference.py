@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.paged import PagedBatch, quantize, scales_of
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
@@ -61,6 +61,10 @@ class ReferenceBackend:
     @property
     def quantizes(self) -> bool:
         return False
+
+    @property
+    def sample(self) -> Sample | None:
+        return None
 
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1

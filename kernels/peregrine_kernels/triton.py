@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.attention_tile import rounded_slopes
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
@@ -17,6 +17,7 @@ from peregrine_kernels.layernorm import layer_norm_launch
 from peregrine_kernels.paged import PagedBatch
 from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
 from peregrine_kernels.rotary_kv import rotary_kv_launch
+from peregrine_kernels.sampling import sampling_launch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +62,10 @@ class TritonBackend:
     def quantizes(self) -> bool:
         return False
 
+    @property
+    def sample(self) -> Sample | None:
+        return _sample
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1
 
@@ -104,6 +109,12 @@ class TritonBackend:
             plan = self._plan = _Plan.of(batch, alibi_slopes, q, pages, self._split_tokens)
         plan.attend(q, pages, out)
         return out
+
+
+def _sample(logits: Tensor, parameters: Tensor) -> Tensor:
+    token_ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+    sampling_launch(logits, parameters, token_ids)()
+    return token_ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)

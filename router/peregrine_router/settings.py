@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     quantize: Literal["int8"] | None = option(
         None, "QUANTIZE", "Weights of 8-bit integers, quantized as they are loaded; with dtype bfloat16."
     )
+    kv_cache_dtype: Literal["fp8_e4m3fn", "fp8_e5m2", "int8"] | None = option(
+        None, "KV_CACHE_DTYPE", "Keys and values of 8 bits, on a GPU: half the memory. Not set: as dtype."
+    )
     device: Device | None = option(None, "DEVICE", "Where the model runs. Not set: cuda if there is one.")
     port: int = option(3000, "PORT", "TCP port; 0 lets the system choose.", ge=0, le=65535)
     # Shells and containers set HOSTNAME to the machine's name: reading it would open the server to the network unasked.

@@ -103,6 +103,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         device=settings.device or "auto",
         dtype="bfloat16" if settings.quantize else settings.dtype or "auto",
         quantize=settings.quantize,
+        kv_cache_dtype=settings.kv_cache_dtype,
         num_threads=prepared.threads_per_shard,
         max_batch_size=prepared.max_batch_size,
         max_total_tokens=prepared.max_total_tokens,
@@ -160,6 +161,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
     kv_tokens = info.max_batch_total_tokens
     shards = f"{len(ready)} shard{'s' * (len(ready) > 1)}"
     quantized = f", weights {prepared.settings.quantize}" if prepared.settings.quantize else ""
+    kind = f", {prepared.settings.kv_cache_dtype}" if prepared.settings.kv_cache_dtype else ""
     threads = f" of {prepared.threads_per_shard} threads" if info.model_device_type == "cpu" else ""
     host, port = prepared.listener.getsockname()[:2]
     return [
@@ -167,7 +169,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
         f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
         f"  device    {info.model_device_type}, {first.dtype}{quantized}, {shards}{threads}",
         f"  weights   {weights / 2**20:,.0f} MiB",
-        f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes",
+        f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes{kind}",
         f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "
         f"{prepared.max_batch_size} at once",
         f"  serving   http://{f'[{host}]' if ':' in host else host}:{port}  (API documentation: /docs)",

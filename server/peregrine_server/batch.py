@@ -141,8 +141,13 @@ class Batch:
         return sampled, self._on_device(rows)
 
     def _on_device(self, array: _Ints) -> Tensor:
-        host = torch.from_numpy(np.ascontiguousarray(array))
-        if self.device.type == "cuda":
-            # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
-            host = host.pin_memory()
-        return host.to(self.device, non_blocking=True)
+        return to_device(array, self.device)
+
+
+def to_device(array: NDArray[np.int64] | NDArray[np.float64], device: torch.device) -> Tensor:
+    """A copy, not waited for; on a CPU the array itself."""
+    host = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)

@@ -7,6 +7,8 @@ from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.partition import partition
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KV_SCALE_BYTES = 4
+"""Beside each head of 8-bit keys or values of a token."""
 INT8_ROW_BYTES = 8
 """Beside each row of 8-bit integers: its scale, and its offset for unsigned inputs."""
 
@@ -38,10 +40,11 @@ def weight_bytes(
     return total - num_integers * (DTYPE_BYTES[dtype] - 1) + num_rows * INT8_ROW_BYTES
 
 
-def kv_bytes_per_token(config: FalconConfig, num_shards: int, dtype: str) -> int:
-    """Bytes of KV cache that one token takes on each rank."""
+def kv_bytes_per_token(config: FalconConfig, num_shards: int, dtype: str, is_8_bit: bool = False) -> int:
+    """Bytes of KV cache that one token takes on each rank, in `dtype` or in 8 bits with their scales."""
     num_kv_heads = partition(config, 0, num_shards).num_kv_heads
-    return 2 * config.num_layers * num_kv_heads * config.head_dim * DTYPE_BYTES[dtype]
+    head_bytes = config.head_dim + KV_SCALE_BYTES if is_8_bit else config.head_dim * DTYPE_BYTES[dtype]
+    return 2 * config.num_layers * num_kv_heads * head_bytes
 
 
 def tokens_that_fit(config: FalconConfig, num_shards: int, dtype: str, num_bytes: int, block_size: int = 1) -> int:

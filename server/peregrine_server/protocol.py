@@ -193,6 +193,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """float32 or bfloat16 or float16."""
     quantize: str | None = None
     """int8: linears of 8-bit integers; None: of `dtype`."""
+    kv_cache_dtype: str | None = None
+    """int8 or fp8_e4m3fn: keys and values of 8 bits, with scales; None: of `dtype`."""
     rendezvous: str
     """Path of the file through which the ranks of torch.distributed find each other."""
     num_threads: int

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import KVCache, backend_for
+from peregrine_kernels.paged import KV_DTYPES
 from peregrine_server.batch import Batch, StepWork
 from peregrine_server.constraints import Constraints
 from peregrine_server.copyout import Copying, CopyOut
@@ -60,7 +61,7 @@ class Runner:
         self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
-        self._sampler = Sampler(self._batch, self._constraints)
+        self._sampler = Sampler(self._batch, self._constraints, model.rank.backend.sample)
         self._copy_out = CopyOut(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
@@ -86,9 +87,10 @@ class Runner:
         falcon_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
         dtype = choose_dtype(config.dtype, device)
-        backend = backend_for(device, config.quantize)
+        backend = backend_for(device, config.quantize, config.kv_cache_dtype)
+        kv_dtype = None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype]
         try:
-            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress)
+            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress, kv_dtype)
             runner = cls(config, model, _recorder(device))
         except torch.OutOfMemoryError:
             raise OutOfMemory.of(falcon_config, config, dtype, device) from None

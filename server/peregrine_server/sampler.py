@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_server.batch import Batch
+from peregrine_kernels import Sample
+from peregrine_server.batch import Batch, to_device
 from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Rows
 from peregrine_server.processors import (
@@ -26,6 +27,10 @@ from peregrine_server.processors import (
     penalize_repetition,
 )
 from peregrine_server.protocol import SamplingParams, SequenceFailed
+
+SAMPLE_FIELDS = {"temperature", "top_k", "top_p", "do_sample"}
+"""What `Sample` knows of."""
+NO_TOP_K = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +50,44 @@ class Sampled:
 class Sampler:
     """Reads parameters and token history from the batch, and masks from the constraints; keeps no state of its own."""
 
-    def __init__(self, batch: Batch, constraints: Constraints) -> None:
+    def __init__(self, batch: Batch, constraints: Constraints, sample: Sample | None = None) -> None:
+        """`sample`: what a device has for steps that use nothing of which it does not know."""
         self._batch = batch
         self._constraints = constraints
+        self._sample = sample
 
     def __call__(self, logits: Tensor, slots: NDArray[np.int64]) -> Sampled:
         """logits float32[S, V] of the sequences in `slots`; may be overwritten."""
         used = self._batch.parameters.used(slots)
         if not used:
             return Sampled(logits.argmax(-1))
+        if self._sample is not None and used.keys() <= SAMPLE_FIELDS:
+            return Sampled(self._sample(logits, self._sample_parameters(slots, used, logits.device)))
         step = _Scores(self._batch, self._constraints, logits, slots, used)
         scores = step.processed()
         token_ids = scores.argmax(-1)
         if (drawn := used.get("do_sample")) is not None:
-            seeds = np.array([self._batch.parameters[slot].seed for slot in slots[drawn]], dtype=np.uint64)
-            uniform = uniforms(seeds, self._batch.lengths[slots[drawn]])
+            uniform = self._uniforms(slots[drawn])
             rows = torch.from_numpy(drawn).to(logits.device)
             token_ids[rows] = draw(scores[rows], torch.from_numpy(uniform).to(logits.device))
         logprobs, top = self._describe(scores, token_ids, slots, used)
         return Sampled(token_ids, logprobs, top, tuple(step.failed))
+
+    def _uniforms(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+        seeds = np.array([self._batch.parameters[slot].seed for slot in slots], dtype=np.uint64)
+        return uniforms(seeds, self._batch.lengths[slots])
+
+    def _sample_parameters(self, slots: NDArray[np.int64], used: dict[str, Rows], device: torch.device) -> Tensor:
+        """As `Sample` takes them, in one copy to the device."""
+        params = [self._batch.parameters[slot] for slot in slots]
+        values = np.empty((4, len(slots)))
+        values[0] = [each.temperature for each in params]
+        values[1] = [each.top_k or NO_TOP_K for each in params]
+        values[2] = [each.top_p for each in params]
+        values[3] = -1.0
+        if (drawn := used.get("do_sample")) is not None:
+            values[3, drawn] = self._uniforms(slots[drawn])
+        return to_device(values, device)
 
     def _describe(
         self, scores: Tensor, token_ids: Tensor, slots: NDArray[np.int64], used: dict[str, Rows]

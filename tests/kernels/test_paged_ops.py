@@ -1,17 +1,17 @@
 """Rotary, KV write and attention of the CPU backends against the reference, over ragged batches on shuffled pages."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cpu_backends import both
-from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary, cpu_attention
+from paged_cases import Case, Sequences, make_case
+from peregrine_kernels import Backend, KVCache, PagedBatch, cpu_attention
 from peregrine_kernels.reference import ReferenceBackend
 
 UNIT_ROUNDOFF = torch.finfo(torch.bfloat16).eps / 2
@@ -20,88 +20,18 @@ HEADS = [(71, 1, 64), (7, 1, 32), (3, 1, 256), (8, 2, 128), (6, 3, 80), (4, 4, 6
 """Query heads, KV heads, head dim: multi-query (Falcon-7B's prime 71 first), grouped, multi-head."""
 
 Make = Callable[[], Backend]
-Sequences = list[tuple[int, int]]
-"""Query length and context length of each."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """The input of one step. What no token was written to is NaN, in the pages as in the padding of the rows."""
-
-    num_heads: int
-    batch: PagedBatch
-    cache: KVCache
-    fused: Tensor
-    """[T, (Hq + 2 Hkv) * D + 32]"""
-    rotary: Rotary | None
-    alibi_slopes: Tensor | None
-
-    def to(self, dtype: torch.dtype) -> "Case":
-        cache = KVCache(tuple(pages.to(dtype, copy=True) for pages in self.cache.layers))
-        rotary = None if self.rotary is None else (self.rotary[0].to(dtype), self.rotary[1].to(dtype))
-        return Case(self.num_heads, self.batch, cache, self.fused.to(dtype, copy=True), rotary, self.alibi_slopes)
-
-
-def page_batch(sequences: Sequences, block_size: int) -> tuple[PagedBatch, int]:
-    """The batch of some sequences on randomly chosen blocks, and how many blocks there are."""
-    sequences = sorted(sequences, key=lambda lengths: lengths[0] != 1)
-    num_blocks = [-(-context // block_size) for _, context in sequences]
-    shuffled = torch.randperm(sum(num_blocks) + 2)
-    tables = torch.zeros(len(sequences), max(num_blocks), dtype=torch.int64)
-    positions, slots = [], []
-    for row, (query, context) in enumerate(sequences):
-        blocks, shuffled = shuffled.tensor_split([num_blocks[row]])
-        tables[row, : len(blocks)] = blocks
-        position = torch.arange(context - query, context)
-        positions.append(position)
-        slots.append(blocks[position // block_size] * block_size + position % block_size)
-    queries, contexts = zip(*sequences, strict=True)
-    num_decodes = sum(query == 1 for query in queries)
-    batch = PagedBatch(torch.cat(positions), torch.cat(slots), tables, queries, contexts, num_decodes)
-    return batch, sum(num_blocks) + 2
-
-
-def make_case(
-    sequences: Sequences, heads: tuple[int, int, int], block_size: int = 16, alibi: bool = False, seed: int = 0
-) -> Case:
-    torch.manual_seed(seed)
-    num_heads, num_kv_heads, head_dim = heads
-    batch, num_blocks = page_batch(sequences, block_size)
-    cache = KVCache.allocate(1, num_blocks, block_size, num_kv_heads, head_dim, torch.float32, torch.device("cpu"))
-    pages = cache.layers[0].fill_(torch.nan)
-    for sequence, (query, context) in enumerate(zip(batch.query_lengths, batch.context_lengths, strict=True)):
-        prefix = batch.slots_of(sequence, block_size)[: context - query]
-        pages.flatten(0, 1)[prefix] = torch.randn(len(prefix), 2, num_kv_heads, head_dim)
-    num_tokens, width = len(batch.positions), (num_heads + 2 * num_kv_heads) * head_dim
-    fused = torch.cat((torch.randn(num_tokens, width), torch.full((num_tokens, 32), torch.nan)), dim=1)
-    angles = (batch.positions[:, None] * torch.rand(head_dim // 2)).repeat(1, 2)
-    rotary = None if alibi else (angles.cos()[:, None], angles.sin()[:, None])
-    return Case(num_heads, batch, cache, fused, rotary, torch.rand(num_heads) if alibi else None)
-
-
-def write(backend: Backend, case: Case) -> None:
-    backend.rotary_kv_write(case.fused[:, :-32], case.rotary, case.batch, case.cache.layers[0], case.num_heads)
-
-
-def attend(backend: Backend, case: Case) -> Tensor:
-    """[T, Hq * D], written to a view of wider rows whose other columns must stay as they were."""
-    width, pages = case.num_heads * case.cache.layers[0].shape[-1], case.cache.layers[0]
-    out = torch.full((len(case.fused), width + 32), 7.0, dtype=case.fused.dtype)
-    backend.attention(case.fused[:, :width], case.batch, pages, case.alibi_slopes, out[:, :width])
-    assert (out[:, width:] == 7.0).all()
-    return out[:, :width]
 
 
 def assert_attention_agrees(backend: Make, case: Case) -> None:
     """float32 tightly; bfloat16 as well as rounding the probabilities and the result once each allows."""
-    write(ReferenceBackend(), case)
-    torch.testing.assert_close(attend(backend(), case), attend(ReferenceBackend(), case), rtol=1e-5, atol=1e-5)
-    narrow = case.to(torch.bfloat16)
-    exact = narrow.to(torch.float64)
-    expected = attend(ReferenceBackend(), exact)
-    exact.cache.layers[0][:, :, 1].abs_()
-    bound = 1.01 * UNIT_ROUNDOFF * (expected.abs() + attend(ReferenceBackend(), exact)) + 1e-5
-    error = (attend(backend(), narrow) - expected).abs()
+    case.write(ReferenceBackend())
+    torch.testing.assert_close(case.attend(backend()), case.attend(ReferenceBackend()), rtol=1e-5, atol=1e-5)
+    narrow = case.of_type(torch.bfloat16)
+    exact = narrow.of_type(torch.float64)
+    expected = exact.attend(ReferenceBackend())
+    exact.pages[:, :, 1].abs_()
+    bound = 1.01 * UNIT_ROUNDOFF * (expected.abs() + exact.attend(ReferenceBackend())) + 1e-5
+    error = (narrow.attend(backend()) - expected).abs()
     assert (error <= bound).all(), f"{(error / bound).max()} times the bound"
 
 
@@ -116,7 +46,7 @@ def test_attention_of_any_ragged_batch(
     backend: Make, sequences: Sequences, heads: tuple[int, int, int], block_size: int, alibi: bool, seed: int
 ) -> None:
     """Whatever mix of decodes and prefill chunks, with or without a prefix, is attended as the reference does."""
-    assert_attention_agrees(backend, make_case(sequences, heads, block_size, alibi, seed))
+    assert_attention_agrees(backend, make_case(sequences, heads, block_size, alibi, seed=seed))
 
 
 @both
@@ -143,8 +73,8 @@ def test_attention_of_lengths_far_apart(backend: Make, monkeypatch: pytest.Monke
 def test_attention_does_not_depend_on_neighbours(backend: Make) -> None:
     """In float32 a sequence's result is the same alone and among others, to 1e-6."""
     case = make_case([(1, 37), (1, 60), (1, 33), (20, 50), (9, 9)], (71, 1, 64))
-    write(backend(), case)
-    together = attend(backend(), case)
+    case.write(backend())
+    together = case.attend(backend())
     starts = torch.tensor((0, *case.batch.query_lengths)).cumsum(0).tolist()
     for sequence, (start, end) in enumerate(pairwise(starts)):
         batch = PagedBatch(
@@ -155,8 +85,8 @@ def test_attention_does_not_depend_on_neighbours(backend: Make) -> None:
             case.batch.context_lengths[sequence : sequence + 1],
             int(end - start == 1),
         )
-        alone = Case(case.num_heads, batch, case.cache, case.fused[start:end], None, None)
-        torch.testing.assert_close(attend(backend(), alone), together[start:end], rtol=0, atol=1e-6)
+        alone = replace(case, batch=batch, fused=case.fused[start:end], rotary=None)
+        torch.testing.assert_close(alone.attend(backend()), together[start:end], rtol=0, atol=1e-6)
 
 
 @both
@@ -165,10 +95,10 @@ def test_one_backend_serves_many_steps(backend: Make) -> None:
     made = backend()
     for sequences, alibi in (([(1, 20)], False), ([(1, 20)], True), ([(1, 7), (5, 9)], True), ([(1, 20)], False)):
         case = make_case(sequences, (4, 4, 64), alibi=alibi)
-        write(made, case)
-        expected = attend(ReferenceBackend(), case)
-        torch.testing.assert_close(attend(made, case), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(attend(made, case), expected, rtol=1e-5, atol=1e-5)
+        case.write(made)
+        expected = case.attend(ReferenceBackend())
+        torch.testing.assert_close(case.attend(made), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(case.attend(made), expected, rtol=1e-5, atol=1e-5)
 
 
 @both
@@ -179,11 +109,11 @@ def test_rotary_kv_write_is_the_reference_to_the_bit(
     backend: Make, heads: tuple[int, int, int], alibi: bool, dtype: torch.dtype
 ) -> None:
     """Rotation rounds where transformers rounds; pages get exactly this step's tokens and keep all others."""
-    expected = make_case([(1, 17), (1, 1), (16, 16), (5, 33)], heads, alibi=alibi).to(dtype)
-    actual = expected.to(dtype)
-    write(ReferenceBackend(), expected)
-    write(backend(), actual)
-    for ours, theirs in ((actual.fused, expected.fused), (actual.cache.layers[0], expected.cache.layers[0])):
+    expected = make_case([(1, 17), (1, 1), (16, 16), (5, 33)], heads, alibi=alibi).of_type(dtype)
+    actual = expected.of_type(dtype)
+    expected.write(ReferenceBackend())
+    actual.write(backend())
+    for ours, theirs in ((actual.fused, expected.fused), (actual.pages, expected.pages)):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 

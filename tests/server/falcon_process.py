@@ -1,13 +1,15 @@
 """One rank of a group, run as a process: drives `Falcon.forward` by hand and saves every logit.
 
 A job (JSON on standard input) names the rank, the group and its cases; results go to one file a rank. A case that names
-`split_tokens` runs on the GPU's kernels, under Triton's interpreter, with decodes split at that size.
+`split_tokens` runs on the GPU's kernels, under Triton's interpreter, with decodes split at that size; one that names
+`kv_dtype`, on 8-bit pages.
 """
 
 import json
 import random
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, PagedBatch
+from peregrine_kernels.paged import KV_DTYPES
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 
 BLOCK_SIZE = 8
 NUM_BLOCKS = 128
+CACHED_PREFIXES = "cached prefixes"
+"""The schedule in which sequences begin with blocks that another one has computed, and are ragged from there on."""
 
 Work = list[tuple[int, int]]
 """(sequence, how many of its next tokens it computes) of one step."""
@@ -53,7 +58,8 @@ class Sequences:
         self._free = random.Random(0).sample(range(NUM_BLOCKS), NUM_BLOCKS)
         self._kv = model.allocate_kv_cache(NUM_BLOCKS, BLOCK_SIZE)
         for pages in self._kv.layers:
-            pages.fill_(float("nan"))  # what no token wrote must not be read
+            # NaN in every floating-point type, scales of 8-bit pages included: what no token wrote must not be read.
+            torch.empty(0, dtype=torch.uint8).set_(pages.untyped_storage()).fill_(0xFF)
 
     def run(self, work: Work) -> None:
         """One step."""
@@ -67,6 +73,15 @@ class Sequences:
         logits = self.model.logits(hidden)
         for (i, _), rows in zip(work, logits.split([count for _, count in work]), strict=True):
             self.logits[i].append(rows)
+
+    def share_prefixes(self) -> None:
+        """The first prompt is computed; the others take its blocks as far as all but their last token are the same."""
+        self.run([(0, len(self.tokens[0]))])
+        for i in range(1, len(self.tokens)):
+            pairs = zip(self.tokens[0], self.tokens[i][:-1], strict=False)
+            alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // BLOCK_SIZE
+            self._tables[i] = self._tables[0][:alike]
+            self.done[i] = alike * BLOCK_SIZE
 
     def _batch(self, work: Work, positions: list[range]) -> PagedBatch:
         tables = [self._tables[i] for i, _ in work]
@@ -104,11 +119,17 @@ def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
     progress: list[tuple[int, int]] = []
     dtype = getattr(torch, case["dtype"])
     config, backend = load_config(path), triton_backend(case["split_tokens"]) if "split_tokens" in case else None
-    model = load_falcon(path, config, parallel, device, dtype, backend, progress=lambda *p: progress.append(p))
+    kv_dtype = KV_DTYPES[case["kv_dtype"]] if "kv_dtype" in case else None
+    model = load_falcon(
+        path, config, parallel, device, dtype, backend, progress=lambda *p: progress.append(p), kv_dtype=kv_dtype
+    )
     results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
     for name in case["schedules"]:
         sequences = Sequences(model, case["prompts"])
-        for work in schedule(name, [len(prompt) for prompt in case["prompts"]]):
+        if name == CACHED_PREFIXES:
+            sequences.share_prefixes()
+        left = [len(prompt) - done for prompt, done in zip(case["prompts"], sequences.done, strict=True)]
+        for work in schedule("ragged" if name == CACHED_PREFIXES else name, left):
             sequences.run(work)
         sequences.generate(case["num_generated"])
         logits = [torch.cat(rows) for rows in sequences.logits]

@@ -49,6 +49,11 @@ def test_weights_of_a_packed_head() -> None:
     assert weight_bytes(untied, 1, "float32", has_packed_head=True) == weight_bytes(untied, 1, "float32")
 
 
+def test_kv_of_8_bits() -> None:
+    """A byte for each number and a float32 for each head of K and of V: 7B's token takes 17/32 of bfloat16's bytes."""
+    assert kv_bytes_per_token(CONFIGS["falcon-7b"], 1, "bfloat16", is_8_bit=True) == 32 * 2 * (64 + 4)
+
+
 def test_kv_heads_of_a_rank() -> None:
     """8 KV heads over 4 ranks are a quarter each; the one of 7B is on both of 2 ranks."""
     assert kv_bytes_per_token(CONFIGS["falcon-40b"], 4, "bfloat16") == 122_880 // 4

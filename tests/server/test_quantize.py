@@ -1,17 +1,19 @@
-"""The demo Falcon in 8-bit integers."""
+"""The demo Falcon in 8 bits: its linears, and its KV cache."""
 
 from pathlib import Path
 
+import pytest
 import torch
 
 import peregrine_server
 from cpu_backends import native
 from peregrine_kernels import PagedBatch, backend_for
 from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.memory import weight_bytes
+from peregrine_server.memory import kv_bytes_per_token, weight_bytes
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
+from runners import load_runner
 
 DEMO = Path(peregrine_server.__file__).parent / "demo"
 HELD_OUT = Path(__file__).parents[2] / "scripts" / "demo" / "heldout.txt"
@@ -47,3 +49,21 @@ def test_int8_weights_take_a_byte_each() -> None:
     model, config = load("int8"), load_config(DEMO)
     assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", has_packed_head=True, is_int8=True)
     assert model.weight_bytes < 0.65 * weight_bytes(config, 1, "bfloat16", has_packed_head=True)
+
+
+@pytest.mark.parametrize("kv_dtype", ["int8", "fp8_e4m3fn"])
+def test_a_runner_keeps_kv_in_8_bits(kv_dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backend has such pages, the cache is of them, and its tokens are counted with their scales."""
+    monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
+    runner = load_runner(DEMO, kv_cache_dtype=kv_dtype)
+    assert runner.ready.kv_bytes_per_token == kv_bytes_per_token(load_config(DEMO), 1, "float32", is_8_bit=True)
+    assert runner.model.allocate_kv_cache(1, 16).layers[0].dtype.itemsize == 1
+
+
+def test_kv_of_8_bits_is_refused_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line that says what to do: on a CPU, and for e5m2 everywhere."""
+    with pytest.raises(ValueError, match=r"^--kv-cache-dtype int8 needs a GPU: leave it out$"):
+        load_runner(DEMO, kv_cache_dtype="int8")
+    monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
+    with pytest.raises(ValueError, match=r"^--kv-cache-dtype fp8_e5m2 has no kernels: choose one of int8, fp8_e4m3fn$"):
+        load_runner(DEMO, kv_cache_dtype="fp8_e5m2")

@@ -242,3 +242,32 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
     others = [SamplingParams(do_sample=True, seed=i, temperature=2.0) for i in range(5)]
     crowd = make_sampler([*others, mine])(logits.repeat(6, 1), np.arange(6)).token_ids[5]
     assert alone == crowd
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "is_one_operation"),
+    [
+        (SamplingParams(), True),
+        (SamplingParams(do_sample=True, temperature=0.5, top_k=3, top_p=0.7, seed=5), True),
+        (SamplingParams(do_sample=True, min_p=0.1), False),
+        (SamplingParams(repetition_penalty=1.2), False),
+        (SamplingParams(logprobs=True), False),
+    ],
+)
+def test_a_device_that_samples_does_where_it_can(neighbour: SamplingParams, is_one_operation: bool) -> None:
+    """It is given temperature, k, p and the number of each row, unless any row uses what it does not know of."""
+    given: list[torch.Tensor] = []
+
+    def sample(logits: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        given.append(parameters)
+        return torch.zeros(len(logits), dtype=torch.int64)
+
+    batch = Batch(2, 16, 4, torch.device("cpu"))
+    for slot, params in enumerate((SamplingParams(do_sample=True, temperature=0.5, seed=4), neighbour)):
+        batch.parameters[slot] = params
+    Sampler(batch, NO_GRAMMARS, sample)(torch.randn(2, VOCAB), np.arange(2))
+    assert len(given) == is_one_operation
+    for parameters in given:
+        number = uniforms(np.array([4], dtype=np.uint64), np.array([0]))[0]
+        assert parameters[:, 0].tolist() == [0.5, 2**31 - 1, 1.0, number]
+        assert (parameters[3, 1] < 0) == (not neighbour.do_sample)

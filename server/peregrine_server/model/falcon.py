@@ -32,6 +32,8 @@ class Rank:
     dtype: torch.dtype
     alibi_slopes: Tensor | None
     """float32[Hq]"""
+    kv_dtype: torch.dtype | None = None
+    """Of the pages, if not `dtype`."""
 
     @property
     def concatenates(self) -> bool:
@@ -78,9 +80,8 @@ class Falcon:
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """This rank's pages for num_blocks * block_size tokens."""
         config, rank = self.config, self.rank
-        return KVCache.allocate(
-            config.num_layers, num_blocks, block_size, rank.part.num_kv_heads, config.head_dim, rank.dtype, rank.device
-        )
+        shape = config.num_layers, num_blocks, block_size, rank.part.num_kv_heads, config.head_dim
+        return KVCache.allocate(*shape, rank.kv_dtype or rank.dtype, rank.device)
 
     @property
     def config(self) -> FalconConfig:
@@ -97,7 +98,8 @@ class Falcon:
     @property
     def kv_bytes_per_token(self) -> int:
         """On this rank."""
-        return memory.kv_bytes_per_token(self.config, self.rank.parallel.size, self.rank.dtype_name)
+        rank = self.rank
+        return memory.kv_bytes_per_token(self.config, rank.parallel.size, rank.dtype_name, rank.kv_dtype is not None)
 
     @property
     def weight_bytes(self) -> int:
@@ -301,8 +303,10 @@ def load_falcon(
     dtype: torch.dtype,
     backend: Backend | None = None,
     progress: Progress | None = None,
+    kv_dtype: torch.dtype | None = None,
 ) -> Falcon:
-    """Loads this rank's share of the checkpoint in directory `path`, cast to `dtype`, for `backend`.
+    """Loads this rank's share of the checkpoint in directory `path`, cast to `dtype`, for `backend`. Its KV caches will
+    be of the 8-bit `kv_dtype`, or of `dtype`.
 
     The host needs room for the rank's weights and one tensor. Raises CheckpointError.
     """
@@ -310,7 +314,7 @@ def load_falcon(
     part = partition(config, parallel.rank, parallel.size)
     with Weights(path, config, parallel.size, device, dtype, progress) as weights:
         slopes = alibi_slopes(config.num_heads, part.heads, device) if config.has_alibi else None
-        loader = Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes), weights)
+        loader = Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes, kv_dtype), weights)
         return loader.falcon()
 
 
