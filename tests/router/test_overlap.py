@@ -180,7 +180,7 @@ async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:
         await stream.take()
     await asyncio.sleep(0.033)
     started = time.monotonic()
-    await anext(engine.submit(Request("b", (2,), SamplingParams(), 1)))
+    await engine.submit(Request("b", (2,), SamplingParams(), 1)).take()
     assert time.monotonic() - started < 0.22
     stepping.cancel()
     await asyncio.gather(stepping, return_exceptions=True)
