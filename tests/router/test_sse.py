@@ -1,11 +1,13 @@
 """Server-sent events: silences, and what may not cause one."""
 
 import asyncio
+import socket
 import time
+from dataclasses import replace
 
 import pytest
 
-from fakes import INFO, FakeEngine, make_tokenizer, serve
+from fakes import INFO, FakeEngine, make_tokenizer, serve, wait_until
 from peregrine_router.api import sse
 from peregrine_router.api.schemas import GenerateParameters
 from peregrine_router.settings import Settings
@@ -30,6 +32,19 @@ def test_no_comment_while_tokens_come(engine: FakeEngine, monkeypatch: pytest.Mo
     engine.delay = 0.01
     with serve(engine) as server:
         assert "\n:" not in server.generate(path="/generate_stream", max_new_tokens=20, ignore_eos=True).text
+
+
+def test_a_reader_of_nothing_is_dropped(engine: FakeEngine) -> None:
+    """A client that stops reading loses its stream within twice the timeout, long before the stream's end."""
+    info = replace(INFO, max_total_tokens=30_000)
+    body = b'{"inputs": "the", "parameters": {"max_new_tokens": 29000, "ignore_eos": true, "top_n_tokens": 5}}'
+    head = b"POST /generate_stream HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    with serve(engine, info, slow_client_timeout=0.3) as server, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        slow.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        wait_until(lambda: len(engine.cancelled) == 1, seconds=20)
+        assert server.metrics()['tgi_request_failure{err="dropped"}'] == 1
 
 
 async def test_a_long_prompt_delays_no_other_stream() -> None:
