@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test install check fmt bench demo clean
+.PHONY: serve test install check fmt bench compare simulate performance demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -24,6 +24,15 @@ fmt: .venv/.dev ## Format and mend what can be mended
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+compare: .venv/.dev ## Every installed server on the same weights and loads, interleaved (scripts/peers.sh installs them)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+simulate: .venv/.dev ## The real scheduler through a day of bursty arrivals on modelled GPUs
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
+
+performance: .venv/.dev ## Make docs/performance.md anew from benchmarks/results
+	$(BIN)/python -m benchmarks.report
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

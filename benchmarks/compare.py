@@ -7,6 +7,7 @@ be run on a machine with nothing else to do: some minutes a round.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -123,6 +124,9 @@ def _shortened(session: Session) -> Session:
 def main(argv: list[str] | None = None) -> None:
     """Measures, prints, and keeps the data."""
     options = parse(argv)
+    # A time limit or a closed terminal ends this process by a signal, which would leave servers behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     make_checkpoint(options.path)
     make_tokenizer(options.path, VOCAB_SIZE, int(str(CONFIG["eos_token_id"])))
     scenarios = [each for each in SCENARIOS if each.name in options.scenarios]
@@ -130,9 +134,9 @@ def main(argv: list[str] | None = None) -> None:
     chosen = [p for p in all_peers(options.path, threads) if not options.peers or p.name in options.peers]
     missing = {peer.name: peer.missing for peer in chosen if peer.missing}
     comparison = Comparison([p for p in chosen if not p.missing], Peak(threads), missing)
-    with tempfile.TemporaryDirectory(prefix="peregrine-compare-", delete=False) as logs:
-        print(f"the servers' logs: {logs}", file=sys.stderr)
-        measure(comparison, Path(logs), scenarios, options.rounds)
+    logs = Path(tempfile.mkdtemp(prefix="peregrine-compare-"))
+    print(f"the servers' logs: {logs}", file=sys.stderr)
+    measure(comparison, logs, scenarios, options.rounds)
     data = {"machine": machine(), "skipped": comparison.skipped, "samples": comparison.samples}
     print(table(data))
     if options.save:

@@ -5,7 +5,6 @@ a fixed overhead. What policies do to waiting is seen in minutes. It is no measu
 """
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -156,7 +155,6 @@ def simulate(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         arrivals = day.arrivals()
         for policy in POLICIES:
             simulation = Simulation(device, FALCON_7B, policy)
-            start = time.perf_counter()
             with tqdm(total=len(arrivals), desc=f"{device.name}, {policy.name}", unit="request", leave=False) as bar:
                 answers = simulation.run(arrivals, bar)
             yield {
@@ -167,7 +165,6 @@ def simulate(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "name": policy.name,
                 "steps": simulation.num_steps,
                 "preemptions": simulation.scheduler.num_preemptions,
-                "router_seconds": round(time.perf_counter() - start, 2),
                 "summary": summarize(answers, SLO),
                 "chart": cumulative([first_token_seconds(a) * 1e3 for a in answers]),
             }

@@ -36,10 +36,13 @@ class Axis:
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers within the range: tens on a log axis, else about six multiples of 1, 2 or 5."""
+        """Round numbers within the range: about six multiples of 1, 2 or 5; on a log axis powers of ten, and 2 and 5 of
+        them if there is room."""
         if self.is_log:
             first, last = math.floor(_log(self.low)), math.ceil(_log(self.high))
-            return [10.0**n for n in range(first, last + 1) if self.low <= 10.0**n <= self.high]
+            multiples = (1, 2, 5) if last - first <= 4 else (1,)
+            found = [10.0**n * m for n in range(first, last + 1) for m in multiples]
+            return [value for value in found if self.low <= value <= self.high]
         rough = (self.high - self.low) / 6
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough)
@@ -104,11 +107,14 @@ def _line(series: Series, x: Axis, y: Axis, color: str) -> str:
 
 
 def _legend(series: Sequence[Series]) -> list[str]:
-    lines = []
+    """In the lower right corner, which shares that grow to 100 % leave free; a lone series needs none."""
+    lines: list[str] = []
+    if len(series) == 1:
+        return lines
     for row, (each, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
-        at = TOP + 8 + 16 * row
-        lines.append(f'<path d="M{WIDTH - 210} {at}h18" stroke="{color}" stroke-width="3"/>')
-        lines.append(_text(WIDTH - 186, at + 4, each.name))
+        at = HEIGHT - BOTTOM - 16 * (len(series) - row)
+        lines.append(f'<path d="M{WIDTH - 260} {at}h18" stroke="{color}" stroke-width="3"/>')
+        lines.append(_text(WIDTH - 236, at + 4, each.name))
     return lines
 
 

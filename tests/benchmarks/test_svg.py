@@ -40,9 +40,10 @@ def test_nothing_is_said_to_be_nothing() -> None:
 
 
 def test_ticks_are_round_numbers_within_the_range() -> None:
-    """Multiples of 1, 2 or 5; tens on a log axis."""
+    """Multiples of 1, 2 or 5; on a log axis powers of ten alone if there are many."""
     assert Axis(0, 11.5, 0, 100).ticks() == [0, 2, 4, 6, 8, 10]
-    assert Axis(3, 20_000, 0, 100, is_log=True).ticks() == [10, 100, 1000, 10_000]
+    assert Axis(3, 300, 0, 100, is_log=True).ticks() == [5, 10, 20, 50, 100, 200]
+    assert Axis(3, 200_000, 0, 100, is_log=True).ticks() == [10, 100, 1000, 10_000, 100_000]
 
 
 def test_a_cumulative_line_ends_at_all_of_the_values() -> None:
