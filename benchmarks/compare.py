@@ -21,9 +21,9 @@ from benchmarks.checkpoint import CONFIG, make_checkpoint
 from benchmarks.comparison import table
 from benchmarks.hardware import FALCON_1B, load_seconds
 from benchmarks.load.client import Answer
-from benchmarks.load.files import RESULTS, ROOT, machine, write_json
 from benchmarks.load.report import Slo, summarize
 from benchmarks.load.workload import Session
+from benchmarks.machine import RESULTS, ROOT, machine, write_json
 from benchmarks.peak import Peak
 from benchmarks.peers import Peer, all_peers
 from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
@@ -75,13 +75,17 @@ class Comparison:
         try:
             answers = peer.run(sessions)
         except (RuntimeError, OSError, ValueError) as error:
-            return self._drop(peer, str(error))
+            self._drop(peer, str(error))
+            return None
         wrong = [
             a.error or f"{len(a.token_times)} tokens came, {s.turns[0].max_new_tokens} were asked for"
             for a, s in zip(_in_order(answers), _in_order_of_length(sessions), strict=True)
             if a.error or len(a.token_times) != s.turns[0].max_new_tokens
         ]
-        return self._drop(peer, wrong[0]) if wrong else answers
+        if wrong:
+            self._drop(peer, wrong[0])
+            return None
+        return answers
 
     def _drop(self, peer: Peer, reason: str) -> None:
         peer.stop()

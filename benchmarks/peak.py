@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -34,7 +35,7 @@ class Peak:
         if not linears:
             return None
         bandwidth = MEMORY_BYTES / best(self._buffer.sum)
-        flops = 2 * ROWS * OUT_FEATURES * IN_FEATURES / min(best(lambda x=x: x(self._x)) for x in linears)
+        flops = 2 * ROWS * OUT_FEATURES * IN_FEATURES / min(best(partial(linear, self._x)) for linear in linears)
         return Device("this machine", bandwidth, flops, 0.0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import comparison
-from benchmarks.load.files import RESULTS, ROOT
+from benchmarks.machine import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 INTRODUCTION = """# Performance

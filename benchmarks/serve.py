@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.load.charts import write_charts
 from benchmarks.load.client import Answer, make_api, run_load
-from benchmarks.load.files import machine, write_charts, write_json
 from benchmarks.load.report import Slo, summarize, table
 from benchmarks.load.workload import Session, Workload
+from benchmarks.machine import machine, write_json
 
 
 def main(argv: list[str] | None = None) -> None:

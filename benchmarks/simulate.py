@@ -14,8 +14,8 @@ from tqdm import tqdm
 from benchmarks.arrivals import DAY_SECONDS, Arrival, Day
 from benchmarks.hardware import DEVICES, FALCON_7B, Device, Model, step_seconds
 from benchmarks.load.client import Answer
-from benchmarks.load.files import RESULTS, write_json
 from benchmarks.load.report import Slo, first_token_seconds, summarize
+from benchmarks.machine import RESULTS, write_json
 from benchmarks.plots.svg import Series, cumulative, line_chart
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request

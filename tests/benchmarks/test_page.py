@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.load.files import RESULTS
+from benchmarks.machine import RESULTS
 from benchmarks.report import PAGE, page
 
 

@@ -1,44 +1,11 @@
-"""A load's figures as data, with the machine that they came from, and its charts."""
+"""Charts of a load."""
 
-import json
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.load.client import Answer
 from benchmarks.load.report import first_token_seconds, gaps
 from benchmarks.plots.svg import Points, Series, cumulative, line_chart
-
-ROOT = Path(__file__).parent.parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }
-
-
-def cpu_name() -> str:
-    """As the kernel calls it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def write_json(path: Path, data: object) -> None:
-    """Indented, so that a diff of two runs can be read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def write_charts(folder: Path, answers: Sequence[Answer]) -> list[Path]:
