@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test test-gpu install check fmt bench bench-router bench-gpu kernels-report roofline demo clean
+.PHONY: serve test test-gpu install check fmt bench bench-router bench-gpu kernels-report roofline compare simulate \
+	performance demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -39,6 +40,15 @@ kernels-report: .venv/.dev ## Compile every GPU kernel without a GPU: registers,
 
 roofline: .venv/.dev ## Predict the time of a step of every Falcon on every GPU
 	$(BIN)/python -m benchmarks.roofline
+
+compare: .venv/.dev ## Every installed server on the same weights and loads, interleaved (scripts/peers.sh installs them)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+simulate: .venv/.dev ## The real scheduler through a day of bursty arrivals on modelled GPUs
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
+
+performance: .venv/.dev ## Make docs/performance.md anew from benchmarks/results
+	$(BIN)/python -m benchmarks.report
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

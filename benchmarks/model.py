@@ -19,11 +19,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.checkpoint import make_checkpoint
+from benchmarks.machine import RESULTS as FOLDER
+from benchmarks.machine import ROOT, cpu_name
 from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
 from peregrine_router.shards import MALLOC_TUNABLES
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "model-cpu.json"
+RESULTS = FOLDER / "model-cpu.json"
 BATCHES = (1, 8, 32)
 PROMPTS = (128, 1024)
 CONTEXT = 128
@@ -194,14 +195,6 @@ def save(samples: Samples, claims: list[Claim]) -> None:
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def cpu_name() -> str:
-    """As the kernel calls it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,191 @@
+"""`make compare`: every installed server on the same weights and loads, in one run, taking turns.
+
+Each server is started once and idles while others are measured. In every round all of them get a scenario, one after
+the other, and the machine's bandwidth and GEMM peak are measured beside it. What counts are ratios within a round. To
+be run on a machine with nothing else to do: some minutes a round.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.checkpoint import CONFIG, make_checkpoint
+from benchmarks.comparison import table
+from benchmarks.hardware import FALCON_1B, Device, load_seconds
+from benchmarks.load.client import Answer
+from benchmarks.load.report import Slo, summarize
+from benchmarks.load.workload import Session
+from benchmarks.machine import RESULTS, ROOT, machine, write_json
+from benchmarks.peak import Peak
+from benchmarks.peers import Peer, all_peers
+from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
+from benchmarks.vocabulary import make_tokenizer
+
+SLO = Slo(first_token=5.0, per_token=0.25)
+WARM_UP_TOKENS = 4
+
+
+@dataclass
+class Comparison:
+    """The servers that run, and what was measured so far."""
+
+    peers: list[Peer]
+    peak: Peak
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why a server is not, or no longer, in the comparison."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    """One for each round, scenario and server."""
+
+    def start(self, logs: Path) -> None:
+        """Those that cannot start are skipped."""
+        for peer in tqdm(list(self.peers), desc="starting", leave=False):
+            try:
+                peer.start(logs)
+            except (RuntimeError, OSError) as error:
+                self._drop(peer, str(error))
+
+    def warm_up(self, scenarios: Sequence[Scenario]) -> None:
+        """Each scenario with a few tokens an answer: caches fill, primitives for its shapes are made."""
+        for scenario in scenarios:
+            for peer in list(self.peers):
+                self._run(peer, [_shortened(session) for session in scenario.sessions(-1)])
+
+    def round(self, number: int, scenarios: Sequence[Scenario]) -> None:
+        """Every scenario on every server; each round begins with another one."""
+        for scenario in tqdm(scenarios, desc=f"round {number + 1}", leave=False):
+            at = number % len(self.peers) if self.peers else 0
+            for peer in self.peers[at:] + self.peers[:at]:
+                before = self.peak.measure(weights_of(peer))
+                answers = self._run(peer, scenario.sessions(number))
+                if answers is not None:
+                    device = faster(before, self.peak.measure(weights_of(peer)))
+                    self.samples.append(sample(number, scenario, peer, answers, device))
+
+    def stop(self) -> None:
+        for peer in self.peers:
+            peer.stop()
+
+    def _run(self, peer: Peer, sessions: list[Session]) -> list[Answer] | None:
+        try:
+            answers = peer.run(sessions)
+        except (RuntimeError, OSError, ValueError) as error:
+            self._drop(peer, str(error))
+            return None
+        wrong = [
+            a.error or f"{len(a.token_times)} tokens came, {s.turns[0].max_new_tokens} were asked for"
+            for a, s in zip(_in_order(answers), _in_order_of_length(sessions), strict=True)
+            if a.error or len(a.token_times) != s.turns[0].max_new_tokens
+        ]
+        if wrong:
+            self._drop(peer, wrong[0])
+            return None
+        return answers
+
+    def _drop(self, peer: Peer, reason: str) -> None:
+        peer.stop()
+        self.peers.remove(peer)
+        self.skipped[peer.name] = reason
+        tqdm.write(f"{peer.name} is out: {reason}", file=sys.stderr)
+
+
+def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], device: Device | None) -> dict[str, Any]:
+    """What is kept of one run; `device` is this machine at that time."""
+    summary = summarize(answers, SLO)
+    model = replace(FALCON_1B, bytes_per_parameter=2 if weights_of(peer) == "bf16" else 1)
+    bound = device and load_seconds(device, model, scenario.lengths(), scenario.workload.shared_prefix)
+    tokens = summary["prompt_tokens"] if scenario.counts_prompt else summary["generated_tokens"]
+    return {
+        "round": number,
+        "scenario": scenario.name,
+        "peer": peer.name,
+        "tokens_per_second": tokens / summary["seconds"],
+        "of_hardware": bound and bound / summary["seconds"],
+        "bytes_per_second": device and device.bytes_per_second,
+        "flops_per_second": device and device.flops_per_second,
+        **{name: summary[name] for name in ("seconds", "first_token", "inter_token", "goodput")},
+    }
+
+
+def weights_of(peer: Peer) -> str:
+    """How large a weight is: `bf16` or `int8`."""
+    return "bf16" if "bf16" in peer.name else "int8"
+
+
+def faster(before: Device | None, after: Device | None) -> Device | None:
+    """The higher of two measurements of each limit: bandwidth swings within seconds, and only ever falls short."""
+    if before is None or after is None:
+        return None
+    return replace(
+        before,
+        bytes_per_second=max(before.bytes_per_second, after.bytes_per_second),
+        flops_per_second=max(before.flops_per_second, after.flops_per_second),
+    )
+
+
+def _in_order(answers: list[Answer]) -> list[Answer]:
+    return sorted(answers, key=lambda answer: (answer.prompt_tokens, len(answer.token_times)))
+
+
+def _in_order_of_length(sessions: list[Session]) -> list[Session]:
+    return sorted(sessions, key=lambda s: (len(s.turns[0].message), s.turns[0].max_new_tokens))
+
+
+def _shortened(session: Session) -> Session:
+    (turn,) = session.turns
+    return replace(session, turns=(replace(turn, max_new_tokens=min(WARM_UP_TOKENS, turn.max_new_tokens)),))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures, prints, and keeps the data."""
+    options = parse(argv)
+    # A time limit or a closed terminal ends this process by a signal, which would leave servers behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    make_checkpoint(options.path)
+    make_tokenizer(options.path, VOCAB_SIZE, int(str(CONFIG["eos_token_id"])))
+    scenarios = [each for each in SCENARIOS if each.name in options.scenarios]
+    threads = len(os.sched_getaffinity(0))
+    chosen = [p for p in all_peers(options.path, threads) if not options.peers or p.name in options.peers]
+    missing = {peer.name: peer.missing for peer in chosen if peer.missing}
+    comparison = Comparison([p for p in chosen if not p.missing], Peak(threads), missing)
+    logs = Path(tempfile.mkdtemp(prefix="peregrine-compare-"))
+    print(f"the servers' logs: {logs}", file=sys.stderr)
+    measure(comparison, logs, scenarios, options.rounds)
+    data = {"machine": machine(), "skipped": comparison.skipped, "samples": comparison.samples}
+    print(table(data))
+    if options.save:
+        write_json(RESULTS / "compare.json", data)
+
+
+def measure(comparison: Comparison, logs: Path, scenarios: Sequence[Scenario], rounds: int) -> None:
+    """Whatever happens, no server is left running."""
+    try:
+        comparison.start(logs)
+        comparison.warm_up(scenarios)
+        for number in range(rounds):
+            comparison.round(number, scenarios)
+    finally:
+        comparison.stop()
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [scenario.name for scenario in SCENARIOS]
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--peers", nargs="+", metavar="NAME", help='for example "Peregrine bf16"; all if not given')
+    parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/compare.json")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""From a comparison's samples to tables: medians and spreads over the rounds, ratios within them."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+OURS = "Peregrine"
+
+
+def table(data: dict[str, Any]) -> str:
+    """A block for each scenario, as Markdown: what the terminal prints and the page holds."""
+    lines = []
+    for scenario, by_peer in grouped(data["samples"]).items():
+        lines += [
+            f"**{scenario}**",
+            "",
+            "| server | tokens/s | of the hardware's | ours / theirs | first token, s | between tokens, p50 / p99 ms |",
+            "|---|---|---|---|---|---|",
+            *(row(peer, samples, ours_for(peer, by_peer)) for peer, samples in by_peer.items()),
+            "",
+        ]
+    lines += [f"- {peer}: not measured ({reason})" for peer, reason in data["skipped"].items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def grouped(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """By scenario and server, both in the order of their first sample; the first round begins with ours."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        found[sample["scenario"]][sample["peer"]].append(sample)
+    return found
+
+
+def ours_for(peer: str, by_peer: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:
+    """Our samples on weights of the same size; None for ourselves, or if ours did not run."""
+    is_bf16 = "bf16" in peer
+    own = f"{OURS} {'bf16' if is_bf16 else 'int8'}"
+    return None if peer.startswith(OURS) else by_peer.get(own)
+
+
+def row(peer: str, samples: list[dict[str, Any]], ours: list[dict[str, Any]] | None) -> str:
+    """One server in one scenario."""
+    speeds = [sample["tokens_per_second"] for sample in samples]
+    shares = [sample["of_hardware"] for sample in samples if sample["of_hardware"]]
+    first = statistics.median(sample["first_token"]["p50"] for sample in samples)
+    between = [sample["inter_token"] for sample in samples if sample["inter_token"]]
+    waits = [f"{statistics.median(s[p] for s in between) * 1e3:.0f}" for p in ("p50", "p99") if between]
+    cells = [
+        peer,
+        spread(speeds, 1),
+        spread(shares, 2) if shares else "",
+        spread(ratios(ours, samples), 2) if ours else "",
+        f"{first:.2f}",
+        " / ".join(waits),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def ratios(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> list[float]:
+    """Of tokens a second, in the rounds that both have."""
+    own = {sample["round"]: sample["tokens_per_second"] for sample in ours}
+    return [own[s["round"]] / s["tokens_per_second"] for s in theirs if s["round"] in own]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, and least and most if there are several; empty for none."""
+    if not values:
+        return ""
+    median = f"{statistics.median(values):.{digits}f}"
+    return median if len(values) == 1 else f"{median} [{min(values):.{digits}f}-{max(values):.{digits}f}]"

@@ -1,0 +1,33 @@
+"""The servers that are compared: how each is found, started on the benchmark's model, loaded and stopped.
+
+What is not installed is skipped by name. scripts/peers.sh installs them.
+"""
+
+import os
+from pathlib import Path
+
+from benchmarks.peers.http import HttpPeer
+from benchmarks.peers.llamacpp import llamacpp
+from benchmarks.peers.peregrine import peregrine
+from benchmarks.peers.process import InProcessPeer
+from benchmarks.peers.vllm import vllm
+
+Peer = HttpPeer | InProcessPeer
+PEERS_FOLDER = Path(os.environ.get("PEERS", "/tmp/peers"))
+"""Where scripts/peers.sh puts them."""
+
+
+def all_peers(model: Path, threads: int) -> list[Peer]:
+    """In the order of the table, ours first; each may turn out not to be installed."""
+    drivers = Path(__file__).parent / "drivers"
+    openvino = PEERS_FOLDER / "openvino" / "bin" / "python"
+    return [
+        peregrine(model, "bf16"),
+        *(llamacpp(PEERS_FOLDER, model, threads, kind) for kind in ("bf16",)),
+        vllm(PEERS_FOLDER, model, threads),
+        InProcessPeer("OpenVINO bf16", openvino, drivers / "run_openvino.py", (str(model), "fp16", str(threads))),
+        InProcessPeer("transformers bf16", None, drivers / "run_transformers.py", (str(model), str(threads))),
+        peregrine(model, "int8"),
+        llamacpp(PEERS_FOLDER, model, threads, "q8_0"),
+        InProcessPeer("OpenVINO int8", openvino, drivers / "run_openvino.py", (str(model), "int8", str(threads))),
+    ]

@@ -1,0 +1,25 @@
+"""Our own server, as a user starts it."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.peers.http import HttpPeer
+from peregrine_router.settings import Settings
+
+KV_TOKENS = 64 * 1024
+"""As much as 32 slots of 2,048 tokens, which llama.cpp is given."""
+
+
+def peregrine(model: Path, weights: Literal["bf16", "int8"]) -> HttpPeer:
+    """8-bit integers only where this version has them."""
+    options = [] if weights == "bf16" else ["--quantize", weights]
+    lacks = weights != "bf16" and "quantize" not in Settings.model_fields
+
+    def command(port: int) -> list[str]:
+        script = Path(sys.executable).with_name("peregrine")
+        limits = ["--max-batch-total-tokens", str(KV_TOKENS), "--max-total-tokens", "2048"]
+        return [str(script), "serve", "--model-id", str(model), "--port", str(port), *limits, *options]
+
+    missing = f"this version has no --quantize {weights}" if lacks else None
+    return HttpPeer(f"Peregrine {weights}", command, missing)

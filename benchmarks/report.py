@@ -1,0 +1,103 @@
+"""`make performance`: docs/performance.md from the data in benchmarks/results, and nothing that the data do not say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import comparison
+from benchmarks.machine import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+INTRODUCTION = """# Performance
+
+Made by `make performance` from the data in [benchmarks/results](../benchmarks/results): measure again rather than edit
+this page. Every comparison is of one run in which all took turns; ratios travel to other machines, absolute figures
+do not. Figures with brackets are medians, least and most over the rounds.
+"""
+COMPARISON = """## Against other servers
+
+`make compare` starts every server that is installed (`scripts/peers.sh` says how) on the same seeded random 1.15 B
+multi-query Falcon and gives all the same requests at once. "Of the hardware's" is the time that the machine's bandwidth
+and GEMM peak, measured beside the run, allow for the load (prompts at peak, then all decode together), over the time
+taken.
+"Ours / theirs" compares tokens a second on weights of the same size. Peers in process, without HTTP, are flattered.
+"""
+STEPS = """## A shard's steps
+
+`make bench` holds the steps against their own bare GEMMs, and against `transformers.generate`.
+"""
+SIMULATION = """## Policies, simulated
+
+`make simulate` drives the real scheduler through a compressed day of bursty arrivals (Falcon-7B, bfloat16) with steps
+that take what their bytes and operations take at a GPU's published peaks, and 2 ms. **Modelled, not measured**: it
+ranks policies and says nothing of kernels. In the SLO: first token within {first:.0f} ms, {token:.0f} ms a token on
+average. Waits are p50 / p99 in milliseconds.
+"""
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page(RESULTS))
+
+
+def page(results: Path) -> str:
+    """What there is data for."""
+    sections = [INTRODUCTION]
+    for name, section in (("compare", compared), ("model-cpu", stepped), ("simulate", simulated)):
+        file = results / f"{name}.json"
+        if file.exists():
+            sections.append(section(json.loads(file.read_text())))
+    return "\n".join(sections)
+
+
+def compared(data: dict[str, Any]) -> str:
+    """Of `make compare`."""
+    return f"{COMPARISON}\n{origin(data['machine'], data['machine']['commit'])}\n\n{comparison.table(data)}"
+
+
+def stepped(data: dict[str, Any]) -> str:
+    """Of `make bench`."""
+    rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in data["claims"]]
+    table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
+    return f"{STEPS}\n{origin(data['machine'], data['commit'])}\n\n{table}\n"
+
+
+def simulated(entries: list[dict[str, Any]]) -> str:
+    """Of `make simulate`; a chart a device."""
+    slo = entries[0]["summary"]["slo"]
+    lines = [
+        SIMULATION.format(first=slo["first_token"] * 1e3, token=slo["per_token"] * 1e3),
+        "| device | tokens a step | at once | tokens/s | in the SLO | first token | between tokens |",
+        "|---|---|---|---|---|---|---|",
+        *(policy_row(entry) for entry in entries),
+        "",
+    ]
+    for device in dict.fromkeys(entry["device"] for entry in entries):
+        lines.append(f"![Time to first token on {device}](../benchmarks/results/simulate-{device.lower()}.svg)\n")
+    return "\n".join(lines)
+
+
+def policy_row(entry: dict[str, Any]) -> str:
+    """One policy on one device."""
+    summary, policy = entry["summary"], entry["policy"]
+    waits = [
+        " / ".join(f"{summary[name][p] * 1e3:.0f}" for p in ("p50", "p99")) for name in ("first_token", "inter_token")
+    ]
+    cells = [
+        entry["device"],
+        str(policy["max_step_tokens"]),
+        str(policy["max_batch_size"]),
+        f"{summary['tokens_per_second']:.0f}",
+        f"{summary['slo_attainment']:.1%}",
+        *waits,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def origin(machine: dict[str, Any], commit: str) -> str:
+    """Where and with what the figures were made."""
+    return f"On {machine['cores']} cores of {machine['cpu']}, commit {commit[:12]}."
+
+
+if __name__ == "__main__":
+    main()

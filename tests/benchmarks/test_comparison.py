@@ -1,0 +1,124 @@
+"""What a comparison makes of its samples, and of servers that fail."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.compare import Comparison, measure
+from benchmarks.comparison import ratios, spread, table
+from benchmarks.hardware import Device
+from benchmarks.load.client import Answer
+from benchmarks.load.workload import Session
+from benchmarks.peers import all_peers
+from benchmarks.peers.process import InProcessPeer
+from benchmarks.scenarios import SCENARIOS
+
+
+class FakePeer:
+    """Answers every load in a second; may lose a token, or fail to start."""
+
+    missing = None
+
+    def __init__(self, name: str, seconds: float = 1.0, lost: int = 0, starts: bool = True) -> None:
+        self.name, self.seconds, self.lost, self.starts = name, seconds, lost, starts
+        self.is_running = False
+
+    def start(self, logs: Path) -> None:
+        if not self.starts:
+            raise RuntimeError("no such library")
+        self.is_running = True
+
+    def run(self, sessions: list[Session]) -> list[Answer]:
+        assert self.is_running
+        turns = [session.turns[0] for session in sessions]
+        times = [
+            [self.seconds * (i + 1) / t.max_new_tokens for i in range(t.max_new_tokens - self.lost)] for t in turns
+        ]
+        return [Answer(len(t.message), 0.0, each, self.seconds) for t, each in zip(turns, times, strict=True)]
+
+    def stop(self) -> None:
+        self.is_running = False
+
+
+class FakePeak:
+    """A machine of round numbers."""
+
+    def measure(self, weights: str) -> Device:
+        return Device("fake", 1e13, 1e15, 0.0)
+
+
+def compare(*peers: FakePeer) -> dict[str, Any]:
+    comparison = Comparison([*peers], FakePeak())  # type: ignore[arg-type, list-item]
+    measure(comparison, Path(), SCENARIOS[:2], rounds=2)
+    assert not any(peer.is_running for peer in peers), "a server was left running"
+    return {"samples": comparison.samples, "skipped": comparison.skipped}
+
+
+def test_every_server_has_every_scenario_in_every_round() -> None:
+    """Two servers, two scenarios, two rounds; a ratio is of the same round."""
+    data = compare(FakePeer("Peregrine bf16", 1.0), FakePeer("other bf16", 2.0))
+    assert len(data["samples"]) == 8
+    (line,) = [line for line in table(data).splitlines() if line.startswith("| other") and "64.0" in line]
+    assert "2.00 [2.00-2.00]" in line
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (FakePeer("other", starts=False), "no such library"),
+        (FakePeer("other", lost=1), "3 tokens came, 4 were asked for"),
+    ],
+)
+def test_a_server_that_fails_is_named_and_the_others_go_on(peer: FakePeer, reason: str) -> None:
+    """One that ends early would look fast."""
+    data = compare(FakePeer("Peregrine bf16"), peer)
+    assert {sample["peer"] for sample in data["samples"]} == {"Peregrine bf16"}
+    assert data["skipped"] == {"other": reason}
+    assert f"- other: not measured ({reason})" in table(data)
+
+
+def test_ratios_are_of_rounds_that_both_have() -> None:
+    """A server may have joined fewer."""
+    ours = [{"round": 0, "tokens_per_second": 10.0}, {"round": 1, "tokens_per_second": 30.0}]
+    assert ratios(ours, [{"round": 1, "tokens_per_second": 15.0}]) == [2.0]
+    assert spread([1.0, 3.0, 2.0], 1) == "2.0 [1.0-3.0]"
+
+
+def test_what_is_not_installed_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its own name, without starting anything."""
+    monkeypatch.setattr("benchmarks.peers.PEERS_FOLDER", tmp_path)
+    monkeypatch.delenv("LLAMA_SERVER", raising=False)
+    missing = {peer.name: peer.missing for peer in all_peers(tmp_path, 2)}
+    assert "scripts/peers.sh vllm" in str(missing["vLLM bf16"])
+    assert "scripts/peers.sh openvino" in str(missing["OpenVINO int8"])
+    assert "scripts/peers.sh llama.cpp" in str(missing["llama.cpp q8_0"])
+    assert missing["Peregrine bf16"] is None
+
+
+def test_a_library_in_a_child_process_answers_loads_until_its_input_ends(tmp_path: Path) -> None:
+    """Times are told from the arrival of the load; what the library prints besides is passed over."""
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import sys, json\n"
+        "print('loading ...')\n"
+        "print('> ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    load = json.loads(line)\n"
+        "    print('> ' + json.dumps([[0.5] * r['max_new_tokens'] for r in load]), flush=True)\n"
+    )
+    peer = InProcessPeer("library", None, driver, ())
+    peer.start(tmp_path)
+    sessions = SCENARIOS[0].sessions(0)
+    (answer,) = peer.run(sessions)
+    peer.stop()
+    assert len(answer.token_times) == sessions[0].turns[0].max_new_tokens
+    assert answer.token_times[0] - answer.sent == pytest.approx(0.5)
+
+
+def test_a_library_that_dies_is_told_with_its_log(tmp_path: Path) -> None:
+    """Its output is there to be read."""
+    (tmp_path / "driver.py").write_text("raise SystemExit('no such module')")
+    peer = InProcessPeer("a library", None, tmp_path / "driver.py", ())
+    with pytest.raises(RuntimeError, match=r"a-library\.log"):
+        peer.start(tmp_path)
+    assert "no such module" in (tmp_path / "a-library.log").read_text()
