@@ -67,7 +67,7 @@ class InstantShards:
         return self._answers.popleft()
 
     def _sampled(self, step: Step) -> list[int]:
-        self._missing |= {new.slot: len(new.token_ids) // 4 for new in step.new}
+        self._missing |= {new.slot: len(new.token_ids) // 4 - new.num_cached for new in step.new}
         slots = unpack(step.slots).tolist()
         sampled = slots[: step.num_decodes]
         for slot, count in zip(slots[step.num_decodes :], unpack(step.num_tokens).tolist(), strict=True):

@@ -1,6 +1,7 @@
 """The same seed gives the same text: alone, in a batch of 32, after preemption, and on two shards (float32)."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,11 +80,13 @@ def test_after_preemption(runner: Runner, crowd: list[list[int]]) -> None:
 def test_on_two_shards(crowd: list[list[int]], tmp_path: Path) -> None:
     """Both ranks draw the tokens that one rank draws."""
     requests = [(request.prompt_ids, request.sampling, request.max_new_tokens) for request in REQUESTS]
-    ranks = []
+    path = os.pathsep.join([str(PROCESS.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment, ranks = {**os.environ, "PYTHONPATH": path}, []
     for rank in range(2):
         config = {**CONFIG, "rank": rank, "num_shards": 2, "rendezvous": str(tmp_path / "rendezvous")}
         job = {"path": str(demo_path()), "config": config, "requests": requests}
         command = [sys.executable, str(PROCESS), msgspec.json.encode(job)]
-        ranks.append(subprocess.Popen(command, stdout=subprocess.PIPE))
-    outputs = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
-    assert outputs == [crowd, crowd]
+        ranks.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0]
+    assert [json.loads(output) for output in outputs] == [crowd, crowd]
