@@ -76,6 +76,10 @@ class LayerParts:
     num_kv_heads: int
     alibi_slopes: Tensor | None
 
+    @property
+    def head_dim(self) -> int:
+        return self.qkv.out_features // (self.num_heads + 2 * self.num_kv_heads)
+
 
 class FusedLayer(Protocol):
     """A whole layer as one operation."""

@@ -41,8 +41,7 @@ class NativeBackend(CpuBackend):
         linears = (parts.qkv, parts.up, parts.dense, parts.down)
         if not all(isinstance(linear, NativeLinear) for linear in linears):
             return None
-        head_dim = parts.qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
-        return NativeLayer(self._library, self._steps, parts) if is_attended(head_dim) else None
+        return NativeLayer(self._library, self._steps, parts) if is_attended(parts.head_dim) else None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         if x.dtype != torch.bfloat16 or not x.is_contiguous():

@@ -79,11 +79,10 @@ class NativeLayer:
         self._slopes = round_slopes(parts.alibi_slopes)
         linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
         norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
-        head_dim = parts.qkv.out_features // (parts.num_heads + 2 * parts.num_kv_heads)
         self._struct = CLayer(
             *map(address, norms),
             *(ctypes.pointer(linear.struct) for linear in linears),
-            *(address(self._slopes), parts.num_heads, parts.num_kv_heads, head_dim, parts.epsilon),
+            *(address(self._slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
         )
 
     def __call__(
