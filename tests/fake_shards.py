@@ -55,7 +55,7 @@ class FakeModel:
     """Applies steps as a real shard does, and asserts that they make sense.
 
     Its cache holds tokens, and it reads what went before from there alone: a block that is shared, copied or given away
-    wrongly changes what it says.
+    wrongly changes what it says. As in each layer of a real one, all tokens of a step are written before any is read.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -64,6 +64,8 @@ class FakeModel:
         self.seeds: dict[int, int] = {}
         self.computed: dict[int, int] = {}
         self.blocks: dict[int, list[int]] = {}
+        self.cached: dict[int, int] = {}
+        """Of the sequences that begin in this step, by slot: their tokens that they need not compute."""
         self.cache = [[-1] * block_size for _ in range(num_blocks)]
         self.batch_sizes: list[int] = []
         self.step_tokens: list[int] = []
@@ -72,6 +74,7 @@ class FakeModel:
         """The answer of rank 0."""
         for slot in unpack(step.freed).tolist():
             del self.tokens[slot], self.computed[slot], self.blocks[slot], self.seeds[slot]
+        self.cached = {new.slot: new.num_cached for new in step.new}
         for new in step.new:
             self._occupy(new.slot, unpack(new.token_ids).tolist(), new.sampling.seed)
             self.computed[new.slot] = new.num_cached
@@ -119,10 +122,14 @@ class FakeModel:
         assert end <= len(self.blocks[slot]) * self.block_size, "writes past its blocks"
         for position in range(start, end):
             block = self.blocks[slot][position // self.block_size]
-            owners = [other for other, table in self.blocks.items() if block in table]
-            assert owners == [slot], "writes to a block that others read"
+            others = [other for other, table in self.blocks.items() if block in table and other != slot]
+            assert all(self._takes_over(other, block) for other in others), "writes to a block that others read"
             self.cache[block][position % self.block_size] = self.tokens[slot][position]
         self.computed[slot] = end
+
+    def _takes_over(self, slot: int, block: int) -> bool:
+        """Whether a sequence begins in this step with the block, which another computes for it."""
+        return self.blocks[slot].index(block) < self.cached.get(slot, 0) // self.block_size
 
     def _read(self, slot: int) -> list[int]:
         """What attention sees of the tokens before."""

@@ -11,7 +11,9 @@ others fork from it: they share its blocks, and each draws its own next token. W
 still share takes a copy of it first. From then on all are sequences like any other.
 
 Full blocks of tokens that are known can be found by their hash as soon as the step that fills them is sent: shards
-execute in order. A newcomer takes the longest run of them that its tokens begin with, by reference.
+execute in order. Those that a chunk fills can be found within its very step, because in each layer a shard writes the K
+and V of all of a step's tokens before any are read. A newcomer takes the longest run of them that its tokens begin
+with, by reference: of requests that come at once with one new prefix, the first computes it.
 
 A step may be scheduled while others are in flight. Their tokens count as known to the shards (`num_pending`); a
 sequence whose length they will reach is left out. One that ends otherwise, or gives up its slot, has then computed a
@@ -231,9 +233,8 @@ class Scheduler:
     def _schedule_chunks(self, draft: Draft) -> None:
         # Their blocks were all taken on admission.
         for sequence in self.running:
-            remaining = len(sequence.token_ids) - sequence.num_computed
-            if remaining > 1 and draft.budget > 0:
-                draft.add(sequence, min(remaining, draft.budget), [])
+            if len(sequence.token_ids) - sequence.num_computed > 1 and draft.budget > 0:
+                self._add_chunk(draft, sequence, [])
 
     def _admit(self, draft: Draft) -> None:
         while self.waiting and draft.budget > 0:
@@ -245,7 +246,13 @@ class Scheduler:
             self._take_blocks(sequence)
             self.running.append(sequence)
             draft.new.append(sequence)
-            draft.add(sequence, min(len(sequence.token_ids) - sequence.num_computed, draft.budget), sequence.blocks)
+            self._add_chunk(draft, sequence, sequence.blocks)
+
+    def _add_chunk(self, draft: Draft, sequence: Sequence, new_blocks: list[int]) -> None:
+        """As much of its tokens as the budget allows. Who is admitted next finds the blocks that this fills."""
+        count = min(len(sequence.token_ids) - sequence.num_computed, draft.budget)
+        draft.add(sequence, count, new_blocks)
+        self._remember(sequence, sequence.num_computed + count)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Whether there are slots for it and its followers, and blocks for what of it is not in the cache."""
@@ -290,9 +297,9 @@ class Scheduler:
         for each in (sequence, *sequence.followers):
             each.num_cached = count
 
-    def _remember(self, sequence: Sequence) -> None:
-        """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on."""
-        num_full = min(sequence.num_computed, len(sequence.token_ids)) // self.pool.block_size
+    def _remember(self, sequence: Sequence, num_computed: int) -> None:
+        """Its full blocks, of tokens that are known and computed by now or in the next step, can be found from here on."""
+        num_full = min(num_computed, len(sequence.token_ids)) // self.pool.block_size
         start = sequence.num_remembered
         if num_full <= start or not self._caches_prefixes:
             return
@@ -323,7 +330,7 @@ class Scheduler:
         step = Step(
             id=self._next_step_id,
             freed=pack(self._freed),
-            new=[_new_sequence(sequence, self.pool.block_size) for sequence in draft.new],
+            new=[_new_sequence(sequence) for sequence in draft.new],
             slots=pack([sequence.slot for sequence in draft.scheduled]),
             num_decodes=draft.num_decodes,
             num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
@@ -338,7 +345,7 @@ class Scheduler:
         running = draft.scheduled + [fork for fork, _ in draft.forks]
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
-            self._remember(sequence)
+            self._remember(sequence, sequence.num_computed)
         self._in_flight.append(_InFlight(step.id, {s.slot: (s, s.epoch) for s in running}))
         self._next_step_id += 1
         self._freed = []
@@ -381,7 +388,7 @@ class Scheduler:
                 self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
-        self._remember(sequence)
+        self._remember(sequence, sequence.num_computed)
         self.running.remove(sequence)
         self.pool.free(sequence.blocks)
         self._freed.append(sequence.slot)
@@ -391,7 +398,7 @@ class Scheduler:
         sequence.epoch += 1
 
 
-def _new_sequence(sequence: Sequence, block_size: int) -> NewSequence:
-    request = sequence.request
-    num_cached = sequence.num_remembered * block_size
+def _new_sequence(sequence: Sequence) -> NewSequence:
+    """Of one whose first step is not sealed: what it has computed is what it found in the cache."""
+    request, num_cached = sequence.request, sequence.num_computed
     return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling, num_cached)

@@ -101,6 +101,18 @@ class Histories(RuleBasedStateMachine):
     def send(self) -> None:
         if (step := self.scheduler.schedule()) is not None:
             self.answers.append(self.model.execute(step))
+            self.check_newcomers(step)
+
+    def check_newcomers(self, step: Step) -> None:
+        """Nobody begins to compute a block that a prompt before its own fills, in this step or before."""
+        decodes = set(unpack(step.slots)[: step.num_decodes].tolist())
+        cached = {new.slot: new.num_cached // BLOCK_SIZE for new in step.new}
+        running = [s for s in self.scheduler.running if s.slot not in decodes]
+        for number, sequence in enumerate(running):
+            at = cached.get(sequence.slot, -1)
+            if 0 <= at < (len(sequence.request.prompt_ids) - 1) // BLOCK_SIZE and not sequence.num_generated:
+                (hash,) = sequence.hashes(BLOCK_SIZE, at, at + 1)
+                assert not any(hash in other.block_hashes[: other.num_remembered] for other in running[:number])
 
     @precondition(lambda self: self.answers)
     @rule()
@@ -197,6 +209,47 @@ def test_a_group_computes_its_prompt_once(length: int) -> None:
     assert sum(model.step_tokens) == length + 4 * 5
     assert [generated(s) for s in group] == [expected(prompt, 6, seed) for seed in range(4)]
     assert scheduler.pool.num_used == 0
+
+
+@pytest.mark.parametrize("budget", [7, 16, 64, 256])
+def test_requests_of_one_new_prefix_compute_it_once(budget: int) -> None:
+    """Six that come at once compute the 32 tokens that they share once, in chunks or whole, and then each its own."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=budget), FakeModel(64, BLOCK_SIZE)
+    prompts = [[*range(32), i, i] for i in range(6)]
+    sequences = [scheduler.submit(make_request(str(i), prompt, 3)) for i, prompt in enumerate(prompts)]
+    run_to_end(scheduler, model)
+    assert sum(model.step_tokens) == 32 + 6 * (2 + 2)
+    assert [generated(sequence) for sequence in sequences] == [expected(prompt, 3) for prompt in prompts]
+    assert [sequence.num_cached for sequence in sequences] == [0, *[32] * 5]
+
+
+def test_requests_of_one_new_prefix_begin_in_one_step() -> None:
+    """Where the budget allows it nobody waits for who computes the prefix, nor does a request without it."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=64), FakeModel(64, BLOCK_SIZE)
+    for i, prompt in enumerate(([*range(32), 1], [*range(32), 2], [5, 6], [*range(32), 3])):
+        scheduler.submit(make_request(str(i), prompt, 1))
+    run_to_end(scheduler, model)
+    assert model.step_tokens == [33 + 1 + 2 + 1]
+
+
+def test_a_prefix_goes_on_when_who_computes_it_leaves() -> None:
+    """What its first chunks filled is found by the next, which computes the rest for the others."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=16), FakeModel(64, BLOCK_SIZE)
+    first, *others = [scheduler.submit(make_request(str(i), [*range(32), i], 2)) for i in range(4)]
+    run_step(scheduler, model)
+    scheduler.cancel(first)
+    run_to_end(scheduler, model)
+    assert sum(model.step_tokens) == 32 + 3 * (1 + 1)
+    assert [generated(s) for s in others] == [expected([*range(32), i], 2) for i in range(1, 4)]
+
+
+def test_tenants_compute_a_new_prefix_apart() -> None:
+    """Requests with another salt share nothing, though they begin in the same step."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=256), FakeModel(64, BLOCK_SIZE)
+    for i in range(4):
+        scheduler.submit(make_request(str(i), [*range(32), i], 1, salt=bytes([i % 2])))
+    run_to_end(scheduler, model)
+    assert model.step_tokens == [2 * (33 + 1)]
 
 
 def test_forks_share_the_blocks_of_their_prompt() -> None:
