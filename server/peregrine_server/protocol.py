@@ -67,7 +67,8 @@ class NewSequence(msgspec.Struct, frozen=True, array_like=True):
     """How many of `token_ids` are the client's prompt."""
     sampling: SamplingParams
     num_cached: int = 0
-    """How many of `token_ids`, from the first on, have their K and V in the first blocks that it gets."""
+    """How many of `token_ids`, from the first on, have their K and V in the first blocks that it gets. Others may compute
+    some of these in the same step: in each layer all K and V of a step are written before any are read."""
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True):

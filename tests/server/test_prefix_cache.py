@@ -63,6 +63,16 @@ def test_shared_prefixes_change_no_token(num_blocks: int, runner: Runner) -> Non
     assert (cached.num_preemptions > 0) == (num_blocks == 16)
 
 
+def test_a_prefix_that_is_computed_in_the_same_step_changes_no_token(runner: Runner) -> None:
+    """Whoever begins in the step that computes its prefix for another reads K and V that this step writes."""
+    prefix = random_tokens(40, 3)
+    requests = [Request(str(i), prefix + random_tokens(1 + i, i), SamplingParams(), 6) for i in range(4)]
+    cached, plain = (make_scheduler(max_step_tokens=256, caches_prefixes=caches) for caches in (True, False))
+    texts = [[generated(s) for s in run(runner, each, requests)] for each in (cached, plain)]
+    assert texts[0] == texts[1]
+    assert cached.num_cached_tokens == 3 * 40
+
+
 def test_chats_change_no_token(runner: Runner) -> None:
     """Nor do conversations whose every turn begins with all turns before, generated tokens included."""
     cached = make_scheduler()
