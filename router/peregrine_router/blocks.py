@@ -41,6 +41,8 @@ class BlockPool:
 
     def allocate(self, count: int) -> list[int] | None:
         """`count` blocks of one owner, or None (and nothing taken) if there are not as many."""
+        if count == 0:
+            return []  # Almost every decode of a step.
         if count > self.num_free:
             return None
         blocks = [self._free.pop() if self._free else self._cache.evict() for _ in range(count)]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from peregrine_router.request import DeadlineExceeded, Request
-from peregrine_server.protocol import Step, unpack
+from peregrine_server.protocol import Step
 
 NUM_STEPS_KEPT = 16
 TIME_IS_OVER = "the answer was not complete in time; allow more, or ask for fewer tokens"
@@ -36,7 +36,7 @@ class StepTimes:
 
 def num_tokens(step: Step) -> int:
     """How many tokens a step computes."""
-    return step.num_decodes + int(unpack(step.num_tokens).sum())
+    return step.num_decodes + sum(memoryview(step.num_tokens).cast("i"))
 
 
 class Deadlines:

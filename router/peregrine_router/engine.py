@@ -305,6 +305,8 @@ class Engine:
         return None if sequence is None else self._generations.get(sequence.request.id)
 
     def _note_start(self, step: Step) -> None:
+        if not step.new and not step.forks:
+            return
         now, running = time.monotonic(), self._scheduler.in_flight(-1)
         for slot in [new.slot for new in step.new] + [fork.slot for fork in step.forks]:
             generation = self._generations[running[slot].request.id]

@@ -113,7 +113,11 @@ class FairQueue(Generic[T]):
             assert ranks == sorted(ranks), "a queue is out of order"
 
     def _tenant_of(self, item: T) -> _Tenant[T]:
-        return self._tenants.setdefault(item.request.tenant, _Tenant())
+        name = item.request.tenant
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant()
+        return tenant
 
     def _take_number(self) -> int:
         self._next_number += 1

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
@@ -10,8 +10,7 @@ from peregrine_router.metrics import Metrics
 from peregrine_server.protocol import Step, StepResult
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     at: float
     method: str
     size: int

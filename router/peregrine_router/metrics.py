@@ -6,7 +6,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.generation import Engine, EngineStats, ModelInfo
-from peregrine_router.token_histogram import TokenHistogram
+from peregrine_router.token_histogram import Labelled, TokenHistogram
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
 """Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
@@ -59,7 +59,7 @@ class Metrics:
 
     def note_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
         """A step goes to the shards: `size` sequences, `num_new` of them in it for the first time."""
-        self.batch_count.labels(method).inc()
+        self._step_sent[method].inc()
         if num_new:
             self.batch_next_size.observe(num_new)
             if has_others:
@@ -67,27 +67,23 @@ class Metrics:
 
     def note_step_done(self, method: str, seconds: float) -> None:
         """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
-        success, *durations = self._step_done[method]
-        success.inc()
-        for duration in durations:
-            duration.observe(seconds)
+        self._step_done[method].inc()
+        self.step_seconds[method].observe(seconds)
 
     def _add_batch_series(self) -> None:
         """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
         self.batch_count = self._by_method("tgi_batch_inference_count", "Steps sent to the shards.")
         self.batch_success = self._by_method("tgi_batch_inference_success", "Steps answered.")
         self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
-        self.batch_inference_duration = self._method_seconds("tgi_batch_inference_duration", "A step's round trip.")
-        self.batch_forward_duration = self._method_seconds("tgi_batch_forward_duration", "A step's forward pass.")
         # Looking a label up takes as long as what is done with it, and these are noted at every step.
-        self._step_done = {
-            method: (
-                self.batch_success.labels(method),
-                self.batch_inference_duration.labels(method),
-                self.batch_forward_duration.labels(method),
-            )
-            for method in METHODS
+        self._step_sent = {method: self.batch_count.labels(method) for method in METHODS}
+        self._step_done = {method: self.batch_success.labels(method) for method in METHODS}
+        names = {
+            "tgi_batch_inference_duration": "A step's round trip.",
+            "tgi_batch_forward_duration": "A step's forward pass.",
         }
+        self.step_seconds = {method: TokenHistogram(method, "A step's time.", DURATIONS) for method in METHODS}
+        self._registry.register(Labelled(names, "method", self.step_seconds))
         self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
         self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
         self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))

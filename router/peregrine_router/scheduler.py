@@ -252,7 +252,7 @@ class Scheduler:
         """As much of its tokens as the budget allows. Who is admitted next finds the blocks that this fills."""
         count = min(len(sequence.token_ids) - sequence.num_computed, draft.budget)
         draft.add(sequence, count, new_blocks)
-        self._remember(sequence, sequence.num_computed + count)
+        self._remember(sequence, count)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Whether there are slots for it and its followers, and blocks for what of it is not in the cache."""
@@ -297,9 +297,12 @@ class Scheduler:
         for each in (sequence, *sequence.followers):
             each.num_cached = count
 
-    def _remember(self, sequence: Sequence, num_computed: int) -> None:
-        """Its full blocks, of tokens that are known and computed by now or in the next step, can be found from here on."""
-        num_full = min(num_computed, len(sequence.token_ids)) // self.pool.block_size
+    def _remember(self, sequence: Sequence, num_drafted: int = 0) -> None:
+        """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on.
+
+        So can those that the step being drafted computes, `num_drafted` of the tokens.
+        """
+        num_full = min(sequence.num_computed + num_drafted, len(sequence.token_ids)) // self.pool.block_size
         start = sequence.num_remembered
         if num_full <= start or not self._caches_prefixes:
             return
@@ -315,7 +318,7 @@ class Scheduler:
     def _fork(self, draft: Draft) -> None:
         """The followers of every prompt that this step completes."""
         for leader, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
-            if leader.num_computed + num_tokens < len(leader.token_ids):
+            if not leader.followers or leader.num_computed + num_tokens < len(leader.token_ids):
                 continue
             for fork in leader.followers:
                 self.pool.share(leader.blocks)
@@ -345,7 +348,7 @@ class Scheduler:
         running = draft.scheduled + [fork for fork, _ in draft.forks]
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
-            self._remember(sequence, sequence.num_computed)
+            self._remember(sequence)
         self._in_flight.append(_InFlight(step.id, {s.slot: (s, s.epoch) for s in running}))
         self._next_step_id += 1
         self._freed = []
@@ -388,7 +391,7 @@ class Scheduler:
                 self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
-        self._remember(sequence, sequence.num_computed)
+        self._remember(sequence)
         self.running.remove(sequence)
         self.pool.free(sequence.blocks)
         self._freed.append(sequence.slot)

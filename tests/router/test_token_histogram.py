@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from peregrine_router.token_histogram import TokenHistogram
+from peregrine_router.token_histogram import Labelled, TokenHistogram
 
 BOUNDS = (0.1, 0.5, 2.5)
 
@@ -19,3 +19,18 @@ def test_it_reads_as_the_librarys_own(values: tuple[float, ...]) -> None:
         other.observe(value)
     lines = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
     assert generate_latest(ours).splitlines() == lines
+
+
+def test_labelled_ones_read_as_the_librarys_own() -> None:
+    """By the values of a label, also one that was never observed, under two names."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    apart = {value: TokenHistogram(value, "Of one value.", BOUNDS) for value in ("x", "y")}
+    ours.register(Labelled({"one": "First.", "two": "Second."}, "kind", apart))
+    apart["x"].observe(0.3, 2)
+    for name, help in (("one", "First."), ("two", "Second.")):
+        other = Histogram(name, help, ["kind"], registry=theirs, buckets=BOUNDS)
+        other.labels("y")
+        for _ in range(2):
+            other.labels("x").observe(0.3)
+    lines = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert sorted(generate_latest(ours).splitlines()) == sorted(lines)

@@ -263,8 +263,8 @@ class Run:
         elif not self._has_token:
             self._metrics.time_to_first_token.observe(now - self._started)
             self._has_token = True
-        for _ in range(count - 1):
-            latency.observe(0.0)
+        if count > 1:
+            latency.observe(0.0, count - 1)
         return now
 
     def _fail(self, error: Exception) -> None:
