@@ -36,13 +36,13 @@ class HttpPeer:
         self._command, self._environment, self._prepare = command, environment, prepare
         self._api = OpenAI(model)
         self._process: subprocess.Popen[bytes] | None = None
-        self._url = ""
+        self.url = ""
 
     def start(self, logs: Path) -> None:
         """Returns when the server is healthy. Raises RuntimeError with where its log is."""
         self._prepare()
         port = free_port()
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         log = logs / f"{self.name.replace(' ', '-')}.log"
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -61,7 +61,7 @@ class HttpPeer:
 
     def run(self, sessions: list[Session]) -> list[Answer]:
         """All at once."""
-        return asyncio.run(run_load(self._url, self._api, sessions, None))
+        return asyncio.run(run_load(self.url, self._api, sessions, None))
 
     def stop(self) -> None:
         """And its children."""
@@ -78,7 +78,7 @@ class HttpPeer:
 
     def _is_healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(self._url + "/health", timeout=5) as response:
+            with urllib.request.urlopen(self.url + "/health", timeout=5) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -1,6 +1,7 @@
 """Our own server, as a user starts it."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,8 @@ KV_TOKENS = 64 * 1024
 """As much as 32 slots of 2,048 tokens, which llama.cpp is given."""
 
 
-def peregrine(model: Path, weights: Literal["bf16", "int8"]) -> HttpPeer:
-    """8-bit integers only where this version has them."""
+def peregrine(model: Path, weights: Literal["bf16", "int8"], environment: Mapping[str, str] = {}) -> HttpPeer:
+    """8-bit integers only where this version has them. `environment` are further settings."""
     options = [] if weights == "bf16" else ["--quantize", weights]
     lacks = weights != "bf16" and "quantize" not in Settings.model_fields
 
@@ -22,4 +23,4 @@ def peregrine(model: Path, weights: Literal["bf16", "int8"]) -> HttpPeer:
         return [str(script), "serve", "--model-id", str(model), "--port", str(port), *limits, *options]
 
     missing = f"this version has no --quantize {weights}" if lacks else None
-    return HttpPeer(f"Peregrine {weights}", command, missing)
+    return HttpPeer(f"Peregrine {weights}", command, missing, environment=environment)
