@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from peregrine_router.request import DeadlineExceeded, Request
 from peregrine_server.protocol import Step
@@ -18,11 +19,17 @@ class StepTimes:
 
     def __init__(self) -> None:
         self._recent: dict[int, deque[tuple[int, float]]] = {}
+        self._least: dict[int, float] = {}
+        """Seconds of the shortest of each."""
 
     def note(self, num_tokens: int, seconds: float) -> None:
         """A step has computed so many tokens."""
-        recent = self._recent.setdefault(num_tokens.bit_length(), deque(maxlen=NUM_STEPS_KEPT))
+        size = num_tokens.bit_length()
+        recent = self._recent.get(size)
+        if recent is None:
+            recent = self._recent[size] = deque(maxlen=NUM_STEPS_KEPT)
         recent.append((num_tokens, seconds))
+        self._least[size] = min(recent, key=_seconds)[1]
 
     def at_least(self, num_tokens: int) -> float:
         """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
@@ -30,8 +37,12 @@ class StepTimes:
         No step is faster than a smaller one, nor takes less for each token than a larger one.
         """
         size = num_tokens.bit_length()
-        alike = [recent for power, recent in self._recent.items() if power <= size]
-        return max((min(s * min(1.0, num_tokens / n) for n, s in recent) for recent in alike), default=0.0)
+        least = max((seconds for power, seconds in self._least.items() if power < size), default=0.0)
+        alike = (seconds * min(1.0, num_tokens / n) for n, seconds in self._recent.get(size, ()))
+        return max(least, min(alike, default=0.0))
+
+
+_seconds = itemgetter(1)
 
 
 def num_tokens(step: Step) -> int:

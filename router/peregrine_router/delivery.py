@@ -7,8 +7,10 @@ from collections import deque
 from peregrine_router.mailbox import Mailbox
 from peregrine_router.request import TokenEvent
 
-MAX_TOGETHER = 4
-"""Tokens that share a wakeup and a write under pressure."""
+MIN_TOGETHER, MAX_TOGETHER = 4, 16
+"""Tokens that share a wakeup and a write under pressure: as many as `MAX_LATE_SECONDS` of steps bring."""
+MAX_LATE_SECONDS = 0.01
+"""How late a token may be for that, which no reader of text notices."""
 WINDOW_SECONDS = 0.1
 MIN_SLACK = 0.2
 """Share of the time that an event loop without pressure spends waiting for the shards, its streams all written."""
@@ -19,6 +21,9 @@ class LoopPressure:
 
     def __init__(self) -> None:
         self.is_high = False
+        self.num_together = MIN_TOGETHER
+        """Tokens of a stream that share a wakeup while it is high."""
+        self._num_steps = 0
         self._window_start = self._written_at = time.monotonic()
         self._slack = 0.0
 
@@ -26,9 +31,12 @@ class LoopPressure:
         """The tokens of a step have come."""
         now = time.monotonic()
         self._slack += now - self._written_at
+        self._num_steps += 1
         if (seconds := now - self._window_start) >= WINDOW_SECONDS:
             self.is_high = self._slack < MIN_SLACK * seconds
-            self._window_start, self._slack = now, 0.0
+            in_time = int(MAX_LATE_SECONDS * self._num_steps / seconds)
+            self.num_together = min(max(in_time, MIN_TOGETHER), MAX_TOGETHER)
+            self._window_start, self._slack, self._num_steps = now, 0.0, 0
 
     def note_delivery(self) -> None:
         """Streams were woken: what is called soon from here on comes after their writes."""
@@ -48,7 +56,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self.pressure = LoopPressure()
-        self._held: deque[list[Mailbox[TokenEvent]]] = deque([[] for _ in range(MAX_TOGETHER - 1)])
+        self._held: deque[list[Mailbox[TokenEvent]]] = deque()
         """By step, the oldest first: where a token was left for which nobody was woken."""
         self._holding: list[Mailbox[TokenEvent]] = []
 
@@ -59,8 +67,9 @@ class Delivery:
 
     def put(self, mailbox: Mailbox[TokenEvent], event: TokenEvent) -> None:
         """One token. A first and a last one never wait."""
-        waiting = len(mailbox)
-        if not self.pressure.is_high or waiting >= MAX_TOGETHER - 1 or event.finished is not None or event.index == 1:
+        waiting, pressure = len(mailbox), self.pressure
+        is_due = waiting >= pressure.num_together - 1 or event.finished is not None or event.index == 1
+        if is_due or not pressure.is_high:
             mailbox.put(event)
             return
         mailbox.leave(event)
@@ -70,7 +79,8 @@ class Delivery:
     def end_step(self) -> None:
         """Wakes whoever's first token has waited long enough: its sequence may have been in no step since."""
         self._held.append(self._holding)
-        for mailbox in self._held.popleft():
-            if mailbox:
-                mailbox.wake()
+        while len(self._held) >= self.pressure.num_together:
+            for mailbox in self._held.popleft():
+                if mailbox:
+                    mailbox.wake()
         self.pressure.note_delivery()

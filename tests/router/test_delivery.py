@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from peregrine_router import delivery as delivery_module
-from peregrine_router.delivery import MAX_TOGETHER, Delivery, LoopPressure
+from peregrine_router.delivery import MAX_TOGETHER, MIN_TOGETHER, Delivery, LoopPressure
 from peregrine_router.mailbox import Mailbox
 from peregrine_router.request import Finished, FinishReason, Token, TokenEvent
 
@@ -57,11 +57,11 @@ async def test_without_pressure_every_token_wakes_its_stream(reader: Reader) -> 
 
 async def test_under_pressure_tokens_come_together(reader: Reader) -> None:
     """Between the first and the last, which never wait, a wakeup serves as many as may share one."""
-    delivery, count = Delivery(), 2 * MAX_TOGETHER + 3
+    delivery, count = Delivery(), 2 * MIN_TOGETHER + 3
     for index in range(1, count):
         await step(delivery, (reader, make_event(index)), is_high=True)
     await step(delivery, (reader, make_event(count, Finished(FinishReason.LENGTH, "", count))), is_high=True)
-    assert reader.batches == [1, MAX_TOGETHER, MAX_TOGETHER, 2]
+    assert reader.batches == [1, MIN_TOGETHER, MIN_TOGETHER, 2]
 
 
 async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> None:
@@ -69,10 +69,23 @@ async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> No
     delivery = Delivery()
     for index in (1, 2):
         await step(delivery, (reader, make_event(index)), is_high=True)
-    for _ in range(MAX_TOGETHER - 1):
+    for _ in range(MIN_TOGETHER - 1):
         assert reader.batches == [1]
         await step(delivery, is_high=True)
     assert reader.batches == [1, 1]
+
+
+@pytest.mark.parametrize(("step_seconds", "num_together"), [(0.0001, MAX_TOGETHER), (0.005, MIN_TOGETHER)])
+def test_short_steps_bring_more_tokens_together(
+    monkeypatch: pytest.MonkeyPatch, step_seconds: float, num_together: int
+) -> None:
+    """As many as a reader does not notice the lateness of; more than a few where steps take milliseconds."""
+    monkeypatch.setattr(delivery_module, "WINDOW_SECONDS", 0.03)
+    pressure = LoopPressure()
+    for _ in range(round(0.04 / step_seconds)):
+        pressure.note_answer()
+        time.sleep(step_seconds)
+    assert pressure.num_together == num_together
 
 
 @pytest.mark.parametrize(("shard_seconds", "is_high"), [(0.0, True), (0.004, False)], ids=["behind", "in time"])

@@ -2,6 +2,8 @@
 
 from typing import cast
 
+import msgspec
+
 from peregrine_router.api.errors import Kind, tgi_error
 from peregrine_router.api.run import Generated
 from peregrine_router.api.schemas import (
@@ -13,7 +15,6 @@ from peregrine_router.api.schemas import (
     PrefillToken,
     Sequence,
     StreamDetails,
-    StreamResponse,
 )
 from peregrine_router.request import Finished, Request, Token, TokenEvent
 
@@ -30,6 +31,17 @@ def describe_generated(ranked: list[Generated], body: GenerateRequest, prefix: s
     return answer
 
 
+# As schemas.StreamResponse; made and encoded for every token of every stream, in half the time of a dictionary.
+class StreamEvent(msgspec.Struct, gc=False):
+    """One event of a stream."""
+
+    index: int
+    token: Token
+    generated_text: str | None = None
+    details: StreamDetails | None = None
+    top_tokens: tuple[Token, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
 class StreamAnswer:
     """The events of one stream."""
 
@@ -38,14 +50,14 @@ class StreamAnswer:
         self._prefix = prefix
         self._has_details = bool(body.parameters and body.parameters.details)
 
-    def event(self, number: int, event: TokenEvent) -> StreamResponse:
+    def event(self, number: int, event: TokenEvent) -> StreamEvent:
         """One event; the last has the whole text."""
-        answer: StreamResponse = {"index": event.index, "token": event.token, "generated_text": None, "details": None}
+        answer = StreamEvent(event.index, event.token)
         if event.top_tokens:
-            answer["top_tokens"] = event.top_tokens
+            answer.top_tokens = event.top_tokens
         if event.finished is not None:
-            answer["generated_text"] = self._prefix + event.finished.generated_text
-            answer["details"] = _stream_details(self._request, event.finished) if self._has_details else None
+            answer.generated_text = self._prefix + event.finished.generated_text
+            answer.details = _stream_details(self._request, event.finished) if self._has_details else None
         return answer
 
     def end(self) -> bytes:

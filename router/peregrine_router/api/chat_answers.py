@@ -20,7 +20,7 @@ from peregrine_router.api.openai_schemas import (
     TopLogprob,
 )
 from peregrine_router.api.run import Generated, Run
-from peregrine_router.api.sse import DONE, encode_event
+from peregrine_router.api.sse import DONE, encode_events
 from peregrine_router.api.tools import CallReader, ToolPlan
 from peregrine_router.request import Finished, Token, TokenEvent
 from peregrine_router.tokenizer import Tokenizer
@@ -82,7 +82,7 @@ class ChatAnswer:
         options = self._body.stream_options
         if options is None or not options.include_usage:
             return DONE
-        return encode_event(self._chunk([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
+        return encode_events(self._chunk([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
     def error(self, kind: Kind, message: str) -> object:
         """As in a body."""

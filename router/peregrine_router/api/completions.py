@@ -14,7 +14,7 @@ from peregrine_router.api.openai_schemas import (
     Usage,
 )
 from peregrine_router.api.run import Generated, Run
-from peregrine_router.api.sse import DONE, encode_event
+from peregrine_router.api.sse import DONE, encode_events
 from peregrine_router.request import Finished, InvalidRequest, Token, TokenEvent
 from peregrine_router.request import FinishReason as Reason
 from peregrine_router.settings import Settings
@@ -130,7 +130,7 @@ class CompletionAnswer:
         options = self._body.stream_options
         if options is None or not options.include_usage:
             return DONE
-        return encode_event(self._frame([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
+        return encode_events(self._frame([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
     def error(self, kind: Kind, message: str) -> object:
         """As in a body."""

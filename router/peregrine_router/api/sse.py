@@ -39,9 +39,9 @@ class Describe(Protocol):
         """The JSON object that ends a stream that fails."""
 
 
-def encode_event(body: object) -> bytes:
-    """One event. JSON holds no raw line break, so it is a single line."""
-    return b"data: %b\n\n" % _encode(body)
+def encode_events(*bodies: object) -> bytes:
+    """One event for each. JSON holds no raw line break, so it is a single line."""
+    return b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies))
 
 
 class RunResponse(Response):
@@ -90,14 +90,15 @@ class RunResponse(Response):
 
     def _encode(self, number: int, events: list[TokenEvent]) -> bytes:
         bodies = [self._describe.event(number, event) for event in events]
-        return b"".join([encode_event(body) for body in bodies if body is not None])
+        bodies = [body for body in bodies if body is not None]
+        return encode_events(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:
         await self._run.close(error)
         kind = kind_of(error, STREAM_KINDS)
         if kind is INTERNAL:
             log.exception("a stream failed")
-        return encode_event(self._describe.error(kind, str(error)))
+        return encode_events(self._describe.error(kind, str(error)))
 
     async def _send(self, send: Send, body: bytes) -> None:
         self._is_sending, self._sent_at = True, time.monotonic()
