@@ -1,6 +1,7 @@
 """`make performance`: docs/performance.md from the data in benchmarks/results, and nothing that the data do not say."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ STEPS = """## A shard's steps
 
 `make bench` holds the steps against their own bare GEMMs, and against `transformers.generate`.
 """
+ROUTER = """## The router
+
+`make bench-router` holds the router, on shards that answer at once, against a bare ASGI loop (uvicorn, uvloop) that
+streams the same bytes: events a second on the same core, taking turns. "Busy" is that core.
+"""
+PROMISES = """## What clients notice of each other
+
+`python -m benchmarks.promises`: one server, the seeded 1.15 B Falcon in bfloat16, two API keys. Each figure is a ratio
+to the same server without the others, in the same round.
+"""
 SIMULATION = """## Policies, simulated
 
 `make simulate` drives the real scheduler through a compressed day of bursty arrivals (Falcon-7B, bfloat16) with steps
@@ -43,7 +54,13 @@ def main() -> None:
 def page(results: Path) -> str:
     """What there is data for."""
     sections = [INTRODUCTION]
-    for name, section in (("compare", compared), ("model-cpu", stepped), ("simulate", simulated)):
+    for name, section in (
+        ("compare", compared),
+        ("model-cpu", stepped),
+        ("promises", promised),
+        ("router", routed),
+        ("simulate", simulated),
+    ):
         file = results / f"{name}.json"
         if file.exists():
             sections.append(section(json.loads(file.read_text())))
@@ -60,6 +77,36 @@ def stepped(data: dict[str, Any]) -> str:
     rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in data["claims"]]
     table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
     return f"{STEPS}\n{origin(data['machine'], data['commit'])}\n\n{table}\n"
+
+
+def promised(entries: list[dict[str, Any]]) -> str:
+    """Of `python -m benchmarks.promises`."""
+    machine = entries[0]["machine"]
+    rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in entries]
+    table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
+    return f"{PROMISES}\n{origin(machine, machine['commit'])}\n\n{table}\n"
+
+
+def routed(data: dict[str, Any]) -> str:
+    """Of `make bench-router`."""
+    rows = [routed_row(data, count) for count in sorted(data["ratios"], key=int)]
+    head = "| streams | router / bare loop | bar | router, events/s | busy | failed | memory, MiB |"
+    return "\n".join([ROUTER, head, "|---|---|---|---|---|---|---|", *rows, ""])
+
+
+def routed_row(data: dict[str, Any], count: str) -> str:
+    """So many streams; memory after the first and the last turn."""
+    turns = data["turns"][f"router, {count} streams"]
+    cells = [
+        f"{int(count):,}",
+        comparison.spread(data["ratios"][count], 2),
+        f"{data['bar']:.2f}",
+        f"{statistics.median(turn['load']['steady_rate'] for turn in turns):,.0f}",
+        f"{statistics.median(turn['server_busy'] for turn in turns):.0%}",
+        str(sum(turn["load"]["num_failed"] for turn in turns)),
+        f"{turns[0]['rss_bytes'] >> 20} to {turns[-1]['rss_bytes'] >> 20}",
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def simulated(entries: list[dict[str, Any]]) -> str:
