@@ -62,6 +62,13 @@ def test_every_server_has_every_scenario_in_every_round() -> None:
     assert "2.00 [2.00-2.00]" in line
 
 
+def test_a_server_that_is_far_behind_has_a_scenario_once() -> None:
+    """A peer three times as slow as the fastest is not measured again; ours always is."""
+    data = compare(FakePeer("Peregrine bf16", 4.0), FakePeer("slow bf16", 3.0), FakePeer("other bf16", 1.0))
+    rounds = {name: sum(s["peer"] == name for s in data["samples"]) for name in ("Peregrine bf16", "slow bf16")}
+    assert rounds == {"Peregrine bf16": 4, "slow bf16": 2}
+
+
 @pytest.mark.parametrize(
     ("peer", "reason"),
     [
