@@ -1,20 +1,22 @@
 """`make compare`: every installed server on the same weights and loads, in one run, taking turns.
 
-Each server is started once and idles while others are measured. In every round all of them get a scenario, one after
-the other, and the machine's bandwidth and GEMM peak are measured beside it. What counts are ratios within a round. A
-server that takes more than FAR_BEHIND times as long as the fastest on the same weights has that scenario once, not in
-every round. To be run on a machine with nothing else to do: some minutes a round.
+The servers of a group are started once and idle while others are measured. In every round all of them get a scenario,
+one after the other, and the machine's bandwidth and GEMM peak are measured beside it. What counts are ratios within a
+round. A server that takes more than FAR_BEHIND times as long as the fastest on the same weights has that scenario once,
+not in every round. To be run on a machine with nothing else to do: some minutes a round.
 """
 
 import argparse
+import json
 import os
 import signal
 import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from benchmarks.load.report import Slo, summarize
 from benchmarks.load.workload import Session
 from benchmarks.machine import RESULTS, ROOT, machine, write_json
 from benchmarks.peak import Peak
-from benchmarks.peers import Peer, all_peers
+from benchmarks.peers import GROUPS, Peer, all_peers
 from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
 from benchmarks.vocabulary import make_tokenizer
 
@@ -75,6 +77,10 @@ class Comparison:
                 if answers is not None:
                     device = faster(before, self.peak.measure(weights_of(peer.name)))
                     self.samples.append(sample(number, scenario, peer, answers, device))
+
+    def data(self) -> dict[str, Any]:
+        """What is kept."""
+        return {"machine": machine(), "skipped": self.skipped, "samples": self.samples}
 
     def stop(self) -> None:
         for peer in self.peers:
@@ -171,28 +177,41 @@ def main(argv: list[str] | None = None) -> None:
     make_checkpoint(options.path)
     make_tokenizer(options.path, VOCAB_SIZE, int(str(CONFIG["eos_token_id"])))
     scenarios = [each for each in SCENARIOS if each.name in options.scenarios]
+    for group in options.groups:
+        comparison = prepare(options.path, [n for n in GROUPS[group] if not options.peers or n in options.peers])
+        measure(comparison, scenarios, options.rounds, partial(save, group) if options.save else lambda _: None)
+        print(f"{group}\n\n{table(comparison.data())}")
+
+
+def prepare(model: Path, names: Sequence[str]) -> Comparison:
+    """Of the servers of those names that are installed."""
     threads = len(os.sched_getaffinity(0))
-    chosen = [p for p in all_peers(options.path, threads) if not options.peers or p.name in options.peers]
+    chosen = [peer for peer in all_peers(model, threads) if peer.name in names]
     missing = {peer.name: peer.missing for peer in chosen if peer.missing}
-    comparison = Comparison([p for p in chosen if not p.missing], Peak(threads), missing)
+    return Comparison([peer for peer in chosen if not peer.missing], Peak(threads), missing)
+
+
+def measure(
+    comparison: Comparison, scenarios: Sequence[Scenario], rounds: int, keep: Callable[[dict[str, Any]], None]
+) -> None:
+    """Gives `keep` all data after each round. Whatever happens, no server is left running."""
     logs = Path(tempfile.mkdtemp(prefix="peregrine-compare-"))
-    print(f"the servers' logs: {logs}", file=sys.stderr)
-    measure(comparison, logs, scenarios, options.rounds)
-    data = {"machine": machine(), "skipped": comparison.skipped, "samples": comparison.samples}
-    print(table(data))
-    if options.save:
-        write_json(RESULTS / "compare.json", data)
-
-
-def measure(comparison: Comparison, logs: Path, scenarios: Sequence[Scenario], rounds: int) -> None:
-    """Whatever happens, no server is left running."""
+    tqdm.write(f"the servers' logs: {logs}", file=sys.stderr)
     try:
         comparison.start(logs)
         comparison.warm_up(scenarios)
         for number in range(rounds):
             comparison.round(number, scenarios)
+            keep(comparison.data())
     finally:
         comparison.stop()
+
+
+def save(group: str, data: dict[str, Any]) -> None:
+    """Beside what is kept of other groups."""
+    file = RESULTS / "compare.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    write_json(file, {**kept, group: data})
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -200,6 +219,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="of servers that run at once")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help='for example "Peregrine bf16"; all if not given')
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/compare.json")
