@@ -1,36 +1,43 @@
 """`make compare`: every installed server on the same weights and loads, in one run, taking turns.
 
-Each server is started once and idles while others are measured. In every round all of them get a scenario, one after
-the other, and the machine's bandwidth and GEMM peak are measured beside it. What counts are ratios within a round. To
-be run on a machine with nothing else to do: some minutes a round.
+The servers of a group are started once and idle while others are measured. In every round all of them get a scenario,
+one after the other, and the machine's bandwidth and GEMM peak are measured beside it. What counts are ratios within a
+round. A server that takes more than FAR_BEHIND times as long as the fastest on the same weights has that scenario once,
+not in every round. To be run on a machine with nothing else to do: some minutes a round.
 """
 
 import argparse
+import json
 import os
 import signal
+import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.checkpoint import CONFIG, make_checkpoint
-from benchmarks.comparison import table
+from benchmarks.comparison import OURS, table
 from benchmarks.hardware import FALCON_1B, Device, load_seconds
 from benchmarks.load.client import Answer
 from benchmarks.load.report import Slo, summarize
 from benchmarks.load.workload import Session
 from benchmarks.machine import RESULTS, ROOT, machine, write_json
 from benchmarks.peak import Peak
-from benchmarks.peers import Peer, all_peers
+from benchmarks.peers import GROUPS, Peer, all_peers
 from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
 from benchmarks.vocabulary import make_tokenizer
 
 SLO = Slo(first_token=5.0, per_token=0.25)
-WARM_UP_TOKENS = 4
+WARM_UP_SESSIONS, WARM_UP_TOKENS = 4, 4
+FAR_BEHIND = 2.0
+"""More rounds would take hours and tell the same: llama.cpp takes six minutes where others take one."""
 
 
 @dataclass
@@ -53,21 +60,27 @@ class Comparison:
                 self._drop(peer, str(error))
 
     def warm_up(self, scenarios: Sequence[Scenario]) -> None:
-        """Each scenario with a few tokens an answer: caches fill, primitives for its shapes are made."""
+        """A few sessions of each scenario, a few tokens an answer: caches fill, what is made once is made."""
         for scenario in scenarios:
             for peer in list(self.peers):
-                self._run(peer, [_shortened(session) for session in scenario.sessions(-1)])
+                self._run(peer, [_shortened(each) for each in scenario.sessions(-1)[:WARM_UP_SESSIONS]])
 
     def round(self, number: int, scenarios: Sequence[Scenario]) -> None:
         """Every scenario on every server; each round begins with another one."""
         for scenario in tqdm(scenarios, desc=f"round {number + 1}", leave=False):
             at = number % len(self.peers) if self.peers else 0
             for peer in self.peers[at:] + self.peers[:at]:
-                before = self.peak.measure(weights_of(peer))
+                if is_far_behind(peer.name, scenario.name, self.samples):
+                    continue
+                before = self.peak.measure(weights_of(peer.name))
                 answers = self._run(peer, scenario.sessions(number))
                 if answers is not None:
-                    device = faster(before, self.peak.measure(weights_of(peer)))
+                    device = faster(before, self.peak.measure(weights_of(peer.name)))
                     self.samples.append(sample(number, scenario, peer, answers, device))
+
+    def data(self) -> dict[str, Any]:
+        """What is kept."""
+        return {"machine": machine(), "skipped": self.skipped, "samples": self.samples}
 
     def stop(self) -> None:
         for peer in self.peers:
@@ -99,7 +112,7 @@ class Comparison:
 def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], device: Device | None) -> dict[str, Any]:
     """What is kept of one run; `device` is this machine at that time."""
     summary = summarize(answers, SLO)
-    model = replace(FALCON_1B, bytes_per_parameter=2 if weights_of(peer) == "bf16" else 1)
+    model = replace(FALCON_1B, bytes_per_parameter=2 if weights_of(peer.name) == "bf16" else 1)
     bound = device and load_seconds(device, model, scenario.lengths(), scenario.workload.shared_prefix)
     tokens = summary["prompt_tokens"] if scenario.counts_prompt else summary["generated_tokens"]
     return {
@@ -114,9 +127,21 @@ def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], d
     }
 
 
-def weights_of(peer: Peer) -> str:
-    """How large a weight is: `bf16` or `int8`."""
-    return "bf16" if "bf16" in peer.name else "int8"
+def is_far_behind(peer: str, scenario: str, samples: Sequence[dict[str, Any]]) -> bool:
+    """Whether the peer's time so far is beyond that of another by more than any round's noise."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for each in samples:
+        if each["scenario"] == scenario and weights_of(each["peer"]) == weights_of(peer):
+            seconds[each["peer"]].append(each["seconds"])
+    if peer not in seconds or peer.startswith(OURS):
+        return False
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return medians[peer] > FAR_BEHIND * min(medians.values())
+
+
+def weights_of(peer: str) -> str:
+    """How large a weight of the server of that name is: `bf16` or `int8`."""
+    return "bf16" if "bf16" in peer else "int8"
 
 
 def faster(before: Device | None, after: Device | None) -> Device | None:
@@ -152,28 +177,41 @@ def main(argv: list[str] | None = None) -> None:
     make_checkpoint(options.path)
     make_tokenizer(options.path, VOCAB_SIZE, int(str(CONFIG["eos_token_id"])))
     scenarios = [each for each in SCENARIOS if each.name in options.scenarios]
+    for group in options.groups:
+        comparison = prepare(options.path, [n for n in GROUPS[group] if not options.peers or n in options.peers])
+        measure(comparison, scenarios, options.rounds, partial(save, group) if options.save else lambda _: None)
+        print(f"{group}\n\n{table(comparison.data())}")
+
+
+def prepare(model: Path, names: Sequence[str]) -> Comparison:
+    """Of the servers of those names that are installed."""
     threads = len(os.sched_getaffinity(0))
-    chosen = [p for p in all_peers(options.path, threads) if not options.peers or p.name in options.peers]
+    chosen = [peer for peer in all_peers(model, threads) if peer.name in names]
     missing = {peer.name: peer.missing for peer in chosen if peer.missing}
-    comparison = Comparison([p for p in chosen if not p.missing], Peak(threads), missing)
+    return Comparison([peer for peer in chosen if not peer.missing], Peak(threads), missing)
+
+
+def measure(
+    comparison: Comparison, scenarios: Sequence[Scenario], rounds: int, keep: Callable[[dict[str, Any]], None]
+) -> None:
+    """Gives `keep` all data after each round. Whatever happens, no server is left running."""
     logs = Path(tempfile.mkdtemp(prefix="peregrine-compare-"))
-    print(f"the servers' logs: {logs}", file=sys.stderr)
-    measure(comparison, logs, scenarios, options.rounds)
-    data = {"machine": machine(), "skipped": comparison.skipped, "samples": comparison.samples}
-    print(table(data))
-    if options.save:
-        write_json(RESULTS / "compare.json", data)
-
-
-def measure(comparison: Comparison, logs: Path, scenarios: Sequence[Scenario], rounds: int) -> None:
-    """Whatever happens, no server is left running."""
+    tqdm.write(f"the servers' logs: {logs}", file=sys.stderr)
     try:
         comparison.start(logs)
         comparison.warm_up(scenarios)
         for number in range(rounds):
             comparison.round(number, scenarios)
+            keep(comparison.data())
     finally:
         comparison.stop()
+
+
+def save(group: str, data: dict[str, Any]) -> None:
+    """Beside what is kept of other groups."""
+    file = RESULTS / "compare.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    write_json(file, {**kept, group: data})
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -181,6 +219,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="of servers that run at once")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help='for example "Peregrine bf16"; all if not given')
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/compare.json")

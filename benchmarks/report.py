@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks import comparison
 from benchmarks.machine import RESULTS, ROOT
+from benchmarks.verdicts import verdicts
 
 PAGE = ROOT / "docs" / "performance.md"
 INTRODUCTION = """# Performance
@@ -20,8 +21,8 @@ COMPARISON = """## Against other servers
 `make compare` starts every server that is installed (`scripts/peers.sh` says how) on the same seeded random 1.15 B
 multi-query Falcon and gives all the same requests at once. "Of the hardware's" is the time that the machine's bandwidth
 and GEMM peak, measured beside the run, allow for the load (prompts at peak, then all decode together), over the time
-taken.
-"Ours / theirs" compares tokens a second on weights of the same size. Peers in process, without HTTP, are flattered.
+taken. "Ours / theirs" compares tokens a second on weights of the same size. Peers in process, without HTTP, are
+flattered. A server that takes more than twice as long as the fastest has a scenario in one round only.
 """
 STEPS = """## A shard's steps
 
@@ -67,9 +68,13 @@ def page(results: Path) -> str:
     return "\n".join(sections)
 
 
-def compared(data: dict[str, Any]) -> str:
+def compared(groups: dict[str, dict[str, Any]]) -> str:
     """Of `make compare`."""
-    return f"{COMPARISON}\n{origin(data['machine'], data['machine']['commit'])}\n\n{comparison.table(data)}"
+    sections = [COMPARISON, verdicts(groups)]
+    for name, data in groups.items():
+        heading = f"### The servers of the run `{name}`\n\n{origin(data['machine'], data['machine']['commit'])}\n"
+        sections += [heading, comparison.table(data)]
+    return "\n".join(sections)
 
 
 def stepped(data: dict[str, Any]) -> str:

@@ -78,7 +78,12 @@ class OpenAI:
     def token(self, event: dict[str, Any]) -> str | None:
         if "error" in event:
             raise ValueError(str(event["error"]))
-        return str(event["choices"][0]["text"]) if event.get("choices") else None
+        if not event.get("choices"):
+            return None
+        choice = event["choices"][0]
+        # llama.cpp tells the end in an event of its own.
+        is_end = choice.get("finish_reason") is not None and not choice["text"]
+        return None if is_end else str(choice["text"])
 
 
 def make_api(name: Literal["tgi", "openai"], model: str) -> Api:

@@ -13,6 +13,11 @@ from benchmarks.peers.process import InProcessPeer
 from benchmarks.peers.vllm import vllm
 
 Peer = HttpPeer | InProcessPeer
+GROUPS = {
+    "bf16": ("Peregrine bf16", "llama.cpp bf16", "vLLM bf16", "OpenVINO bf16"),
+    "int8": ("Peregrine bf16", "transformers bf16", "Peregrine int8", "llama.cpp q8_0", "OpenVINO int8"),
+}
+"""Servers that run at once: as many as 24 GiB hold."""
 PEERS_FOLDER = Path(os.environ.get("PEERS", "/tmp/peers"))
 """Where scripts/peers.sh puts them."""
 
@@ -23,7 +28,7 @@ def all_peers(model: Path, threads: int) -> list[Peer]:
     openvino = PEERS_FOLDER / "openvino" / "bin" / "python"
     return [
         peregrine(model, "bf16"),
-        *(llamacpp(PEERS_FOLDER, model, threads, kind) for kind in ("bf16",)),
+        llamacpp(PEERS_FOLDER, model, threads, "bf16"),
         vllm(PEERS_FOLDER, model, threads),
         InProcessPeer("OpenVINO bf16", openvino, drivers / "run_openvino.py", (str(model), "fp16", str(threads))),
         InProcessPeer("transformers bf16", None, drivers / "run_transformers.py", (str(model), str(threads))),

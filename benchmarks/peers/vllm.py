@@ -13,6 +13,6 @@ def vllm(folder: Path, model: Path, threads: int) -> HttpPeer:
         options = ["--dtype", "bfloat16", "--max-model-len", "2048", "--served-model-name", "falcon"]
         return [str(script), "serve", str(model), "--port", str(port), *options]
 
-    environment = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}", "VLLM_CPU_KVCACHE_SPACE": "4"}
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}", "VLLM_CPU_KVCACHE_SPACE": "2"}
     missing = None if script.exists() else f"no {script}: run scripts/peers.sh vllm"
     return HttpPeer("vLLM bf16", command, missing, environment=environment)

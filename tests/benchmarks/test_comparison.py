@@ -12,6 +12,7 @@ from benchmarks.load.workload import Session
 from benchmarks.peers import all_peers
 from benchmarks.peers.process import InProcessPeer
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.verdicts import verdicts
 
 
 class FakePeer:
@@ -48,10 +49,11 @@ class FakePeak:
 
 
 def compare(*peers: FakePeer) -> dict[str, Any]:
+    kept: list[dict[str, Any]] = []
     comparison = Comparison([*peers], FakePeak())  # type: ignore[arg-type, list-item]
-    measure(comparison, Path(), SCENARIOS[:2], rounds=2)
+    measure(comparison, SCENARIOS[:2], rounds=2, keep=kept.append)
     assert not any(peer.is_running for peer in peers), "a server was left running"
-    return {"samples": comparison.samples, "skipped": comparison.skipped}
+    return kept[-1]
 
 
 def test_every_server_has_every_scenario_in_every_round() -> None:
@@ -60,6 +62,13 @@ def test_every_server_has_every_scenario_in_every_round() -> None:
     assert len(data["samples"]) == 8
     (line,) = [line for line in table(data).splitlines() if line.startswith("| other") and "64.0" in line]
     assert "2.00 [2.00-2.00]" in line
+
+
+def test_a_server_that_is_far_behind_has_a_scenario_once() -> None:
+    """A peer three times as slow as the fastest is not measured again; ours always is."""
+    data = compare(FakePeer("Peregrine bf16", 4.0), FakePeer("slow bf16", 3.0), FakePeer("other bf16", 1.0))
+    rounds = {name: sum(s["peer"] == name for s in data["samples"]) for name in ("Peregrine bf16", "slow bf16")}
+    assert rounds == {"Peregrine bf16": 4, "slow bf16": 2}
 
 
 @pytest.mark.parametrize(
@@ -122,3 +131,18 @@ def test_a_library_that_dies_is_told_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"a-library\.log"):
         peer.start(tmp_path)
     assert "no such module" in (tmp_path / "a-library.log").read_text()
+
+
+def test_a_promise_is_held_against_the_peer_that_comes_nearest() -> None:
+    """Twice as fast as one and 1.25 times as fast as the other: 1.25 counts."""
+    data = compare(FakePeer("Peregrine bf16", 1.0), FakePeer("slow bf16", 2.0), FakePeer("near bf16", 1.25))
+    lines = verdicts({"bf16": data}).splitlines()
+    assert "| one stream: tokens/s over near bf16 | 1.25 [1.25-1.25] | >= 1.0 |" in lines
+
+
+def test_int8_is_held_against_our_own_bf16_and_the_best_int8_peer() -> None:
+    """Two bars, from one run."""
+    data = compare(FakePeer("Peregrine bf16", 2.0), FakePeer("Peregrine int8", 1.0), FakePeer("other q8_0", 1.5))
+    text = verdicts({"int8": data})
+    assert "| int8, one stream: tokens/s over our bf16 | 2.00 [2.00-2.00] | >= 1.75 |" in text
+    assert "| int8, one stream: tokens/s over other q8_0 | 1.50 [1.50-1.50] | >= 1.0 |" in text

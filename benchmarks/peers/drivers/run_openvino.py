@@ -22,6 +22,7 @@ def main() -> None:
     scheduler.cache_size = CACHE_GB
     scheduler.max_num_batched_tokens = STEP_TOKENS
     scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True  # off by default; every server here has its own on
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     pipeline = ContinuousBatchingPipeline(str(exported(model, weights)), scheduler, "CPU", options)
     print("> ready", flush=True)
