@@ -10,6 +10,10 @@ from peregrine_router.request import DeadlineExceeded, Request
 from peregrine_server.protocol import Step
 
 NUM_STEPS_KEPT = 16
+MIN_RATE_TOKENS = 32
+"""Smaller steps mostly read weights, and say little of what one token more costs."""
+RATE_GAIN = 0.2
+"""Of a step's rate, in the mean of all before it."""
 TIME_IS_OVER = "the answer was not complete in time; allow more, or ask for fewer tokens"
 TIME_IS_SHORT = "the time that was left is too short for the next token; allow more, or try again later"
 
@@ -21,6 +25,8 @@ class StepTimes:
         self._recent: dict[int, deque[tuple[int, float]]] = {}
         self._least: dict[int, float] = {}
         """Seconds of the shortest of each."""
+        self._rates: dict[int, float] = {}
+        """Seconds for a token, a moving mean of each size that counts."""
 
     def note(self, num_tokens: int, seconds: float) -> None:
         """A step has computed so many tokens."""
@@ -30,6 +36,10 @@ class StepTimes:
             recent = self._recent[size] = deque(maxlen=NUM_STEPS_KEPT)
         recent.append((num_tokens, seconds))
         self._least[size] = min(recent, key=_seconds)[1]
+        if num_tokens >= MIN_RATE_TOKENS:
+            rate = seconds / num_tokens
+            mean = self._rates.get(size, rate)
+            self._rates[size] = mean + RATE_GAIN * (rate - mean)
 
     def at_least(self, num_tokens: int) -> float:
         """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
@@ -40,6 +50,13 @@ class StepTimes:
         least = max((seconds for power, seconds in self._least.items() if power < size), default=0.0)
         alike = (seconds * min(1.0, num_tokens / n) for n, seconds in self._recent.get(size, ()))
         return max(least, min(alike, default=0.0))
+
+    def num_within(self, seconds: float) -> int | None:
+        """How many tokens a step computes in that time, by the steps of about that size; None if none were measured."""
+        if not self._rates:
+            return None
+        best = min(self._rates.values())
+        return int(seconds / self._rates.get(int(seconds / best).bit_length(), best))
 
 
 _seconds = itemgetter(1)

@@ -115,8 +115,13 @@ class Engine:
         steps: StepTimes | None = None,
         *,
         overlaps: bool = True,
+        mixed_step_seconds: float | None = None,
     ) -> None:
-        """`steps` are the shards' times; without them every request whose time is not over is begun."""
+        """`steps` are the shards' times; without them every request whose time is not over is begun.
+
+        Where answers are being generated, prompts are computed in steps of about `mixed_step_seconds`; None: no limit.
+        """
+        self._mixed_step_seconds = mixed_step_seconds
         self._shards = shards
         self._overlaps = overlaps
         self._scheduler = scheduler
@@ -219,6 +224,7 @@ class Engine:
     async def _send_next(self) -> bool:
         """Schedules and sends a step. False if there is none."""
         self._end_hopeless()
+        self._limit_mixed_steps()
         step = self._scheduler.schedule()
         if step is None:
             return False
@@ -283,6 +289,13 @@ class Engine:
             self._bound.end(request)
             self._deadlines.forget(request)
         return generation
+
+    def _limit_mixed_steps(self) -> None:
+        if self._mixed_step_seconds is None:
+            return
+        count = self._steps.num_within(self._mixed_step_seconds)
+        if count is not None:
+            self._scheduler.max_mixed_tokens = min(count, self._scheduler.max_step_tokens)
 
     def _end_hopeless(self) -> None:
         waiting = self._scheduler.waiting_sequences()

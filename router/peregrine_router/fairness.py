@@ -4,6 +4,10 @@ Virtual token counters: Sheng et al., "Fairness in Serving Large Language Models
 has a counter of the tokens that were computed for it, weighted by cost; the next request is of the waiting tenant with
 the least. A tenant that comes back is lifted to the least of those that wait: time in which it asked for nothing is no
 credit.
+
+Within a tenant short prompts go before long ones, for a while: a request is due when LENGTH_WEIGHT times its own tokens
+have been served since it came, and the one that is due first is next. So a prompt of 2,000 tokens delays none of 20,
+and waits itself for no more than what comes while 8,000 tokens are served.
 """
 
 from bisect import insort
@@ -16,19 +20,24 @@ from peregrine_router.request import Request
 INPUT_WEIGHT = 1
 OUTPUT_WEIGHT = 2
 """The paper's: a token generated costs as much as two of a prompt."""
+LENGTH_WEIGHT = 4
+"""0 would be first come, first served; without end, the shortest first, which may starve the long."""
 _RESUMED, _ARRIVED = 0, 1
 
 
 class Waiting(Protocol):
     """What can be queued; told apart by identity."""
 
+    due: int
+    """Set by the queue: by when it should have been served, in weighted tokens of all tenants."""
+
     @property
     def request(self) -> Request: ...
 
 
 T = TypeVar("T", bound=Waiting)
-Rank = tuple[int, int, int]
-"""(_RESUMED or _ARRIVED, minus the priority, number): within a tenant the least is next. No two are alike."""
+Rank = tuple[int, int, int, int]
+"""(_RESUMED or _ARRIVED, minus the priority, due, number): within a tenant the least is next. No two are alike."""
 
 
 @dataclass(slots=True)
@@ -41,7 +50,7 @@ class _Tenant(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """The waiting requests of all tenants. Within a tenant: what was interrupted, then by priority, then by arrival."""
+    """The waiting requests of all tenants. Within a tenant: what was interrupted, then by priority, then by due."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant[T]] = {}
@@ -49,6 +58,8 @@ class FairQueue(Generic[T]):
         self._last_served = _Tenant[T]()
         """Whose request was the last taken out."""
         self._next_number = 0
+        self._clock = 0
+        """Weighted tokens served, of all tenants."""
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -60,16 +71,17 @@ class FairQueue(Generic[T]):
         """In no particular order."""
         return iter(self._ranks)
 
-    def append(self, item: T) -> None:
-        """A request that arrives."""
+    def append(self, item: T, num_tokens: int) -> None:
+        """A request that arrives, with so many tokens to compute before its first is generated."""
         tenant = self._tenant_of(item)
         if not tenant.waiting:
             tenant.counter = max(tenant.counter, self._least())
-        self._insert(item, (_ARRIVED, -item.request.priority, self._take_number()))
+        item.due = self._clock + LENGTH_WEIGHT * num_tokens
+        self._insert(item, (_ARRIVED, -item.request.priority, item.due, self._take_number()))
 
     def appendleft(self, item: T) -> None:
         """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
-        self._insert(item, (_RESUMED, 0, -self._take_number()))
+        self._insert(item, (_RESUMED, 0, 0, -self._take_number()))
 
     def peek(self) -> T:
         """The next request. There must be one."""
@@ -78,11 +90,11 @@ class FairQueue(Generic[T]):
     def popleft(self) -> T:
         """Takes out the next request and charges its tenant for the prompt. There must be one."""
         tenant = self._next()
-        (kind, _, _), item = tenant.waiting.pop(0)
+        (kind, *_), item = tenant.waiting.pop(0)
         del self._ranks[item]
         self._last_served = tenant
         if kind == _ARRIVED:
-            _charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
+            self._charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
         return item
 
     def remove(self, item: T) -> None:
@@ -97,7 +109,7 @@ class FairQueue(Generic[T]):
 
     def charge_output(self, item: T) -> None:
         """A token was generated for a request, which need not be in the queue."""
-        _charge(self._tenant_of(item), OUTPUT_WEIGHT)
+        self._charge(self._tenant_of(item), OUTPUT_WEIGHT)
 
     def counter(self, tenant: str) -> int:
         """The virtual tokens of a tenant."""
@@ -111,6 +123,11 @@ class FairQueue(Generic[T]):
         for tenant in self._tenants.values():
             ranks = [rank for rank, _ in tenant.waiting]
             assert ranks == sorted(ranks), "a queue is out of order"
+
+    def _charge(self, tenant: _Tenant[T], tokens: int) -> None:
+        self._clock += tokens
+        tenant.counter += tokens
+        tenant.served += tokens
 
     def _tenant_of(self, item: T) -> _Tenant[T]:
         name = item.request.tenant
@@ -142,8 +159,3 @@ class FairQueue(Generic[T]):
 
 def _rank(entry: tuple[Rank, object]) -> Rank:
     return entry[0]
-
-
-def _charge(tenant: _Tenant[T], tokens: int) -> None:
-    tenant.counter += tokens
-    tenant.served += tokens

@@ -1,10 +1,12 @@
 """Continuous batching: which tokens the next step computes. Pure decisions: no torch, no I/O, no clock.
 
-A step has a token budget. Running decodes take one token each, first; what is left goes to prompts, in chunks, the
-oldest first; then waiting requests are admitted, the least served tenant's first, as long as slots, blocks and budget
-last. When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits
-at the head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A
-tenant's last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
+A step has a token budget, a smaller one beside decodes than without any. Running decodes take one token each, first;
+what is left goes to prompts, in chunks. Those that were begun and the next that waits, which is the least served
+tenant's, take turns by when they are due (see fairness.py), as long as slots, blocks and budget last.
+
+When a running sequence needs a block and none is free, the newest running sequence gives up its blocks and waits at the
+head of its tenant's queue, to be recomputed; so it does for the next request of a tenant that runs nothing. A tenant's
+last running sequence is spared as far as possible. The oldest of all always goes on, and everything ends.
 
 Requests of one prompt form a group. Its first, the leader, computes the prompt; in the step that completes it the
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
@@ -24,6 +26,7 @@ the K and V of a token are written when the next is sampled: they are an accepte
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from peregrine_router.blocks import BlockPool
@@ -32,6 +35,9 @@ from peregrine_router.fairness import FairQueue
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
+
+MIN_CHUNK = 32
+"""Tokens of prompts that a step computes beside however many decodes: prompts, too, must go on."""
 
 
 @dataclass(slots=True)
@@ -66,6 +72,8 @@ class Scheduler:
         caches_prefixes: bool = True,
     ) -> None:
         """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
+        self.max_mixed_tokens = max_step_tokens
+        """The budget of a step with decodes in it, which wait for all of it. May be changed at any time."""
         self.pool = pool
         self.max_step_tokens = max_step_tokens
         self.waiting: FairQueue[Sequence] = FairQueue()
@@ -114,7 +122,7 @@ class Scheduler:
         for start in range(0, len(sequences), self._max_batch_size):
             leader, *followers = sequences[start : start + self._max_batch_size]
             leader.lead(followers)
-            self.waiting.append(leader)
+            self.waiting.append(leader, self.num_to_compute(leader))
         return sequences
 
     def cancel(self, sequence: Sequence) -> None:
@@ -133,8 +141,9 @@ class Scheduler:
         self._make_way()
         draft = Draft(self.max_step_tokens)
         self._schedule_decodes(draft)
-        self._schedule_chunks(draft)
-        self._admit(draft)
+        if draft.num_decodes:
+            draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK))
+        self._schedule_prompts(draft)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -230,23 +239,31 @@ class Scheduler:
         draft.add(sequence, 1, [] if has_room else blocks)
         draft.num_decodes += 1
 
-    def _schedule_chunks(self, draft: Draft) -> None:
-        # Their blocks were all taken on admission.
-        for sequence in self.running:
-            if len(sequence.token_ids) - sequence.num_computed > 1 and draft.budget > 0:
-                self._add_chunk(draft, sequence, [])
-
-    def _admit(self, draft: Draft) -> None:
-        while self.waiting and draft.budget > 0:
-            sequence = self.waiting.peek()
-            if not self._has_room(sequence):
+    def _schedule_prompts(self, draft: Draft) -> None:
+        # Blocks of those that were begun were all taken on admission.
+        begun = deque(sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due))
+        is_open = True
+        while draft.budget > 0:
+            is_open = is_open and bool(self.waiting)
+            if is_open and (not begun or self.waiting.peek().due < begun[0].due):
+                is_open = self._admit(draft)
+            elif begun:
+                self._add_chunk(draft, begun.popleft(), [])
+            else:
                 break
-            self.waiting.popleft()
-            sequence.slot = self._free_slots.pop()
-            self._take_blocks(sequence)
-            self.running.append(sequence)
-            draft.new.append(sequence)
-            self._add_chunk(draft, sequence, sequence.blocks)
+
+    def _admit(self, draft: Draft) -> bool:
+        """Begins with the next that waits. False if there is no room for it."""
+        sequence = self.waiting.peek()
+        if not self._has_room(sequence):
+            return False
+        self.waiting.popleft()
+        sequence.slot = self._free_slots.pop()
+        self._take_blocks(sequence)
+        self.running.append(sequence)
+        draft.new.append(sequence)
+        self._add_chunk(draft, sequence, sequence.blocks)
+        return True
 
     def _add_chunk(self, draft: Draft, sequence: Sequence, new_blocks: list[int]) -> None:
         """As much of its tokens as the budget allows. Who is admitted next finds the blocks that this fills."""
@@ -287,7 +304,7 @@ class Scheduler:
         return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, num_full))
 
     def num_to_compute(self, sequence: Sequence) -> int:
-        """Tokens of a waiting sequence that stand before its next one, but for those in the cache."""
+        """Tokens of a sequence without a slot that stand before its next one, but for those in the cache."""
         cached = self._reuse(sequence)
         self.pool.free(cached)
         return len(sequence.token_ids) - len(cached) * self.pool.block_size
@@ -399,6 +416,9 @@ class Scheduler:
         sequence.slot, sequence.blocks = -1, []
         sequence.num_computed = sequence.num_pending = sequence.num_remembered = 0
         sequence.epoch += 1
+
+
+_due = attrgetter("due")
 
 
 def _new_sequence(sequence: Sequence) -> NewSequence:

@@ -29,6 +29,8 @@ class Sequence:
     """Of its first full blocks, as far as they were asked for."""
     num_remembered: int = 0
     """Of its blocks, those that the cache was told of."""
+    due: int = 0
+    """By when its prompt should have been computed (see fairness.py): of prompts, the one that is due first goes on."""
     finish_reason: FinishReason | None = None
     is_cancelled: bool = False
     leader: "Sequence | None" = None
@@ -75,5 +77,6 @@ class Sequence:
             return []
         heir, *rest = self.followers
         self.followers = []
+        heir.due = self.due
         heir.lead(rest)
         return [heir]

@@ -19,7 +19,15 @@ from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.shards import ShardGroup
-from peregrine_router.startup import Prepared, banner, make_scheduler, model_info, queue_bound, shard_config
+from peregrine_router.startup import (
+    Prepared,
+    banner,
+    make_scheduler,
+    mixed_step_seconds,
+    model_info,
+    queue_bound,
+    shard_config,
+)
 from peregrine_server.protocol import Loading, Ready
 
 
@@ -43,6 +51,7 @@ async def run(prepared: Prepared) -> int:
             bound,
             measured.times,
             overlaps=prepared.settings.overlap,
+            mixed_step_seconds=mixed_step_seconds(prepared.settings, ready),
         )
         grammars = GrammarChecker.load(prepared.path, prepared.config.vocab_size, prepared.tokenizer.eos_token_ids)
         app = build_app(

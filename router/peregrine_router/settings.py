@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     max_batch_prefill_tokens: int | None = option(
         None, "MAX_BATCH_PREFILL_TOKENS", "Tokens one step computes at most; longer prompts are split.", ge=1
     )
+    max_mixed_step_seconds: float | None = option(
+        None,
+        "MAX_MIXED_STEP_SECONDS",
+        "About how long prompts may hold up answers that are being generated; they are split accordingly. Not set: 0.4 "
+        "on a CPU, 0.05 on GPUs.",
+        gt=0,
+    )
     max_batch_total_tokens: int | None = option(
         None, "MAX_BATCH_TOTAL_TOKENS", "Tokens the KV cache holds. Not set: as many as fit in memory.", ge=1
     )

@@ -22,6 +22,10 @@ STEP_TOKENS = {"cpu": 512, "cuda": 4096}
 """Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU's GEMMs reach their peak at about 512
 rows (1.15 B Falcon, 2 cores: 411 GFLOP/s at 512, 255 at 32), and a longer chunk only delays the running streams."""
 
+MIXED_STEP_SECONDS = {"cpu": 0.4, "cuda": 0.05}
+"""Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
+GEMM too few rows: on 2 cores 0.4 s are 72 of them of a 1.15 B Falcon."""
+
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
 does not read would be noticed when everything is generated."""
@@ -130,6 +134,11 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
         eos_token_ids=prepared.tokenizer.eos_token_ids,
         caches_prefixes=settings.prefix_caching,
     )
+
+
+def mixed_step_seconds(settings: Settings, ready: list[Ready]) -> float:
+    """About how long a step may take that holds up answers."""
+    return settings.max_mixed_step_seconds or MIXED_STEP_SECONDS[ready[0].device.partition(":")[0]]
 
 
 def queue_bound(settings: Settings) -> QueueBound:

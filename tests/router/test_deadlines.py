@@ -36,3 +36,16 @@ def test_old_steps_are_forgotten() -> None:
     for _ in range(16):
         times.note(1, 0.1)
     assert times.at_least(1) == 0.1
+
+
+def test_steps_that_are_measured_say_how_much_another_computes_in_time() -> None:
+    """By those of about its size, which pay more for a token than larger ones; the smallest say nothing of it."""
+    times = StepTimes()
+    times.note(1, 0.1)
+    assert times.num_within(0.4) is None
+    times.note(512, 2.56)
+    assert times.num_within(0.4) == 80
+    times.note(64, 0.4)
+    assert times.num_within(0.4) == 64
+    times.note(512, 25.6)
+    assert times.num_within(0.4) == 64

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peregrine_router.fairness import INPUT_WEIGHT, OUTPUT_WEIGHT, FairQueue
+from peregrine_router.fairness import INPUT_WEIGHT, LENGTH_WEIGHT, OUTPUT_WEIGHT, FairQueue
 from peregrine_router.request import Request, SamplingParams
 
 MAX_INPUT, MAX_OUTPUT, BATCH = 20, 12, 4
@@ -19,11 +19,16 @@ class Item:
 
     request: Request
     remaining: int = 0
+    due: int = 0
 
 
 def make_item(tenant: str = "", priority: int = 0, num_input: int = 1, num_output: int = 1) -> Item:
     request = Request("", (1,) * num_input, SamplingParams(), num_output, tenant=tenant, priority=priority)
     return Item(request, num_output)
+
+
+def arrive(queue: FairQueue[Item], item: Item) -> None:
+    queue.append(item, len(item.request.prompt_ids))
 
 
 def weight(item: Item) -> int:
@@ -70,7 +75,7 @@ def test_backlogged_tenants_are_served_alike(
         for tenant, mix, wanted in (("first", first, depth), ("second", second, BATCH + 1)):
             while sum(item.request.tenant == tenant for item in server.queue) < wanted:
                 num_input, num_output = mix[made[tenant] % len(mix)]
-                server.queue.append(make_item(tenant, num_input=num_input, num_output=num_output))
+                arrive(server.queue, make_item(tenant, num_input=num_input, num_output=num_output))
                 made[tenant] += 1
         server.step()
         assert abs(server.served.get("first", 0) - server.served.get("second", 0)) <= bound
@@ -81,11 +86,11 @@ def test_nobody_waits_for_all_of_a_flood(num_flood: int, num_tenants: int) -> No
     """However many of one tenant's wait, another's first request is the next, or after those of tenants like it."""
     queue: FairQueue[Item] = FairQueue()
     for _ in range(num_flood + 1):
-        queue.append(make_item("noisy", num_input=3))
+        arrive(queue, make_item("noisy", num_input=3))
     queue.popleft()
     late = [make_item(str(number)) for number in range(num_tenants)]
     for item in late:
-        queue.append(item)
+        arrive(queue, item)
     assert [queue.popleft() for _ in late] == late
 
 
@@ -93,11 +98,11 @@ def test_time_without_requests_is_no_credit() -> None:
     """A tenant that comes back is lifted to the least that waits, and from then on shares evenly."""
     queue: FairQueue[Item] = FairQueue()
     for _ in range(50):
-        queue.append(make_item("busy", num_input=10))
+        arrive(queue, make_item("busy", num_input=10))
     for _ in range(20):
         queue.popleft()
     for _ in range(10):
-        queue.append(make_item("back", num_input=10))
+        arrive(queue, make_item("back", num_input=10))
     assert queue.counter("back") == queue.counter("busy") == 200
     order = [queue.popleft().request.tenant for _ in range(20)]
     assert order == ["back", "busy"] * 10
@@ -106,9 +111,9 @@ def test_time_without_requests_is_no_credit() -> None:
 def test_an_empty_queue_keeps_the_last_level() -> None:
     """Who comes first to an empty queue is lifted to whoever left it last."""
     queue: FairQueue[Item] = FairQueue()
-    queue.append(make_item("busy", num_input=10))
+    arrive(queue, make_item("busy", num_input=10))
     queue.popleft()
-    queue.append(make_item("other"))
+    arrive(queue, make_item("other"))
     assert queue.counter("other") == 10
 
 
@@ -117,8 +122,8 @@ def test_priority_then_arrival() -> None:
     queue: FairQueue[Item] = FairQueue()
     items = [make_item("a", priority) for priority in (0, 5, -1, 5)]
     for item in items:
-        queue.append(item)
-    queue.append(make_item("b", 100))
+        arrive(queue, item)
+    arrive(queue, make_item("b", 100))
     mine = [item for item in (queue.popleft() for _ in range(5)) if item.request.tenant == "a"]
     assert [items.index(item) for item in mine] == [1, 3, 0, 2]
 
@@ -127,12 +132,37 @@ def test_what_was_interrupted_goes_first_and_pays_once() -> None:
     """A preempted request is ahead of all of its tenant's, and is not charged for its prompt again."""
     queue: FairQueue[Item] = FairQueue()
     first, second = make_item("a", num_input=7), make_item("a", priority=9)
-    queue.append(first)
+    arrive(queue, first)
     queue.popleft()
-    queue.append(second)
+    arrive(queue, second)
     queue.appendleft(first)
     assert queue.popleft() is first
     assert queue.counter("a") == 7
+
+
+def test_a_short_prompt_goes_before_a_long_one() -> None:
+    """Of those that come at once the shortest is first, and equals in the order of their arrival."""
+    queue: FairQueue[Item] = FairQueue()
+    items = [make_item(num_input=size) for size in (9, 2, 5, 2)]
+    for item in items:
+        arrive(queue, item)
+    assert [items.index(queue.popleft()) for _ in items] == [1, 3, 2, 0]
+
+
+@given(st.integers(2, 200), st.integers(1, 20))
+def test_a_long_prompt_waits_for_so_much_and_no_more(length: int, short: int) -> None:
+    """However many shorter ones come, it is next when a multiple of its own tokens has been served."""
+    queue: FairQueue[Item] = FairQueue()
+    long = make_item(num_input=length)
+    arrive(queue, long)
+    served = 0
+    while True:
+        arrive(queue, make_item(num_input=short))
+        item = queue.popleft()
+        if item is long:
+            break
+        served += len(item.request.prompt_ids)
+    assert served <= max(LENGTH_WEIGHT * (length - short), 0) + short
 
 
 class Histories(RuleBasedStateMachine):
@@ -149,7 +179,7 @@ class Histories(RuleBasedStateMachine):
     def arrive(self, tenant: str, priority: int, num_input: int) -> None:
         item = make_item(tenant, priority, num_input)
         self.arrived[item] = next(self.numbers)
-        self.queue.append(item)
+        arrive(self.queue, item)
 
     @precondition(lambda self: self.queue)
     @rule()
@@ -179,6 +209,7 @@ class Histories(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(list(self.queue)))
         if data.draw(st.booleans()):
             heir = make_item(item.request.tenant, item.request.priority)
+            heir.due = item.due
             self.arrived[heir] = self.arrived[item]
             self.queue.replace(item, heir)
         else:
@@ -197,10 +228,10 @@ class Histories(RuleBasedStateMachine):
             assert mine == sorted(mine, key=self._order)
         assert not self.queue
 
-    def _order(self, item: Item) -> tuple[bool, int, int]:
+    def _order(self, item: Item) -> tuple[bool, int, int, int]:
         number = self.arrived[item]
         is_fresh = number >= 0
-        return is_fresh, -item.request.priority * is_fresh, number
+        return is_fresh, -item.request.priority * is_fresh, item.due * is_fresh, number
 
 
 Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
-from peregrine_router.scheduler import Scheduler
+from peregrine_router.scheduler import MIN_CHUNK, Scheduler
 from peregrine_router.sequence import Sequence
 from peregrine_server.protocol import Grammar, Step, StepResult, encode, unpack
 
@@ -252,6 +252,30 @@ def test_tenants_compute_a_new_prefix_apart() -> None:
     assert model.step_tokens == [2 * (33 + 1)]
 
 
+def test_a_prompt_is_computed_in_smaller_chunks_beside_decodes() -> None:
+    """Up to the budget of a mixed step, and never less than a chunk that is worth a step."""
+    scheduler, model = make_scheduler(num_blocks=256, max_step_tokens=200), FakeModel(256, BLOCK_SIZE)
+    scheduler.submit(make_request("first", list(range(190)), 20))
+    run_step(scheduler, model)
+    scheduler.submit(make_request("second", list(range(1, 191)), 20))
+    for budget in (50, 2):
+        scheduler.max_mixed_tokens = budget
+        run_step(scheduler, model)
+    assert model.step_tokens == [190, 50, 1 + MIN_CHUNK]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_that_was_begun() -> None:
+    """It is computed between two chunks, and the long one goes on beside it."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
+    long = scheduler.submit(make_request("long", list(range(40)), 2))
+    run_step(scheduler, model)
+    short = scheduler.submit(make_request("short", [1, 2, 3], 2))
+    run_step(scheduler, model)
+    assert (short.num_generated, long.num_computed) == (1, 8 + 5)
+    run_to_end(scheduler, model)
+    assert generated(long) == expected(range(40), 2, 0)
+
+
 def test_forks_share_the_blocks_of_their_prompt() -> None:
     """Two whole blocks and a partial one: shared by all until each writes, and then only the partial one is copied."""
     scheduler, model = make_scheduler(num_blocks=32), FakeModel(32, BLOCK_SIZE)
@@ -293,7 +317,7 @@ def test_newcomers_leave_the_slots_that_a_group_needs() -> None:
     """While a group's prompt is computed, a request behind it does not take a fork's slot."""
     scheduler, model = make_scheduler(num_blocks=64, max_batch_size=3, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
     group = scheduler.submit_group(make_group(list(range(12)), [3] * 3))
-    behind = scheduler.submit(make_request("behind", [1], 1))
+    behind = scheduler.submit(make_request("behind", [1] * 13, 1))
     run_step(scheduler, model)
     assert [s.slot >= 0 for s in (*group, behind)] == [True, False, False, False]
     run_step(scheduler, model)
