@@ -19,9 +19,9 @@ from peregrine_server.model.config import FalconConfig, load_config
 from peregrine_server.protocol import Ready, ShardConfig
 
 STEP_TOKENS = {"cpu": 256, "cuda": 4096}
-"""Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU computes 128 tokens in a step as fast as
-1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 a second), so a longer chunk would only delay running streams; in a
-shorter one, as many streams as are let in would leave prompts no room."""
+"""Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU computes 128 tokens in a step as fast
+as 1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 a second), so a longer chunk would only delay running streams;
+of a shorter one, as many streams as are let in would leave prompts nothing."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
