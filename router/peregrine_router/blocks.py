@@ -65,6 +65,10 @@ class BlockPool:
         """The owned block is full, will never be written again, and can be found by its hash from here on."""
         self._cache.add(block, hash, salt)
 
+    def is_cached(self, hash: bytes) -> bool:
+        """Whether `reuse` would find a block."""
+        return self._cache.find(hash) is not None
+
     def reuse(self, hashes: Iterable[bytes]) -> list[int]:
         """The blocks of `hashes` up to the first that is not there; each gains an owner."""
         blocks: list[int] = []

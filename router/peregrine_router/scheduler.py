@@ -248,7 +248,7 @@ class Scheduler:
             if is_open and (not begun or self.waiting.peek().due < begun[0].due):
                 is_open = self._admit(draft)
             elif begun:
-                self._add_chunk(draft, begun.popleft(), [])
+                self._continue(draft, begun.popleft())
             else:
                 break
 
@@ -258,12 +258,30 @@ class Scheduler:
         if not self._has_room(sequence):
             return False
         self.waiting.popleft()
+        self._begin(draft, sequence)
+        return True
+
+    def _continue(self, draft: Draft, sequence: Sequence) -> None:
+        """The next chunk. If another has computed it meanwhile, all over again: what is in the cache takes no time."""
+        if self._is_overtaken(sequence):
+            self._release(sequence)
+            self._begin(draft, sequence)
+        else:
+            self._add_chunk(draft, sequence, [])
+
+    def _is_overtaken(self, sequence: Sequence) -> bool:
+        """Whether the next block that it would fill is in the cache: a prompt that begins like it was due before it."""
+        at = sequence.num_computed // self.pool.block_size
+        return at < self._num_reusable(sequence) and all(
+            self.pool.is_cached(hash) for hash in sequence.hashes(self.pool.block_size, at, at + 1)
+        )
+
+    def _begin(self, draft: Draft, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
         self._take_blocks(sequence)
         self.running.append(sequence)
         draft.new.append(sequence)
         self._add_chunk(draft, sequence, sequence.blocks)
-        return True
 
     def _add_chunk(self, draft: Draft, sequence: Sequence, new_blocks: list[int]) -> None:
         """As much of its tokens as the budget allows. Who is admitted next finds the blocks that this fills."""
@@ -297,11 +315,15 @@ class Scheduler:
             self._note_cached(sequence, sequence.num_computed)
 
     def _reuse(self, sequence: Sequence) -> list[int]:
-        """Cached blocks of what it begins with; the last token is computed in any case, for the one that follows it."""
+        """Cached blocks of what it begins with."""
+        return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, self._num_reusable(sequence)))
+
+    def _num_reusable(self, sequence: Sequence) -> int:
+        """Its full blocks, but the last token is computed in any case, for the one that follows it; and all tokens are
+        whose log-probabilities were asked for."""
         if not self._caches_prefixes or sequence.request.sampling.prompt_logprobs:
-            return []
-        num_full = (len(sequence.token_ids) - 1) // self.pool.block_size
-        return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, num_full))
+            return 0
+        return (len(sequence.token_ids) - 1) // self.pool.block_size
 
     def num_to_compute(self, sequence: Sequence) -> int:
         """Tokens of a sequence without a slot that stand before its next one, but for those in the cache."""

@@ -276,6 +276,18 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_that_was_begun() -> None:
     assert generated(long) == expected(range(40), 2, 0)
 
 
+def test_a_prompt_that_is_overtaken_takes_what_was_computed_meanwhile() -> None:
+    """A shorter prompt with the same beginning goes first; the longer one does not compute that once more."""
+    scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
+    long = scheduler.submit(make_request("long", [*range(24), 1, 2, 3, 4], 2))
+    run_step(scheduler, model)
+    short = scheduler.submit(make_request("short", [*range(24), 9], 2))
+    run_to_end(scheduler, model)
+    assert sum(model.step_tokens) == 24 + 4 + 1 + 2
+    assert generated(long) == expected([*range(24), 1, 2, 3, 4], 2, 0)
+    assert generated(short) == expected([*range(24), 9], 2, 0)
+
+
 def test_forks_share_the_blocks_of_their_prompt() -> None:
     """Two whole blocks and a partial one: shared by all until each writes, and then only the partial one is copied."""
     scheduler, model = make_scheduler(num_blocks=32), FakeModel(32, BLOCK_SIZE)
