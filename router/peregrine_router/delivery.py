@@ -9,8 +9,8 @@ from peregrine_router.request import TokenEvent
 
 MIN_TOGETHER, MAX_TOGETHER = 4, 16
 """Tokens that share a wakeup and a write under pressure: as many as `MAX_LATE_SECONDS` of steps bring."""
-MAX_LATE_SECONDS = 0.01
-"""How late a token may be for that, which no reader of text notices."""
+MAX_LATE_SECONDS = 0.03
+"""How late a token may be for that: two frames of a screen. A few tokens may be later where steps take longer."""
 WINDOW_SECONDS = 0.1
 MIN_SLACK = 0.2
 """Share of the time that an event loop without pressure spends waiting for the shards, its streams all written."""

@@ -75,7 +75,7 @@ async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> No
     assert reader.batches == [1, 1]
 
 
-@pytest.mark.parametrize(("step_seconds", "num_together"), [(0.0001, MAX_TOGETHER), (0.005, MIN_TOGETHER)])
+@pytest.mark.parametrize(("step_seconds", "num_together"), [(0.0001, MAX_TOGETHER), (0.01, MIN_TOGETHER)])
 def test_short_steps_bring_more_tokens_together(
     monkeypatch: pytest.MonkeyPatch, step_seconds: float, num_together: int
 ) -> None:
