@@ -21,6 +21,9 @@ typedef uint16_t bf16;
 typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
+/* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
+void for_rows(long rows, long columns, task *run, void *args);
+
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
 enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, SCRATCH_LAYER, SCRATCH_INTEGERS, NUM_SCRATCH };
 void *scratch(int slot, long bytes);
@@ -110,6 +113,17 @@ struct weight {
     const float *offsets;  /* [columns]: 128 times the sum of a column's integers */
     long columns, depth, activation;
 };
+
+/* One linear of an input; residual and y are [rows, columns], residual may be null. */
+struct output {
+    const struct weight *w;
+    const bf16 *residual;
+    bf16 *y;
+};
+
+/* `peregrine_linear` for linears of one input and depth, all of integers or none: it is made ready for them once. */
+enum { MAX_OUTPUTS = 2 };
+void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows);
 
 /* The operations; each file says what its own takes. */
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
