@@ -137,42 +137,47 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
     }
 }
 
-/* scores -> (scores + alibi) / sqrt(d) in units of log 2, masked; the new maximum of each lane. */
-static void scale_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
-    const __m512 scale = _mm512_set1_ps(1.44269504f / __builtin_sqrtf(a->head_dim));
+/* Scores become 2 ** (score * log2_scale - maximum): 1 / sqrt(d), and e's logarithm. */
+INLINE __m512 log2_scale(const struct attention *a) {
+    return _mm512_set1_ps(1.44269504f / __builtin_sqrtf(a->head_dim));
+}
+
+/* scores -> scores + alibi, masked; the new maximum of each lane, scaled. */
+static void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
     __m512i position = _mm512_loadu_si512(t->position + lane);
-    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), slope = _mm512_setzero_ps();
+    __m512 largest = _mm512_set1_ps(-1e30f), slope = _mm512_setzero_ps();
     if (a->slopes) {
         float slopes[LANES];
         for (long i = 0; i < LANES; i++) slopes[i] = a->slopes[at.head * a->group + (at.first_row + lane + i) % a->group];
         slope = _mm512_loadu_ps(slopes);
     }
-    int is_masked = start + count - 1 > t->position[0];
+    int is_masked = start + count - 1 > t->position[0], has_slopes = a->slopes != 0;
     for (long i = 0; i < count; i++) {
         __m512 s = _mm512_loadu_ps(t->scores + i * TILE + lane);
         /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before it scales. */
-        if (a->slopes) s = _mm512_add_ps(s, rounded(_mm512_mul_ps(slope, rounded(_mm512_set1_ps(start + i)))));
-        s = _mm512_mul_ps(s, scale);
+        if (has_slopes) s = _mm512_add_ps(s, rounded(_mm512_mul_ps(slope, rounded(_mm512_set1_ps(start + i)))));
         if (is_masked) {
             __mmask16 is_known = _mm512_cmple_epi32_mask(_mm512_set1_epi32(start + i), position);
             s = _mm512_mask_mov_ps(_mm512_set1_ps(-1e30f), is_known, s);
         }
-        maximum = _mm512_max_ps(maximum, s);
-        _mm512_storeu_ps(t->scores + i * TILE + lane, s);
+        if (has_slopes | is_masked) _mm512_storeu_ps(t->scores + i * TILE + lane, s);
+        largest = _mm512_max_ps(largest, s);
     }
-    __m512 rescale = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->maximum + lane), maximum));
+    __m512 before = _mm512_loadu_ps(t->maximum + lane);
+    __m512 maximum = _mm512_max_ps(before, _mm512_mul_ps(largest, log2_scale(a)));
+    __m512 rescale = exp2_512(_mm512_sub_ps(before, maximum));
     _mm512_storeu_ps(t->rescale + lane, rescale);
     _mm512_storeu_ps(t->sum + lane, _mm512_mul_ps(_mm512_loadu_ps(t->sum + lane), rescale));
     _mm512_storeu_ps(t->maximum + lane, maximum);
 }
 
-/* p = 2 ** (score - maximum), two tokens of a lane side by side. */
-static void exponentiate(struct tile *t, long count, long lane) {
-    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), sum = _mm512_loadu_ps(t->sum + lane);
+/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side. */
+static void exponentiate(const struct attention *a, struct tile *t, long count, long lane) {
+    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), sum = _mm512_loadu_ps(t->sum + lane), scale = log2_scale(a);
     for (long i = 0; i < count; i += 2) {
-        __m512 even = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->scores + i * TILE + lane), maximum));
-        __m512 odd = _mm512_setzero_ps();
-        if (i + 1 < count) odd = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->scores + (i + 1) * TILE + lane), maximum));
+        const float *scores = t->scores + i * TILE + lane;
+        __m512 even = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores), scale, maximum)), odd = _mm512_setzero_ps();
+        if (i + 1 < count) odd = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores + TILE), scale, maximum));
         sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
         __m512i pair = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
         pair = _mm512_or_si512(pair, _mm512_cvtepu16_epi32(narrow(even)));
@@ -240,8 +245,8 @@ static void attend_item(void *args, long item) {
         long count = at.stop - start < SEGMENT ? at.stop - start : SEGMENT;
         score(a, at, t, start, count);
         for (long lane = 0; lane < lanes; lane += LANES) {
-            scale_scores(a, at, t, start, count, lane);
-            exponentiate(t, count, lane);
+            mask_scores(a, at, t, start, count, lane);
+            exponentiate(a, t, count, lane);
         }
         load_values(a, at, t, start, count);
         add_values(a, at, t, count);

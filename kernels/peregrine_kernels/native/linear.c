@@ -87,31 +87,46 @@ static void prefetch(struct output to, long column, long row, int rows) {
     }
 }
 
-/* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. */
-static void finish(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows) {
-    const struct weight *w = to.w;
-    for (long n = column; n < column + TILE && n < w->columns; n += LANES, sums += LANES) {
-        __mmask16 mask = first(w->columns - n);
+/* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
+ * weight's, as constants: nothing is decided row by row. */
+INLINE void finish_rows(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows,
+                        const enum kind kind, const enum activation activation) {
+    const struct weight w = *to.w;
+    const float *row_scales = p->row_scales;
+    for (long n = column; n < column + TILE && n < w.columns; n += LANES, sums += LANES) {
+        __mmask16 mask = first(w.columns - n);
         __m512 scales = _mm512_setzero_ps(), offsets = scales, bias = scales;
-        if (w->bias) bias = load_bf16_masked(mask, w->bias + n);
-        if (p->kind == INT8) {
-            scales = _mm512_maskz_loadu_ps(mask, w->scales + n);
-            offsets = _mm512_maskz_loadu_ps(mask, w->offsets + n);
+        if (w.bias) bias = load_bf16_masked(mask, w.bias + n);
+        if (kind == INT8) {
+            scales = _mm512_maskz_loadu_ps(mask, w.scales + n);
+            offsets = _mm512_maskz_loadu_ps(mask, w.offsets + n);
         }
         for (long m = row; m < row + rows; m++) {
             __m512i sum = _mm512_loadu_si512(sums + (m - row) * TILE);
             __m512 y = _mm512_castsi512_ps(sum);
-            if (p->kind == INT8) {
+            if (kind == INT8) {
                 y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), offsets);
-                y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(p->row_scales[m])));
+                y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[m])));
             }
             /* transformers rounds the product before it adds the bias. */
-            if (w->bias) y = _mm512_add_ps(rounded(y), bias);
-            y = activate(y, w->activation);
-            if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w->columns + n));
-            _mm256_mask_storeu_epi16(to.y + m * w->columns + n, mask, narrow(y));
+            if (w.bias) y = _mm512_add_ps(rounded(y), bias);
+            y = activate(y, activation);
+            if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w.columns + n));
+            _mm256_mask_storeu_epi16(to.y + m * w.columns + n, mask, narrow(y));
         }
     }
+}
+
+#define CASE(activation)                                                       \
+    case activation:                                                           \
+        if (p->kind == INT8)                                                   \
+            finish_rows(p, to, sums, column, row, rows, INT8, activation);     \
+        else                                                                   \
+            finish_rows(p, to, sums, column, row, rows, BFLOAT16, activation); \
+        break;
+
+static void finish(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows) {
+    switch ((enum activation)to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
 }
 
 static long num_tiles(const struct output *to) { return (to->w->columns + TILE - 1) / TILE; }
