@@ -25,7 +25,16 @@ void parallel_for(long count, task *run, void *args);
 void for_rows(long rows, long columns, task *run, void *args);
 
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
-enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, SCRATCH_LAYER, SCRATCH_INTEGERS, NUM_SCRATCH };
+enum {
+    SCRATCH_SUMS,
+    SCRATCH_INPUT,
+    SCRATCH_TILE,
+    SCRATCH_SPLITS,
+    SCRATCH_VALUES,
+    SCRATCH_LAYER,
+    SCRATCH_INTEGERS,
+    NUM_SCRATCH,
+};
 void *scratch(int slot, long bytes);
 
 INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
