@@ -31,6 +31,8 @@ struct plan {
     struct attention a;
     const long *first_item; /* [num_sequences + 1] */
     const long *first_tile; /* [num_sequences + 1]: tiles of all KV heads, without splits */
+    const long *first_segment; /* [num_sequences + 1]: of V of all KV heads, where several tiles read it */
+    int32_t *values;        /* such segments, each as `load_values` leaves it */
     float *partials;        /* one `struct partial` an item, where a sequence has several splits */
     long partial_size;
 };
@@ -47,7 +49,7 @@ struct tile {
     int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[SEGMENT * TILE];
     int32_t p[SEGMENT / 2 * TILE];  /* [pair of tokens][lane] */
-    int32_t v[SEGMENT / 2 * 256];   /* [32 columns][pair of tokens][column] */
+    int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
     int32_t position[TILE];
@@ -137,42 +139,47 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
     }
 }
 
-/* scores -> (scores + alibi) / sqrt(d) in units of log 2, masked; the new maximum of each lane. */
-static void scale_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
-    const __m512 scale = _mm512_set1_ps(1.44269504f / __builtin_sqrtf(a->head_dim));
+/* Scores become 2 ** (score * log2_scale - maximum): 1 / sqrt(d), and e's logarithm. */
+INLINE __m512 log2_scale(const struct attention *a) {
+    return _mm512_set1_ps(1.44269504f / __builtin_sqrtf(a->head_dim));
+}
+
+/* scores -> scores + alibi, masked; the new maximum of each lane, scaled. */
+static void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
     __m512i position = _mm512_loadu_si512(t->position + lane);
-    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), slope = _mm512_setzero_ps();
+    __m512 largest = _mm512_set1_ps(-1e30f), slope = _mm512_setzero_ps();
     if (a->slopes) {
         float slopes[LANES];
         for (long i = 0; i < LANES; i++) slopes[i] = a->slopes[at.head * a->group + (at.first_row + lane + i) % a->group];
         slope = _mm512_loadu_ps(slopes);
     }
-    int is_masked = start + count - 1 > t->position[0];
+    int is_masked = start + count - 1 > t->position[0], has_slopes = a->slopes != 0;
     for (long i = 0; i < count; i++) {
         __m512 s = _mm512_loadu_ps(t->scores + i * TILE + lane);
         /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before it scales. */
-        if (a->slopes) s = _mm512_add_ps(s, rounded(_mm512_mul_ps(slope, rounded(_mm512_set1_ps(start + i)))));
-        s = _mm512_mul_ps(s, scale);
+        if (has_slopes) s = _mm512_add_ps(s, rounded(_mm512_mul_ps(slope, rounded(_mm512_set1_ps(start + i)))));
         if (is_masked) {
             __mmask16 is_known = _mm512_cmple_epi32_mask(_mm512_set1_epi32(start + i), position);
             s = _mm512_mask_mov_ps(_mm512_set1_ps(-1e30f), is_known, s);
         }
-        maximum = _mm512_max_ps(maximum, s);
-        _mm512_storeu_ps(t->scores + i * TILE + lane, s);
+        if (has_slopes | is_masked) _mm512_storeu_ps(t->scores + i * TILE + lane, s);
+        largest = _mm512_max_ps(largest, s);
     }
-    __m512 rescale = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->maximum + lane), maximum));
+    __m512 before = _mm512_loadu_ps(t->maximum + lane);
+    __m512 maximum = _mm512_max_ps(before, _mm512_mul_ps(largest, log2_scale(a)));
+    __m512 rescale = exp2_512(_mm512_sub_ps(before, maximum));
     _mm512_storeu_ps(t->rescale + lane, rescale);
     _mm512_storeu_ps(t->sum + lane, _mm512_mul_ps(_mm512_loadu_ps(t->sum + lane), rescale));
     _mm512_storeu_ps(t->maximum + lane, maximum);
 }
 
-/* p = 2 ** (score - maximum), two tokens of a lane side by side. */
-static void exponentiate(struct tile *t, long count, long lane) {
-    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), sum = _mm512_loadu_ps(t->sum + lane);
+/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side. */
+static void exponentiate(const struct attention *a, struct tile *t, long count, long lane) {
+    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), sum = _mm512_loadu_ps(t->sum + lane), scale = log2_scale(a);
     for (long i = 0; i < count; i += 2) {
-        __m512 even = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->scores + i * TILE + lane), maximum));
-        __m512 odd = _mm512_setzero_ps();
-        if (i + 1 < count) odd = exp2_512(_mm512_sub_ps(_mm512_loadu_ps(t->scores + (i + 1) * TILE + lane), maximum));
+        const float *scores = t->scores + i * TILE + lane;
+        __m512 even = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores), scale, maximum)), odd = _mm512_setzero_ps();
+        if (i + 1 < count) odd = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores + TILE), scale, maximum));
         sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
         __m512i pair = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
         pair = _mm512_or_si512(pair, _mm512_cvtepu16_epi32(narrow(even)));
@@ -182,8 +189,8 @@ static void exponentiate(struct tile *t, long count, long lane) {
 }
 
 /* V of a segment in tiles of 32 columns, two tokens of a column side by side; past its end zeros. */
-static void load_values(const struct attention *a, struct place at, struct tile *t, long start, long count) {
-    long to_values = a->num_kv_heads * a->head_dim, num_pairs = (count + 1) / 2;
+static void load_values(const struct attention *a, struct place at, int32_t *out, long start, long count) {
+    long to_values = a->num_kv_heads * a->head_dim;
     for (long i = 0; i < count; i += 2) {
         const bf16 *even = keys_of(a, at, start + i) + to_values;
         const bf16 *odd = i + 1 < count ? keys_of(a, at, start + i + 1) + to_values : 0;
@@ -192,13 +199,40 @@ static void load_values(const struct attention *a, struct place at, struct tile 
             __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + n));
             __m512i high = _mm512_setzero_si512();
             if (odd) high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + n)), 16);
-            int32_t *v = t->v + (n / TILE * num_pairs + i / 2) * TILE + n % TILE;
+            int32_t *v = out + (n / TILE * (SEGMENT / 2) + i / 2) * TILE + n % TILE;
             _mm512_storeu_si512(v, _mm512_or_si512(low, high));
         }
     }
 }
 
-static void add_values(const struct attention *a, struct place at, struct tile *t, long count) {
+static long segment_size(const struct attention *a) { return SEGMENT / 2 * ceil_div(a->head_dim, TILE) * TILE; }
+
+/* Of one sequence, where several tiles read them. */
+static long num_segments(const struct attention *a, long sequence) {
+    long tiles = num_tiles(a, sequence), queries = a->query_starts[sequence + 1] - a->query_starts[sequence];
+    if (queries == 1 || tiles == a->num_kv_heads) return 0;
+    return a->num_kv_heads * ceil_div(a->context_lengths[sequence], SEGMENT);
+}
+
+static void load_segment(void *args, long item) {
+    const struct plan *p = args;
+    long sequence = sequence_of(p->first_segment, p->a.num_sequences, item), context = p->a.context_lengths[sequence];
+    long local = item - p->first_segment[sequence], segments = ceil_div(context, SEGMENT);
+    long start = local % segments * SEGMENT, left = context - start;
+    struct place at = {.sequence = sequence, .head = local / segments};
+    load_values(&p->a, at, p->values + item * segment_size(&p->a), start, left < SEGMENT ? left : SEGMENT);
+}
+
+/* V of a segment, loaded for all tiles or now for this one. */
+static const int32_t *values_of(const struct plan *p, struct place at, struct tile *t, long start, long count) {
+    long base = p->first_segment[at.sequence], segments = ceil_div(p->a.context_lengths[at.sequence], SEGMENT);
+    if (base < p->first_segment[at.sequence + 1])
+        return p->values + (base + at.head * segments + start / SEGMENT) * segment_size(&p->a);
+    load_values(&p->a, at, t->v, start, count);
+    return t->v;
+}
+
+static void add_values(const struct attention *a, struct place at, struct tile *t, const int32_t *v, long count) {
     long width = ceil_div(a->head_dim, TILE) * TILE, num_pairs = (count + 1) / 2;
     long step = ceil_div(at.rows, ceil_div(at.rows, MAX_ROWS));
     for (long lane = 0; lane < at.rows; lane++)
@@ -209,7 +243,7 @@ static void add_values(const struct attention *a, struct place at, struct tile *
     for (long n = 0; n < width; n += TILE)
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
-                .x = t->p + lane, .row = 1, .unit = TILE, .w = t->v + n / TILE * num_pairs * TILE,
+                .x = t->p + lane, .row = 1, .unit = TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
                 .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width, .accumulates = 1,
             };
             multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
@@ -240,11 +274,10 @@ static void attend_item(void *args, long item) {
         long count = at.stop - start < SEGMENT ? at.stop - start : SEGMENT;
         score(a, at, t, start, count);
         for (long lane = 0; lane < lanes; lane += LANES) {
-            scale_scores(a, at, t, start, count, lane);
-            exponentiate(t, count, lane);
+            mask_scores(a, at, t, start, count, lane);
+            exponentiate(a, t, count, lane);
         }
-        load_values(a, at, t, start, count);
-        add_values(a, at, t, count);
+        add_values(a, at, t, values_of(p, at, t, start, count), count);
     }
     if (splits == 1) {
         for (long lane = 0; lane < at.rows; lane++) write_row(a, at, lane, t->out + lane * width, t->sum[lane]);
@@ -289,18 +322,24 @@ EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, cons
                                 bf16 *out, long ldo) {
     struct plan p = {.a = {q, ldq, pages, block_tables, max_blocks, block_size, query_starts, context_lengths,
                            num_sequences, num_kv_heads, group, head_dim, slopes, out, ldo}};
-    long *firsts = scratch(SCRATCH_INPUT, 2 * (num_sequences + 1) * sizeof(long));
-    long *first_item = firsts, *first_tile = firsts + num_sequences + 1, has_splits = 0;
-    first_item[0] = first_tile[0] = 0;
+    long *firsts = scratch(SCRATCH_INPUT, 3 * (num_sequences + 1) * sizeof(long)), has_splits = 0;
+    long *first_item = firsts, *first_tile = firsts + num_sequences + 1;
+    long *first_segment = firsts + 2 * (num_sequences + 1);
+    first_item[0] = first_tile[0] = first_segment[0] = 0;
     for (long i = 0; i < num_sequences; i++) {
         long tiles = num_tiles(&p.a, i), splits = num_splits(&p.a, i);
         first_tile[i + 1] = first_tile[i] + tiles;
         first_item[i + 1] = first_item[i] + tiles * splits;
+        first_segment[i + 1] = first_segment[i] + num_segments(&p.a, i);
         has_splits |= splits > 1;
     }
-    p.first_item = first_item, p.first_tile = first_tile;
+    p.first_item = first_item, p.first_tile = first_tile, p.first_segment = first_segment;
     p.partial_size = TILE * (2 + ceil_div(head_dim, TILE) * TILE);
     if (has_splits) p.partials = scratch(SCRATCH_SPLITS, first_item[num_sequences] * p.partial_size * sizeof(float));
+    if (first_segment[num_sequences]) {
+        p.values = scratch(SCRATCH_VALUES, first_segment[num_sequences] * segment_size(&p.a) * sizeof(int32_t));
+        parallel_for(first_segment[num_sequences], load_segment, &p);
+    }
     parallel_for(first_item[num_sequences], attend_item, &p);
     if (has_splits) parallel_for(first_tile[num_sequences], merge_tile, &p);
 }

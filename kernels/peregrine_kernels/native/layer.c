@@ -27,15 +27,17 @@ EXPORT void peregrine_parallel_layer(const struct layer *l, const struct step *s
     bf16 *qkv = normed + s->rows * hidden, *attended = qkv + s->rows * qkv_width;
     bf16 *activated = attended + s->rows * heads, *sum = activated + s->rows * ffn;
     peregrine_layer_norm(x, l->attention_norm[0], l->attention_norm[1], normed, s->rows, hidden, l->epsilon);
-    peregrine_linear(normed, hidden, l->qkv, 0, qkv, s->rows);
+    const struct output of_norm[] = {{l->qkv, 0, qkv}, {l->up, 0, activated}};
+    multiply_all(normed, hidden, of_norm, l->mlp_norm[0] ? 1 : 2, s->rows);
     peregrine_rotary_kv_write(qkv, qkv_width, cos, sin, s->slots, pages, s->rows, l->num_heads, l->num_kv_heads,
                               l->head_dim);
     peregrine_attention(qkv, qkv_width, pages, s->block_tables, s->max_blocks, block_size, s->query_starts,
                         s->context_lengths, s->num_sequences, l->num_kv_heads, l->num_heads / l->num_kv_heads,
                         l->head_dim, l->slopes, attended, heads);
     peregrine_linear(attended, heads, l->dense, has_residual ? x : 0, sum, s->rows);
-    if (l->mlp_norm[0])
+    if (l->mlp_norm[0]) {
         peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s->rows, hidden, l->epsilon);
-    peregrine_linear(normed, hidden, l->up, 0, activated, s->rows);
+        peregrine_linear(normed, hidden, l->up, 0, activated, s->rows);
+    }
     peregrine_linear(activated, ffn, l->down, sum, out, s->rows);
 }

@@ -15,27 +15,29 @@ enum {
 
 enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
 
-struct linear {
-    const struct weight *w;
-    const bf16 *x, *residual;
-    bf16 *y;
-    long ldx, rows;
-};
-
+/* Rows of an input as `multiply` reads them, and the linears that it goes through. */
 struct packed {
-    struct linear l;
+    const struct output *outputs;
+    const bf16 *source; /* [rows, depth] */
+    long ld, rows, depth;
     enum kind kind;
     long num_units;
-    const int32_t *x;     /* what is multiplied: x itself, or x as integers, or either in packed rows */
+    const int32_t *x;     /* what is multiplied: the source itself, or it as integers, or either in packed rows */
     long row, unit, step; /* of x, in units; rows of one `multiply` */
     const float *row_scales;
 };
+
+/* 1 / x to float32's precision: a 14-bit estimate and one of Newton's steps take a third of a division's time. */
+INLINE __m512 reciprocal(__m512 x) {
+    __m512 estimate = _mm512_rcp14_ps(x);
+    return _mm512_mul_ps(estimate, _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(2.0f)));
+}
 
 /* erf by Abramowitz and Stegun 7.1.26, to 1.5e-7. */
 INLINE __m512 gelu(__m512 x) {
     const __m512 one = _mm512_set1_ps(1.0f);
     __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678f));
-    __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    __m512 t = reciprocal(_mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
     __m512 p = _mm512_set1_ps(1.061405429f);
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
@@ -52,7 +54,7 @@ INLINE __m512 gelu(__m512 x) {
 /* x / (1 + exp(-t)) */
 INLINE __m512 times_sigmoid(__m512 x, __m512 t) {
     __m512 e = exp2_512(_mm512_mul_ps(_mm512_abs_ps(t), _mm512_set1_ps(-1.44269504f))); /* exp(-|t|) */
-    __m512 of_negative = _mm512_div_ps(_mm512_mul_ps(x, e), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+    __m512 of_negative = _mm512_mul_ps(_mm512_mul_ps(x, e), reciprocal(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
     return _mm512_mask_sub_ps(of_negative, _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_GE_OQ), x, of_negative);
 }
 
@@ -72,62 +74,107 @@ INLINE __m512 activate(__m512 x, enum activation activation) {
     }
 }
 
-/* The sums of one tile, from float32 or int32 to what leaves the layer. */
-static void finish(const struct packed *p, const int32_t *sums, long column) {
-    const struct linear *l = &p->l;
-    const struct weight *w = l->w;
-    for (long m = 0; m < l->rows; m++) {
-        for (long n = column; n < column + TILE && n < w->columns; n += LANES) {
-            __mmask16 mask = first(w->columns - n);
-            __m512i sum = _mm512_loadu_si512(sums + m * TILE + n - column);
+/* What `finish` will read and write: as far as it is out of every cache, it would wait for each line. */
+static void prefetch(struct output to, long column, long row, int rows) {
+    const struct weight *w = to.w;
+    for (long m = row; m < row + rows; m++) {
+        __builtin_prefetch(to.y + m * w->columns + column, 1);
+        if (to.residual) __builtin_prefetch(to.residual + m * w->columns + column);
+    }
+    for (long n = column; n < column + TILE && n < w->columns; n += LANES) {
+        if (w->scales) __builtin_prefetch(w->scales + n), __builtin_prefetch(w->offsets + n);
+        if (w->bias) __builtin_prefetch(w->bias + n);
+    }
+}
+
+/* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
+ * weight's, as constants: nothing is decided row by row. */
+INLINE void finish_rows(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows,
+                        const enum kind kind, const enum activation activation) {
+    const struct weight w = *to.w;
+    const float *row_scales = p->row_scales;
+    for (long n = column; n < column + TILE && n < w.columns; n += LANES, sums += LANES) {
+        __mmask16 mask = first(w.columns - n);
+        __m512 scales = _mm512_setzero_ps(), offsets = scales, bias = scales;
+        if (w.bias) bias = load_bf16_masked(mask, w.bias + n);
+        if (kind == INT8) {
+            scales = _mm512_maskz_loadu_ps(mask, w.scales + n);
+            offsets = _mm512_maskz_loadu_ps(mask, w.offsets + n);
+        }
+        for (long m = row; m < row + rows; m++) {
+            __m512i sum = _mm512_loadu_si512(sums + (m - row) * TILE);
             __m512 y = _mm512_castsi512_ps(sum);
-            if (p->kind == INT8) {
-                y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), _mm512_maskz_loadu_ps(mask, w->offsets + n));
-                y = _mm512_mul_ps(y, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, w->scales + n), _mm512_set1_ps(p->row_scales[m])));
+            if (kind == INT8) {
+                y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), offsets);
+                y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[m])));
             }
             /* transformers rounds the product before it adds the bias. */
-            if (w->bias) y = _mm512_add_ps(rounded(y), load_bf16_masked(mask, w->bias + n));
-            y = activate(y, w->activation);
-            if (l->residual) y = _mm512_add_ps(y, load_bf16_masked(mask, l->residual + m * w->columns + n));
-            _mm256_mask_storeu_epi16(l->y + m * w->columns + n, mask, narrow(y));
+            if (w.bias) y = _mm512_add_ps(rounded(y), bias);
+            y = activate(y, activation);
+            if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w.columns + n));
+            _mm256_mask_storeu_epi16(to.y + m * w.columns + n, mask, narrow(y));
         }
     }
 }
 
+#define CASE(activation)                                                       \
+    case activation:                                                           \
+        if (p->kind == INT8)                                                   \
+            finish_rows(p, to, sums, column, row, rows, INT8, activation);     \
+        else                                                                   \
+            finish_rows(p, to, sums, column, row, rows, BFLOAT16, activation); \
+        break;
+
+static void finish(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows) {
+    switch ((enum activation)to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
+}
+
+static long num_tiles(const struct output *to) { return (to->w->columns + TILE - 1) / TILE; }
+
 static void multiply_tile(void *args, long tile) {
     const struct packed *p = args;
+    const struct output *to = p->outputs;
+    for (; tile >= num_tiles(to); to++) tile -= num_tiles(to);
     int32_t *sums = scratch(SCRATCH_SUMS, ROWS_AT_ONCE * TILE * sizeof(int32_t));
     for (long k = 0; k < p->num_units; k += UNITS_AT_ONCE) {
-        long units = p->num_units - k < UNITS_AT_ONCE ? p->num_units - k : UNITS_AT_ONCE;
-        const int32_t *w = p->l.w->packed + (tile * p->num_units + k) * TILE;
-        for (long m = 0; m < p->l.rows; m += p->step) {
-            int rows = p->l.rows - m < p->step ? p->l.rows - m : p->step;
+        int is_last = p->num_units - k <= UNITS_AT_ONCE;
+        long units = is_last ? p->num_units - k : UNITS_AT_ONCE;
+        const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
+        for (long m = 0; m < p->rows; m += p->step) {
+            int rows = p->rows - m < p->step ? p->rows - m : p->step;
             const int32_t *x = p->unit == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
             struct product product = {
                 .kind = p->kind, .x = x, .row = p->row, .unit = p->unit == 1 ? 1 : rows, .w = w, .num_units = units,
                 .c = sums + m * TILE, .ldc = TILE, .accumulates = k > 0, .ahead = m ? 0 : AHEAD,
             };
+            if (is_last) prefetch(*to, tile * TILE, m, rows);
             multiply(product, rows, 2);
+            if (is_last) finish(p, *to, sums + m * TILE, tile * TILE, m, rows);
         }
     }
-    finish(p, sums, tile * TILE);
 }
 
 /* x of one row as integers from 1 to 255 around 128; what one of them stands for goes to row_scales. */
 static void quantize_row(void *args, long row) {
     const struct packed *p = args;
-    long depth = p->l.w->depth;
-    const bf16 *x = p->l.x + row * p->l.ldx;
+    long depth = p->depth;
+    const bf16 *x = p->source + row * p->ld;
     uint8_t *out = (uint8_t *)(p->x + row * p->num_units);
-    __m512 largest = _mm512_set1_ps(1e-20f);
-    for (long k = 0; k < depth; k += LANES)
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(load_bf16_masked(first(depth - k), x + k)));
-    float scale = _mm512_reduce_max_ps(largest) / 127.0f;
+    __m512i largest = _mm512_setzero_si512(); /* without its sign, a bfloat16 is as large as its bits */
+    for (long k = 0; k < depth; k += 2 * LANES) {
+        __mmask32 mask = depth - k < 2 * LANES ? (1u << (depth - k)) - 1 : ~0u;
+        __m512i bits = _mm512_and_si512(_mm512_maskz_loadu_epi16(mask, x + k), _mm512_set1_epi16(0x7FFF));
+        largest = _mm512_max_epu16(largest, bits);
+    }
+    __m512 low = widen(_mm512_castsi512_si256(largest)), high = widen(_mm512_extracti64x4_epi64(largest, 1));
+    float scale = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(low, high), _mm512_set1_ps(1e-20f))) / 127.0f;
     ((float *)p->row_scales)[row] = scale;
     for (long k = 0; k < depth; k += LANES) {
         __mmask16 mask = first(depth - k);
         __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(load_bf16_masked(mask, x + k), _mm512_set1_ps(1.0f / scale)));
-        _mm512_mask_cvtepi32_storeu_epi8(out + k, mask, _mm512_add_epi32(q, _mm512_set1_epi32(128)));
+        /* Through a register: masked stores that narrow are microcode. */
+        __m128i narrowed = _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128)));
+        _mm_mask_storeu_epi8(out + k, mask, narrowed);
     }
 }
 
@@ -142,7 +189,7 @@ struct rows_to_pack {
 static void pack_rows(void *args, long block) {
     const struct rows_to_pack *a = args;
     long num_units = a->p->num_units, m = block * a->p->step;
-    long rows = a->p->l.rows - m < a->p->step ? a->p->l.rows - m : a->p->step;
+    long rows = a->p->rows - m < a->p->step ? a->p->rows - m : a->p->step;
     int32_t *out = a->out + m * num_units;
     for (long k = 0; k < num_units; k += LANES) {
         __mmask16 in = first(num_units - k);
@@ -157,31 +204,46 @@ static void pack_rows(void *args, long block) {
     }
 }
 
-static void run(struct linear l) {
-    struct packed p = {.l = l, .kind = l.w->scales ? INT8 : BFLOAT16, .unit = 1, .step = l.rows};
-    p.num_units = l.w->depth / (p.kind == INT8 ? 4 : 2);
-    p.x = (const int32_t *)l.x, p.row = l.ldx / 2;
+/* An input through `count` linears of one depth. */
+static void run(struct packed p, int count) {
+    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16, p.unit = 1, p.step = p.rows;
+    p.num_units = p.depth / (p.kind == INT8 ? 4 : 2);
+    p.x = (const int32_t *)p.source, p.row = p.ld / 2;
     if (p.kind == INT8) {
-        p.x = scratch(SCRATCH_INTEGERS, l.rows * (p.num_units + 1) * sizeof(int32_t));
-        p.row_scales = (const float *)(p.x + l.rows * p.num_units), p.row = p.num_units;
-        parallel_for(l.rows, quantize_row, &p);
+        p.x = scratch(SCRATCH_INTEGERS, p.rows * (p.num_units + 1) * sizeof(int32_t));
+        p.row_scales = (const float *)(p.x + p.rows * p.num_units), p.row = p.num_units;
+        for_rows(p.rows, p.depth, quantize_row, &p);
     }
-    if (l.rows > MAX_DIRECT_ROWS) {
-        long blocks = (l.rows + MAX_ROWS - 1) / MAX_ROWS;
-        p.step = (l.rows + blocks - 1) / blocks;
-        struct rows_to_pack rows = {&p, p.x, p.row, scratch(SCRATCH_INPUT, l.rows * p.num_units * sizeof(int32_t))};
-        parallel_for((l.rows + p.step - 1) / p.step, pack_rows, &rows);
+    if (p.rows > MAX_DIRECT_ROWS) {
+        long blocks = (p.rows + MAX_ROWS - 1) / MAX_ROWS;
+        p.step = (p.rows + blocks - 1) / blocks;
+        struct rows_to_pack rows = {&p, p.x, p.row, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(int32_t))};
+        parallel_for((p.rows + p.step - 1) / p.step, pack_rows, &rows);
         p.x = rows.out, p.row = 1, p.unit = p.step;
     }
-    parallel_for((l.w->columns + TILE - 1) / TILE, multiply_tile, &p);
+    long tiles = 0;
+    for (int i = 0; i < count; i++) tiles += num_tiles(p.outputs + i);
+    parallel_for(tiles, multiply_tile, &p);
+}
+
+void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows) {
+    long blocks = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, step = blocks ? (rows + blocks - 1) / blocks : 1;
+    for (long m = 0; m < rows; m += step) {
+        struct output here[MAX_OUTPUTS];
+        for (int i = 0; i < count; i++) {
+            struct output all = outputs[i];
+            long start = m * all.w->columns;
+            here[i] = (struct output){all.w, all.residual ? all.residual + start : 0, all.y + start};
+        }
+        long left = rows - m;
+        run((struct packed){.outputs = here, .source = x + m * ldx, .ld = ldx, .rows = left < step ? left : step,
+                            .depth = here->w->depth}, count);
+    }
 }
 
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
-EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y, long rows) {
-    long blocks = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, step = blocks ? (rows + blocks - 1) / blocks : 1;
-    for (long m = 0; m < rows; m += step) {
-        long count = rows - m < step ? rows - m : step;
-        const bf16 *added = residual ? residual + m * w->columns : 0;
-        run((struct linear){w, x + m * ldx, added, y + m * w->columns, ldx, count});
-    }
+EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
+                             long rows) {
+    struct output output = {w, residual, y};
+    multiply_all(x, ldx, &output, 1, rows);
 }

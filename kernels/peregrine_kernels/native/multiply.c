@@ -23,7 +23,7 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
         __m512i columns[2];
         for (int v = 0; v < vectors; v++) {
             columns[v] = _mm512_loadu_si512(w + v * LANES);
-            if (p.ahead) _mm_prefetch((const char *)(w + v * LANES) + p.ahead, _MM_HINT_T0);
+            if (p.ahead) _mm_prefetch((const char *)(w + v * LANES) + p.ahead, _MM_HINT_T1);
         }
 #pragma GCC unroll 14
         for (int m = 0; m < rows; m++) {
@@ -71,6 +71,8 @@ EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
     num_threads = threads;
 }
 
+enum { SHARES = 2 /* of what is left, a thread takes one in so many times the threads */ };
+
 struct loop {
     task *run;
     void *args;
@@ -78,9 +80,16 @@ struct loop {
     atomic_long next;
 };
 
+/* Runs of items, long ones first: a thread that goes on where it was finds the start of the next tile prefetched. */
 static void take_items(void *pointer) {
     struct loop *loop = pointer;
-    for (long item; (item = atomic_fetch_add(&loop->next, 1)) < loop->count;) loop->run(loop->args, item);
+    long item = atomic_load(&loop->next);
+    while (item < loop->count) {
+        long left = loop->count - item, taken = (left + SHARES * num_threads - 1) / (SHARES * num_threads);
+        if (!atomic_compare_exchange_weak(&loop->next, &item, item + taken)) continue;
+        for (long end = item + taken; item < end; item++) loop->run(loop->args, item);
+        item = atomic_load(&loop->next);
+    }
 }
 
 void parallel_for(long count, task *run, void *args) {

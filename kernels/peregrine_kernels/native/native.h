@@ -21,8 +21,20 @@ typedef uint16_t bf16;
 typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
+/* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
+void for_rows(long rows, long columns, task *run, void *args);
+
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
-enum { SCRATCH_SUMS, SCRATCH_INPUT, SCRATCH_TILE, SCRATCH_SPLITS, SCRATCH_LAYER, SCRATCH_INTEGERS, NUM_SCRATCH };
+enum {
+    SCRATCH_SUMS,
+    SCRATCH_INPUT,
+    SCRATCH_TILE,
+    SCRATCH_SPLITS,
+    SCRATCH_VALUES,
+    SCRATCH_LAYER,
+    SCRATCH_INTEGERS,
+    NUM_SCRATCH,
+};
 void *scratch(int slot, long bytes);
 
 INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
@@ -37,18 +49,16 @@ INLINE __m512 rounded(__m512 x) { return widen(narrow(x)); }
 
 INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
 
-/* 2**x to 2e-7 relative for x <= 0: the nearest integer goes to the exponent, the rest through a polynomial (Taylor's,
- * of degree 6 on [-1/2, 1/2]). */
+/* 2**x to 3e-6 relative for x <= 0, where a bfloat16, to which it is rounded in the end, is good to 2e-3: the nearest
+ * integer goes to the exponent, the rest through a polynomial (of degree 4 and least error on [-1/2, 1/2], 1 at 0). */
 INLINE __m512 exp2_512(__m512 x) {
     x = _mm512_max_ps(x, _mm512_set1_ps(-160.0f));
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 t = _mm512_sub_ps(x, whole);
-    __m512 p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(6.9314718e-1f));
+    __m512 p = _mm512_set1_ps(9.58285e-3f);
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(5.590643e-2f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(2.4024099e-1f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(6.9312419e-1f));
     p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(p, whole);
 }
@@ -110,6 +120,17 @@ struct weight {
     const float *offsets;  /* [columns]: 128 times the sum of a column's integers */
     long columns, depth, activation;
 };
+
+/* One linear of an input; residual and y are [rows, columns], residual may be null. */
+struct output {
+    const struct weight *w;
+    const bf16 *residual;
+    bf16 *y;
+};
+
+/* `peregrine_linear` for linears of one input and depth, all of integers or none: it is made ready for them once. */
+enum { MAX_OUTPUTS = 2 };
+void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows);
 
 /* The operations; each file says what its own takes. */
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,

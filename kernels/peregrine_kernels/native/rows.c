@@ -6,7 +6,7 @@
 
 enum { MIN_PARALLEL = 1 << 16 /* elements; fewer are done before other threads have woken */ };
 
-static void for_rows(long rows, long columns, task *run, void *args) {
+void for_rows(long rows, long columns, task *run, void *args) {
     if (rows * columns >= MIN_PARALLEL) {
         parallel_for(rows, run, args);
         return;
