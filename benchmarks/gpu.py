@@ -19,7 +19,8 @@ import triton
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.roofline import BLOCK_SIZE, DEVICES, Device, Work, attention_launches, cost_of, step_costs
+from benchmarks.hardware import DEVICES, Device
+from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, step_costs
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.shapes import SHAPES, Shape
 from peregrine_kernels.triton import TritonBackend
@@ -96,7 +97,7 @@ def this_device() -> Device:
     for device in DEVICES:
         if device.name in name:
             return device
-    raise SystemExit(f"benchmarks/roofline.py has no peaks for {name}: add them to DEVICES")
+    raise SystemExit(f"benchmarks/hardware.py has no peaks for {name}: add them to DEVICES")
 
 
 def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:

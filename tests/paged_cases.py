@@ -115,4 +115,4 @@ def make_case(
     fused = torch.cat((torch.randn(num_tokens, width), torch.full((num_tokens, PADDING), torch.nan)), dim=1).to(dtype)
     angles = (batch.positions[:, None] * torch.rand(head_dim // 2)).repeat(1, 2)
     rotary = None if alibi else (angles.cos()[:, None].to(dtype), angles.sin()[:, None].to(dtype))
-    return Case(num_heads, batch, pages, fused, rotary, torch.rand(num_heads) if alibi else None)
+    return Case(num_heads, batch, pages, fused, rotary, torch.rand(num_heads).bfloat16().float() if alibi else None)
