@@ -35,7 +35,7 @@ class StepTimes:
 
 
 def num_tokens(step: Step) -> int:
-    """How many tokens a step computes."""
+    """How many tokens a step computes, without those that it guesses, which make it hardly longer."""
     return step.num_decodes + int(unpack(step.num_tokens).sum())
 
 
