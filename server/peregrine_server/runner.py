@@ -110,8 +110,8 @@ class Runner:
     def launch(self, step: Step) -> Launched:
         """One step: apply the delta, run the model, sample, remember the tokens.
 
-        On CUDA none of it is waited for, but where a grammar has to see the token, and where tokens were guessed: how
-        many of them are right decides where the next step goes on.
+        On CUDA none of it is waited for, but where a grammar's mask needs the token before, once the model is started,
+        and where tokens were guessed: how many of them are right decides where the next step goes on.
         """
         self._constraints.apply(step)
         work = self._batch.apply(step)
@@ -132,7 +132,7 @@ class Runner:
             slots, lengths, token_ids = slots[rows], lengths[rows], token_ids[to_device(rows, token_ids.device)]
         self._batch.append(slots, lengths, token_ids)
         if self._constraints.has_any():
-            self._constraints.advance(slots, token_ids.tolist())
+            self._constraints.advance(slots, lambda: copying.wait().token_ids.tolist())
         if self._speculation is not None:
             self._speculation.note(slots, lengths, copying)
         return Launched(step.id, slots, copying, prompt_logprobs, num_guessed)
