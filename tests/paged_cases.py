@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary
+from peregrine_kernels.paged import SlotRows
 from peregrine_kernels.reference import write_pages
 
 Sequences = list[tuple[int, int]]
@@ -62,6 +63,16 @@ class Case:
         backend.attention(q, self.batch, self.pages, self.alibi_slopes, out[:, : self.width])
         assert (out[:, self.width :] == 7.0).all()
         return out[:, : self.width]
+
+
+def slot_rows(token_ids: Tensor, batch: PagedBatch, block_size: int) -> SlotRows:
+    """A batch of decodes alone, the tokens int64[n] of which are the last known ones of slots in another order."""
+    order = torch.randperm(len(token_ids)).to(token_ids.device)
+    known = token_ids.new_zeros(len(token_ids), int(batch.positions.max()) + 1)
+    known[order, batch.positions] = token_ids
+    tables = torch.empty_like(batch.block_tables)
+    tables[order] = batch.block_tables
+    return SlotRows(torch.stack([order, batch.positions]), known, tables, block_size)
 
 
 def copied(pages: Tensor, device: torch.device | None = None) -> Tensor:

@@ -1,7 +1,8 @@
 """The persistent batch: what a shard remembers of every sequence between steps. Applies Step deltas.
 
 The token ids live on the device, so that a decode reads the token that the last step sampled without the host ever
-seeing it. Lengths and block tables live on the host: the router's messages alone determine them.
+seeing it. Lengths and block tables live on the host: the router's messages alone determine them. Where steps of decodes
+are graphs, the device has the block tables as well, and such a step sends it slots and positions alone.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import PagedBatch
+from peregrine_kernels.paged import SlotRows
 from peregrine_server.parameters import Parameters
 from peregrine_server.protocol import Fork, NewSequence, Step, unpack
 from peregrine_server.speculation import Speculation
@@ -23,11 +25,12 @@ _Ints = NDArray[np.int64]
 class StepWork:
     """What one step computes. T tokens, S sampled ones."""
 
-    token_ids: Tensor
-    """int64[T], on the device."""
-    paged: PagedBatch
+    inputs: tuple[Tensor, PagedBatch] | SlotRows
+    """int64[T] token ids on the device, and where they lie."""
     slots: _Ints
-    """The slot of each sequence of `paged`: a decode with guesses is several, of one token each."""
+    """The slot of each sequence: a decode with guesses is several, of one token each."""
+    starts: _Ints
+    """The position of its first token."""
     num_tokens: _Ints
     sampled: _Ints
     """int64[S]: the slots that yield a token."""
@@ -52,8 +55,10 @@ class Batch:
         block_size: int,
         device: torch.device,
         speculation: Speculation | None = None,
+        *,
+        by_slot: bool = False,
     ) -> None:
-        """`speculation`: guesses tokens in steps that allow it."""
+        """`speculation`: guesses tokens in steps that allow it. `by_slot`: decodes are given as `SlotRows`."""
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
@@ -66,6 +71,7 @@ class Batch:
         """Known tokens of each slot, sampled ones included."""
         self._computed: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
+        self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if by_slot else None
         self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
 
     def apply(self, step: Step) -> StepWork | None:
@@ -87,10 +93,10 @@ class Batch:
         if guesses:
             slots, starts, num_tokens = _expand(guesses, slots, starts, num_tokens)
             num_decodes += sum(map(len, guesses))
-        token_ids, paged = self._stage(slots, starts, num_tokens, num_decodes)
+        inputs = self._stage(slots, starts, num_tokens, num_decodes, has_forks=bool(step.forks))
         sampled, lengths, sample_rows = self._sampled(slots, starts + num_tokens, num_tokens, step.forks)
         behind = _behind(guesses, len(sampled)) if guesses else None
-        return StepWork(token_ids, paged, slots, num_tokens, sampled, lengths, sample_rows, behind, copies)
+        return StepWork(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
 
     def append(self, slots: _Ints, lengths: _Ints, token_ids: Tensor) -> None:
         """Makes tokens (int64[S], on the device) the last known ones of slots int64[S], behind so many others.
@@ -126,6 +132,8 @@ class Batch:
         self.parameters[slot] = fork.sampling
         for state in (self.prompt_lengths, self.lengths, self._computed, self._block_tables, self._num_blocks):
             state[slot] = state[parent]
+        if self._device_tables is not None:
+            self._device_tables[slot] = self._device_tables[parent]
         if self._speculation is not None:
             self._speculation.fork(slot, parent, length)
 
@@ -135,13 +143,22 @@ class Batch:
             return None
         last = self._num_blocks[slots] - 1
         sources = self._block_tables[slots, last]
-        self._block_tables[slots, last] = blocks
+        self._put_blocks(slots, last, blocks)
         return self._on_device(sources), self._on_device(self._block_tables[slots, last])
 
     def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
-        for slot, block in zip(slots.tolist(), blocks.tolist(), strict=True):
-            self._block_tables[slot, self._num_blocks[slot]] = block
+        at = np.empty_like(slots)
+        for i, slot in enumerate(slots.tolist()):
+            at[i] = self._num_blocks[slot]
             self._num_blocks[slot] += 1
+        self._put_blocks(slots, at, blocks)
+
+    def _put_blocks(self, slots: _Ints, at: _Ints, blocks: NDArray[np.int32]) -> None:
+        """Into the tables, on the device behind the steps that were started before."""
+        self._block_tables[slots, at] = blocks
+        if self._device_tables is not None and len(slots):
+            rows, columns, values = self._on_device(np.stack([slots, at, blocks]))
+            self._device_tables[rows, columns] = values
 
     def _guess(self, step: Step, slots: _Ints) -> list[NDArray[np.int32]]:
         """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
@@ -159,10 +176,16 @@ class Batch:
         self.token_ids[self._on_device(rows), self._on_device(positions)] = self._on_device(tokens)
         return guesses
 
-    def _stage(self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int) -> tuple[Tensor, PagedBatch]:
+    def _stage(
+        self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, has_forks: bool
+    ) -> tuple[Tensor, PagedBatch] | SlotRows:
         """The step's tokens and where they lie; they count as computed from here on."""
         ends = starts + num_tokens
         self._computed[slots] = ends
+        are_rows_sampled = num_decodes == len(slots) and not has_forks and bool((ends >= self.lengths[slots]).all())
+        if self._device_tables is not None and are_rows_sampled and len(slots) <= len(self.lengths):
+            rows = self._on_device(np.stack([slots, starts]))
+            return SlotRows(rows, self.token_ids, self._device_tables, self.block_size)
         rows_end = np.cumsum(num_tokens)
         row_slots = np.repeat(slots, num_tokens)
         positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import KVCache, backend_for
-from peregrine_kernels.paged import KV_DTYPES
+from peregrine_kernels.paged import KV_DTYPES, SlotRows
 from peregrine_server.batch import Batch, StepWork, to_device
 from peregrine_server.constraints import Constraints
 from peregrine_server.copyout import Copying, CopyOut
@@ -62,7 +62,7 @@ class Runner:
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
         self._speculation = Speculation(*sizes) if config.speculate else None
-        self._batch = Batch(*sizes, config.block_size, model.device, self._speculation)
+        self._batch = Batch(*sizes, config.block_size, model.device, self._speculation, by_slot=record is not None)
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._constraints, model.rank.backend.sample)
@@ -143,9 +143,10 @@ class Runner:
 
     def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
         """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
-        if self._graphs is not None and work.paged.num_decodes == len(work.slots) == len(work.sample_rows):
-            return self._graphs(work.token_ids, work.paged), []
-        hidden = self.model.forward(work.token_ids, work.paged, self._kv)
+        if isinstance(work.inputs, SlotRows):
+            assert self._graphs is not None, "only graphs take decodes by slot"
+            return self._graphs(work.inputs), []
+        hidden = self.model.forward(*work.inputs, self._kv)
         prompt_logprobs = self._prompt_logprobs(work, hidden)
         if not len(work.sample_rows):
             return None, prompt_logprobs
@@ -156,7 +157,7 @@ class Runner:
         rows_end = np.cumsum(work.num_tokens)
         for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
             start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
-            chunks += self._score(int(work.slots[at]), int(work.paged.positions[start]), hidden[start:end])
+            chunks += self._score(int(work.slots[at]), int(work.starts[at]), hidden[start:end])
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
