@@ -19,8 +19,10 @@ import triton
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.roofline import BLOCK_SIZE, DEVICES, Device, Work, attention_launches, cost_of, step_costs
+from benchmarks.hardware import DEVICES, Device
+from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, step_costs
 from peregrine_kernels import KVCache, PagedBatch
+from peregrine_kernels.paged import SlotRows
 from peregrine_kernels.shapes import SHAPES, Shape
 from peregrine_kernels.triton import TritonBackend
 from peregrine_server.graphs import CudaRecorder, DecodeGraphs
@@ -96,7 +98,7 @@ def this_device() -> Device:
     for device in DEVICES:
         if device.name in name:
             return device
-    raise SystemExit(f"benchmarks/roofline.py has no peaks for {name}: add them to DEVICES")
+    raise SystemExit(f"benchmarks/hardware.py has no peaks for {name}: add them to DEVICES")
 
 
 def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
@@ -242,8 +244,10 @@ def decode_step(model: Falcon, work: Work) -> Callable[[], Tensor]:
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
     kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
     graphs = DecodeGraphs(model, kv, work.num_sequences, work.context, BLOCK_SIZE, CudaRecorder())
-    batch, token_ids = batch_of(work), torch.zeros(work.num_sequences, dtype=torch.int64, device=CUDA)
-    return lambda: graphs(token_ids, batch)
+    batch = batch_of(work)
+    token_ids = torch.zeros(work.num_sequences, work.context, dtype=torch.int64, device=CUDA)
+    rows = torch.stack([torch.arange(work.num_sequences, device=CUDA), batch.positions])
+    return lambda: graphs(SlotRows(rows, token_ids, batch.block_tables, BLOCK_SIZE))
 
 
 def largest_gap(model: Falcon, shape: Shape) -> float:

@@ -19,6 +19,7 @@ class Device:
 DEVICES = (
     Device("A10G", 0.6e12, 70e12, 24e9, 2e-3),
     Device("A100", 2.039e12, 312e12, 80e9, 2e-3),
+    Device("H100", 3.35e12, 989e12, 80e9, 2e-3),
     Device("H200", 4.8e12, 989e12, 141e9, 2e-3),
 )
 """Memory and peaks as in NVIDIA's data sheets (A10G: Amazon's variant of the A10, as AWS gives it)."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.hardware import DEVICES, Device
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
@@ -29,23 +30,6 @@ MEASURED = ROOT / "benchmarks" / "results" / "gpu.json"
 META = torch.device("meta")
 BLOCK_SIZE = 64
 DTYPE = torch.bfloat16
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Peaks from the vendor's data sheets: memory, and dense bfloat16 on tensor cores."""
-
-    name: str
-    bytes_per_second: float
-    flops_per_second: float
-
-
-DEVICES = (
-    Device("A10G", 0.6e12, 70e12),
-    Device("A100", 2.039e12, 312e12),
-    Device("H100", 3.35e12, 989e12),
-    Device("H200", 4.8e12, 989e12),
-)
 
 
 @dataclass(frozen=True, slots=True)

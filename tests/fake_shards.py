@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from random import Random
 
 import numpy as np
 from msgspec.structs import replace
@@ -58,8 +59,11 @@ class FakeModel:
     wrongly changes what it says. As in each layer of a real one, all tokens of a step are written before any is read.
     """
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, random: Random | None = None) -> None:
+        """`random`: how many guesses are made and right, in steps that allow them."""
         self.block_size = block_size
+        self.random = random
+        self.num_guessed = 0
         self.tokens: dict[int, list[int]] = {}
         self.seeds: dict[int, int] = {}
         self.computed: dict[int, int] = {}
@@ -94,9 +98,11 @@ class FakeModel:
         sampled += [fork.slot for fork in step.forks]
         for slot in sampled:
             self.tokens[slot].append(next_token(self._read(slot), self.seeds[slot]))
-        ids = [self.tokens[slot][-1] for slot in sampled]
+        gained = {slot: [self.tokens[slot][-1], *self._guess(slot, step.speculate)] for slot in sampled}
+        ids = [token for slot in sampled for token in gained[slot]]
         logprobs = np.full(len(ids), -math.log(VOCAB), dtype="<f4").tobytes()
-        return StepResult(step.id, pack(sampled), pack(ids), logprobs)
+        slots = [slot for slot in sampled for _ in gained[slot]]
+        return StepResult(step.id, pack(slots), pack(ids), logprobs, num_guessed=self.num_guessed)
 
     def _occupy(self, slot: int, tokens: list[int], seed: int) -> None:
         assert slot not in self.tokens, "a new sequence in a slot that was not freed"
@@ -114,6 +120,23 @@ class FakeModel:
         rows, blocks = unpack(step.block_rows).tolist(), unpack(step.new_blocks).tolist()
         for row, block in zip(rows, blocks, strict=True):
             self.blocks[slots[row]].append(block)
+
+    def _guess(self, slot: int, most: int) -> list[int]:
+        """What the slot gains by right guesses; the wrong ones behind them leave rubbish in the cache."""
+        if not most or self.random is None:
+            return []
+        room = len(self.blocks[slot]) * self.block_size - self.computed[slot] - 1
+        count = self.random.randint(0, max(min(most, room), 0))
+        right = self.random.randint(0, count)
+        self.num_guessed += count
+        gained = []
+        for _ in range(right):
+            self._write(slot, 1)
+            gained.append(next_token(self._read(slot), self.seeds[slot]))
+            self.tokens[slot].append(gained[-1])
+        for position in range(self.computed[slot], self.computed[slot] + count - right):
+            self.cache[self.blocks[slot][position // self.block_size]][position % self.block_size] = -2
+        return gained
 
     def _write(self, slot: int, count: int) -> None:
         start, end = self.computed[slot], self.computed[slot] + count

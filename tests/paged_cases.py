@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary
+from peregrine_kernels.paged import SlotRows
 from peregrine_kernels.reference import write_pages
 
 Sequences = list[tuple[int, int]]
@@ -64,6 +65,16 @@ class Case:
         return out[:, : self.width]
 
 
+def slot_rows(token_ids: Tensor, batch: PagedBatch, block_size: int) -> SlotRows:
+    """A batch of decodes alone, the tokens int64[n] of which are the last known ones of slots in another order."""
+    order = torch.randperm(len(token_ids)).to(token_ids.device)
+    known = token_ids.new_zeros(len(token_ids), int(batch.positions.max()) + 1)
+    known[order, batch.positions] = token_ids
+    tables = torch.empty_like(batch.block_tables)
+    tables[order] = batch.block_tables
+    return SlotRows(torch.stack([order, batch.positions]), known, tables, block_size)
+
+
 def copied(pages: Tensor, device: torch.device | None = None) -> Tensor:
     """Pages of their own storage, scales and all."""
     device = device or pages.device
@@ -115,4 +126,4 @@ def make_case(
     fused = torch.cat((torch.randn(num_tokens, width), torch.full((num_tokens, PADDING), torch.nan)), dim=1).to(dtype)
     angles = (batch.positions[:, None] * torch.rand(head_dim // 2)).repeat(1, 2)
     rotary = None if alibi else (angles.cos()[:, None].to(dtype), angles.sin()[:, None].to(dtype))
-    return Case(num_heads, batch, pages, fused, rotary, torch.rand(num_heads) if alibi else None)
+    return Case(num_heads, batch, pages, fused, rotary, torch.rand(num_heads).bfloat16().float() if alibi else None)

@@ -7,6 +7,7 @@ from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.sequence import Sequence
+from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import ShardConfig, Step, StepResult, decode_to_shard, encode
 from peregrine_server.runner import Runner
 
@@ -39,6 +40,7 @@ def make_scheduler(
     eos: frozenset[int] = frozenset(),
     *,
     caches_prefixes: bool = True,
+    speculation: Speculation | None = None,
 ) -> Scheduler:
     """For a runner of as many blocks, or more."""
     return Scheduler(
@@ -47,6 +49,7 @@ def make_scheduler(
         max_step_tokens=max_step_tokens,
         eos_token_ids=eos,
         caches_prefixes=caches_prefixes,
+        speculation=speculation,
     )
 
 

@@ -289,6 +289,7 @@ def test_a_bad_checkpoint_is_said_in_one_line(damage: object, word: str, tmp_pat
     [
         (["--model-id", "./nowhere"], "--model-id"),
         (["--dtype", "float7"], "--dtype"),
+        (["--kv-cache-dtype", "int4"], "--kv-cache-dtype"),
         (["--no-such-option"], "--no-such-option"),
         (["--num-shard", "0"], "num_shard"),
     ],

@@ -75,6 +75,7 @@ class LayerParts:
     num_heads: int
     num_kv_heads: int
     alibi_slopes: Tensor | None
+    """As `Backend.attention` takes them."""
 
     @property
     def head_dim(self) -> int:
@@ -147,8 +148,8 @@ class Backend(Protocol):
     ) -> Tensor:
         """Causal attention of q [T, Hq * D] over each sequence's pages -> [T, Hq * D]: `out`, if there is one.
 
-        Rows of q and out may be strided. Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq] gives alibi =
-        bfloat16(slope) * position of the key, rounded to bfloat16, as transformers builds it.
+        Rows of q and out may be strided. Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq], of values that
+        bfloat16 has, gives alibi = slope * position of the key, rounded to bfloat16, as transformers builds it.
         """
 
 

@@ -3,11 +3,11 @@
 Scores are kept in base 2 (exp2 is one instruction), so "scale" is log2(e) / sqrt(D):
 
     s = (q.k + alibi) * scale        p = 2 ** (s - max s)        out = sum p v / sum p
+    alibi = slope * position, rounded; slopes are of values that bfloat16 has
 """
 
 import math
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -174,8 +174,3 @@ def attention_arguments(
 def softmax_scale(head_dim: int) -> float:
     """log2(e) / sqrt(D)"""
     return LOG2_E / math.sqrt(head_dim)
-
-
-def rounded_slopes(alibi_slopes: Tensor | None) -> Tensor | None:
-    """float32, rounded to bfloat16's values."""
-    return None if alibi_slopes is None else alibi_slopes.to(torch.bfloat16).float()

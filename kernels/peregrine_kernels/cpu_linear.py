@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels import Linear
+from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_kernels.reference import ACTIVATIONS
 
 _EPILOGUES = {
@@ -57,21 +58,10 @@ class PackedLinear:
         return product
 
 
-@dataclass(frozen=True, slots=True)
-class PlainLinear:
-    """weight [out, in] as it is."""
+class UnpackedLinear(PlainLinear):
+    """Where oneDNN has nothing to pack for."""
 
-    weight: Tensor
-    bias: Tensor | None
-    activation: str | None
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
+    __slots__ = ()
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return _finish(F.linear(x, self.weight), self.bias, self.activation, residual)
@@ -81,7 +71,7 @@ def cpu_linear(weight: Tensor, bias: Tensor | None, activation: str | None) -> L
     """The fastest linear that this CPU has for weight [out, in]."""
     if is_packable(weight.dtype):
         return PackedLinear.pack(weight, bias, activation)
-    return PlainLinear(weight, bias, activation)
+    return UnpackedLinear(weight, bias, activation)
 
 
 def is_packable(dtype: torch.dtype) -> bool:

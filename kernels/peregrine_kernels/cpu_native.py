@@ -7,7 +7,7 @@ from torch import Tensor
 
 from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
 from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_native_layer import NativeLayer, Steps, round_slopes
+from peregrine_kernels.cpu_native_layer import NativeLayer, Steps
 from peregrine_kernels.cpu_native_linear import NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
@@ -84,7 +84,7 @@ class NativeBackend(CpuBackend):
         if q.dtype != torch.bfloat16 or q.stride(0) % 2 or not is_attended(head_dim):
             return super().attention(q, batch, pages, alibi_slopes, out)
         out = q.new_empty(q.shape) if out is None else out
-        now, slopes = self._steps.of(batch), round_slopes(alibi_slopes)
+        now = self._steps.of(batch)
         self._library.peregrine_attention(
             q.data_ptr(),
             q.stride(0),
@@ -98,7 +98,7 @@ class NativeBackend(CpuBackend):
             num_kv_heads,
             q.shape[1] // (num_kv_heads * head_dim),
             head_dim,
-            address(slopes),
+            address(alibi_slopes),
             out.data_ptr(),
             out.stride(0),
         )

@@ -65,24 +65,18 @@ class Steps:
         return self._now
 
 
-def round_slopes(slopes: Tensor | None) -> Tensor | None:
-    """float32[Hq] rounded to bfloat16, as transformers rounds them."""
-    return None if slopes is None else slopes.bfloat16().float()
-
-
 class NativeLayer:
     """One layer. It holds the tensors whose addresses the kernels are given."""
 
     def __init__(self, library: ctypes.CDLL, steps: Steps, parts: LayerParts) -> None:
         """Every linear of `parts` is a NativeLinear."""
         self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
-        self._slopes = round_slopes(parts.alibi_slopes)
         linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
         norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
         self._struct = CLayer(
             *map(address, norms),
             *(ctypes.pointer(linear.struct) for linear in linears),
-            *(address(self._slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
+            *(address(parts.alibi_slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
         )
 
     def __call__(

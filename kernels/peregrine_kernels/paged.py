@@ -44,6 +44,19 @@ class PagedBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotRows:
+    """Decodes, several of one slot at successive positions among them."""
+
+    rows: Tensor
+    """int64[2, n]: the slot and the position of each."""
+    token_ids: Tensor
+    """int64[slots, positions]: the known tokens of every slot."""
+    block_tables: Tensor
+    """int64[slots, blocks]: what lies behind a slot's last block is not read."""
+    block_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class KVCache:
     """Keys and values of every layer, in pages of `block_size` tokens."""
 

@@ -5,7 +5,6 @@ between and a model would differ: the bias of a linear, the terms of the rotatio
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.paged import PagedBatch, quantize, scales_of
+from peregrine_kernels.plain_linear import PlainLinear
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
 
@@ -28,21 +28,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """By the name that transformers' configs use."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceLinear:
-    """weight [out, in] and bias [out], as they are."""
+class ReferenceLinear(PlainLinear):
+    """Operation by operation."""
 
-    weight: Tensor
-    bias: Tensor | None
-    activation: str | None
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
+    __slots__ = ()
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = x @ self.weight.T

@@ -11,30 +11,19 @@ from torch import Tensor
 
 from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.activation import activation_launch
-from peregrine_kernels.attention_tile import rounded_slopes
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
 from peregrine_kernels.layernorm import layer_norm_launch
 from peregrine_kernels.paged import PagedBatch
+from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
 from peregrine_kernels.rotary_kv import rotary_kv_launch
 from peregrine_kernels.sampling import sampling_launch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TritonLinear:
-    """weight [out, in] as it is; what follows the product is one kernel."""
+class TritonLinear(PlainLinear):
+    """What follows the product is one kernel."""
 
-    weight: Tensor
-    bias: Tensor | None
-    activation: str | None
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
+    __slots__ = ()
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = x @ self.weight.T
@@ -122,7 +111,6 @@ class _Plan:
     """What every layer of a step's attention has in common."""
 
     batch: PagedBatch
-    given_slopes: Tensor | None
     slopes: Tensor | None
     splits: Splits | None
     tiles: PrefillTiles | None
@@ -137,10 +125,10 @@ class _Plan:
             splits = Splits.of(num_decodes, longest, num_heads, head_dim, split_tokens, q.device)
         if num_decodes < len(batch.query_lengths):
             tiles = PrefillTiles.of(batch, num_heads // pages.shape[3], pages)
-        return _Plan(batch, slopes, rounded_slopes(slopes), splits, tiles)
+        return _Plan(batch, slopes, splits, tiles)
 
     def is_of(self, batch: PagedBatch, slopes: Tensor | None) -> bool:
-        return self.batch is batch and self.given_slopes is slopes
+        return self.batch is batch and self.slopes is slopes
 
     def attend(self, q: Tensor, pages: Tensor, out: Tensor) -> None:
         """Decodes and chunks in launches of their own, or a batch of both would be split as the one or the other."""

@@ -63,7 +63,7 @@ _seconds = itemgetter(1)
 
 
 def num_tokens(step: Step) -> int:
-    """How many tokens a step computes."""
+    """How many tokens a step computes, without those that it guesses, which make it hardly longer."""
     return step.num_decodes + sum(memoryview(step.num_tokens).cast("i"))
 
 

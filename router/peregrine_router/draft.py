@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from peregrine_router.sequence import Sequence
+from peregrine_server.protocol import NewSequence, pack
 
 
 @dataclass(slots=True)
@@ -19,9 +20,17 @@ class Draft:
     forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
     """(fork, parent)."""
     num_decodes: int = 0
+    speculate: int = 0
+    """How many tokens each decode may guess."""
 
     def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
         self.scheduled.append(sequence)
         self.num_tokens.append(num_tokens)
         self.new_blocks.append(new_blocks)
         self.budget -= num_tokens
+
+
+def new_sequence(sequence: Sequence) -> NewSequence:
+    """What shards are told of a sequence that takes a slot: so far it has computed what it found in the cache."""
+    request, num_cached = sequence.request, sequence.num_computed
+    return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling, num_cached)

@@ -15,6 +15,7 @@ from typing import Protocol
 from peregrine_router.deadlines import Deadlines, StepTimes, num_tokens
 from peregrine_router.delivery import Delivery
 from peregrine_router.generation import EngineStats
+from peregrine_router.in_flight import Committed
 from peregrine_router.mailbox import Mailbox
 from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
@@ -27,7 +28,7 @@ from peregrine_router.request import (
     Token,
     TokenEvent,
 )
-from peregrine_router.scheduler import Committed, Scheduler
+from peregrine_router.scheduler import Scheduler
 from peregrine_router.sequence import Sequence
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
@@ -188,6 +189,8 @@ class Engine:
             kv_blocks_total=self._scheduler.pool.num_blocks,
             preemptions=self._scheduler.num_preemptions,
             cached_tokens=self._scheduler.num_cached_tokens,
+            guessed_tokens=self._scheduler.speculation.num_guessed,
+            guessed_right_tokens=self._scheduler.speculation.num_right,
         )
 
     async def run(self) -> None:
@@ -256,10 +259,10 @@ class Engine:
         self._step_started = time.monotonic() if self._num_in_flight else None
         self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
-        top_tokens = {top.slot: top for top in result.top_tokens}
+        top_tokens = {top.row: top for top in result.top_tokens}
         self._delivery.start_step()
         for committed in self._scheduler.commit(result):
-            self._deliver(committed, top_tokens.get(committed.slot))
+            self._deliver(committed, top_tokens.get(committed.row))
         self._delivery.end_step()
 
     def _submit(self, group: list[Request]) -> list[Generation]:
@@ -347,9 +350,11 @@ class Engine:
             self._end(sequence.request.id, GenerationFailed(message))
             return
         delta = generation.text.push(committed.token_id)
-        if generation.text.matched is not None and not sequence.is_done:
-            self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE)
-        if sequence.finish_reason is not None:
+        if generation.text.matched is not None and committed.finish_reason is None:
+            # Of the tokens of one step, those behind the match are not the answer's, whatever they end.
+            self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE, committed.index)
+            committed.finish_reason = FinishReason.STOP_SEQUENCE
+        if committed.finish_reason is not None:
             delta += generation.text.flush()
             self._forget(sequence.request.id)
         self._delivery.put(generation.events, self._event(generation, committed, top, delta))
@@ -360,15 +365,14 @@ class Engine:
             token = self._tokenizer.describe(token_id, committed.logprob)
         else:
             token = Token(token_id, delta, committed.logprob)
-        index = sequence.num_generated
-        has_prefill = index == 1 and sequence.request.sampling.prompt_logprobs
+        has_prefill = committed.index == 1 and sequence.request.sampling.prompt_logprobs
         return TokenEvent(
-            index,
+            committed.index,
             token,
             delta,
             self._top_tokens(top) if top else (),
             self._prefill(generation) if has_prefill else (),
-            None if sequence.finish_reason is None else _finished(sequence.finish_reason, generation),
+            None if committed.finish_reason is None else _finished(committed.finish_reason, generation),
         )
 
     def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:

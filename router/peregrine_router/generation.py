@@ -9,7 +9,7 @@ from peregrine_router.request import Request, TokenEvent
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Gauges of one moment. `preemptions` and `cached_tokens` count from the start."""
+    """Gauges of one moment. `preemptions` and those behind it count from the start."""
 
     queue_size: int = 0
     batch_size: int = 0
@@ -17,6 +17,8 @@ class EngineStats:
     kv_blocks_total: int = 0
     preemptions: int = 0
     cached_tokens: int = 0
+    guessed_tokens: int = 0
+    guessed_right_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
 from peregrine_router.metrics import Metrics
-from peregrine_server.protocol import Step, StepResult
+from peregrine_server.protocol import Step, StepResult, unpack
 
 
 class _Sent(NamedTuple):
@@ -15,6 +15,7 @@ class _Sent(NamedTuple):
     method: str
     size: int
     num_tokens: int
+    speculates: bool
 
 
 class MeasuredShards:
@@ -39,7 +40,8 @@ class MeasuredShards:
         """Sends a step."""
         size = len(step.slots) // 4  # int32
         method = "decode" if size == step.num_decodes else "prefill"
-        self._sent.append(_Sent(time.monotonic(), method, size, num_tokens(step)) if size else None)
+        sent = _Sent(time.monotonic(), method, size, num_tokens(step), step.speculate > 0)
+        self._sent.append(sent if size else None)
         if size:
             self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
         await self._shards.send(step)
@@ -58,5 +60,7 @@ class MeasuredShards:
             seconds = now - max(sent.at, self._idle_since)
             self._metrics.note_step_done(sent.method, seconds)
             self.times.note(sent.num_tokens, seconds)
+            if sent.speculates:
+                self._metrics.note_guesses(unpack(result.slots))
         self._idle_since = now
         return result

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.generation import Engine, EngineStats, ModelInfo
@@ -49,8 +51,11 @@ class Metrics:
             "peregrine_inter_token_latency_seconds", "Between a token and the one before it.", DURATIONS
         )
         self._registry.register(self.inter_token_latency)
-        # Speculative tokens that were accepted: none, but dashboards ask.
-        Summary("tgi_request_skipped_tokens", "Speculated tokens of a request.", registry=self._registry)
+        self.skipped_tokens = Summary(
+            "tgi_request_skipped_tokens",
+            "Tokens that a sequence gained by guesses in a step that allowed them.",
+            registry=self._registry,
+        )
         self._add_batch_series()
 
     def render(self) -> bytes:
@@ -64,6 +69,11 @@ class Metrics:
             self.batch_next_size.observe(num_new)
             if has_others:
                 self.batch_concat.labels("chunking").inc()
+
+    def note_guesses(self, slots: NDArray[np.int32]) -> None:
+        """A step that allowed guesses has yielded a token for each of these slots, some of which repeat."""
+        for gained in np.unique(slots, return_counts=True)[1].tolist():
+            self.skipped_tokens.observe(gained - 1)
 
     def note_step_done(self, method: str, seconds: float) -> None:
         """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
@@ -112,6 +122,12 @@ class Metrics:
             "peregrine_cached_tokens",
             "Prompt tokens that earlier requests had computed, in all.",
             lambda stats: stats.cached_tokens,
+        )
+        watch("peregrine_guessed_tokens", "Tokens guessed by speculation.", lambda stats: stats.guessed_tokens)
+        watch(
+            "peregrine_guessed_right_tokens",
+            "Tokens guessed right: each saved its sequence a step.",
+            lambda stats: stats.guessed_right_tokens,
         )
         blocks = max(engine.stats.kv_blocks_total, 1)
         block_size = self._info.max_batch_total_tokens // blocks

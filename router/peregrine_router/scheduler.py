@@ -21,42 +21,25 @@ A step may be scheduled while others are in flight. Their tokens count as known 
 sequence whose length they will reach is left out. One that ends otherwise, or gives up its slot, has then computed a
 token too many: `epoch` tells its answer from those that still count. It spoils no block that others can find, because
 the K and V of a token are written when the next is sampled: they are an accepted token's, or lie behind all of those.
+
+Decodes may guess tokens, and yield several in a step: see `Speculation`.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
 
 from peregrine_router.blocks import BlockPool
-from peregrine_router.draft import Draft
+from peregrine_router.draft import Draft, new_sequence
 from peregrine_router.fairness import FairQueue
+from peregrine_router.in_flight import Committed, InFlight
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
-from peregrine_server.protocol import Fork, NewSequence, Step, StepResult, pack, unpack, unpack_floats
+from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
+from peregrine_server.protocol import Fork, Step, StepResult, pack, unpack, unpack_floats
 
 MIN_CHUNK = 32
 """Tokens of prompts that a step computes beside however many decodes: prompts, too, must go on."""
-
-
-@dataclass(slots=True)
-class Committed:
-    """A token that a sequence gained."""
-
-    sequence: Sequence
-    slot: int
-    """Where it ran; it may have left the slot with this token."""
-    token_id: int
-    logprob: float | None
-
-
-class _InFlight(NamedTuple):
-    """A step whose answer is not back."""
-
-    id: int
-    sequences: dict[int, tuple[Sequence, int]]
-    """By slot: who ran there, and its epoch."""
 
 
 class Scheduler:
@@ -70,8 +53,12 @@ class Scheduler:
         max_step_tokens: int,
         eos_token_ids: frozenset[int],
         caches_prefixes: bool = True,
+        speculation: Speculation | None = None,
     ) -> None:
-        """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
+        """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them.
+
+        With `speculation`, at most one step may be in flight when another is scheduled.
+        """
         self.max_mixed_tokens = max_step_tokens
         """The budget of a step with decodes in it, which wait for all of it. May be changed at any time."""
         self.pool = pool
@@ -82,12 +69,13 @@ class Scheduler:
         self.num_preemptions = 0
         self.num_cached_tokens = 0
         """Of all prompts so far, the tokens that were found in the cache."""
+        self.speculation = speculation or Speculation(0, 0)
         self._caches_prefixes = caches_prefixes
         self._eos_token_ids = eos_token_ids
         self._max_batch_size = max_batch_size
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
         self._freed: list[int] = []
-        self._in_flight: deque[_InFlight] = deque()
+        self._in_flight: deque[InFlight] = deque()
         self._next_step_id = 0
 
     @property
@@ -131,13 +119,18 @@ class Scheduler:
             sequence.is_cancelled = True
             self._leave(sequence)
 
-    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        """The sequence ends with the tokens that it has."""
+    def finish(self, sequence: Sequence, reason: FinishReason, num_generated: int | None = None) -> None:
+        """The sequence ends with the tokens that it has, or the first of them: those of one answer may be too many, and
+        have ended it already."""
+        if num_generated is not None:
+            del sequence.token_ids[len(sequence.request.prompt_ids) + num_generated :]
+        if not sequence.is_done:
+            self._leave(sequence)
         sequence.finish_reason = reason
-        self._leave(sequence)
 
     def schedule(self) -> Step | None:
         """The next step, or None if nothing can run."""
+        assert len(self._in_flight) < 2 or not any(each.speculate for each in self._in_flight), "see `Speculation`"
         self._make_way()
         draft = Draft(self.max_step_tokens)
         self._schedule_decodes(draft)
@@ -168,9 +161,16 @@ class Scheduler:
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         slots = unpack(result.slots).tolist()
+        if step.speculate:
+            self.speculation.settle(by_slot, slots, step.speculate, result.num_guessed)
         logprobs = unpack_floats(result.logprobs).tolist() or [None] * len(slots)
-        tokens = zip(slots, unpack(result.token_ids).tolist(), logprobs, strict=True)
-        return [self._commit(by_slot[slot], *token) for slot, *token in tokens if slot in by_slot]
+        tokens = zip(slots, range(len(slots)), unpack(result.token_ids).tolist(), logprobs, strict=True)
+        # What a sequence gains behind the token that ends it is not its own.
+        return [
+            self._commit(sequence, *token)
+            for slot, *token in tokens
+            if (sequence := by_slot.get(slot)) is not None and not sequence.is_done
+        ]
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless blocks, slots and queues agree."""
@@ -190,18 +190,23 @@ class Scheduler:
             assert s.num_remembered * self.pool.block_size <= min(s.num_computed, len(s.token_ids)), (
                 "a block can be found before its tokens are known and sent"
             )
-            assert len(s.blocks) * self.pool.block_size >= s.num_computed, "computed tokens lie outside the blocks"
+            assert s.num_extra == 0 or self._in_flight, "guesses of no step in flight"
+            most = min(s.num_computed + s.num_extra, s.max_total)
+            assert len(s.blocks) * self.pool.block_size >= most, "computed tokens lie outside the blocks"
 
     def _schedule_decodes(self, draft: Draft) -> None:
-        for sequence in [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]:
+        decodes = [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]
+        if not (self.waiting and self.num_free_slots > 0):
+            draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
+        for sequence in decodes:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
-            if (blocks := self._grow(sequence)) is not None:
+            if (blocks := self._grow(sequence, draft.speculate)) is not None:
                 self._add_decode(draft, sequence, blocks)
 
-    def _grow(self, sequence: Sequence) -> list[int] | None:
-        """The blocks for one more token, at the cost of the newest; None if `sequence` itself had to go."""
-        while (blocks := self.pool.allocate(self._num_missing(sequence))) is None:
+    def _grow(self, sequence: Sequence, num_guesses: int) -> list[int] | None:
+        """The blocks for one more token and guesses, at the cost of the newest; None if `sequence` itself had to go."""
+        while (blocks := self.pool.allocate(num_missing(self.pool, sequence, num_guesses))) is None:
             # Those before it may be in this step already.
             candidates = self.running[self.running.index(sequence) :]
             victim = self._newest_of_several(candidates) or candidates[-1]
@@ -225,18 +230,14 @@ class Scheduler:
         while not self._has_room(sequence) and (victim := self._newest_of_several(self.running)) is not None:
             self._preempt(victim)
 
-    def _num_missing(self, sequence: Sequence) -> int:
-        """Blocks to take before the next token is computed: 1 if none has room for it, or only one that is shared."""
-        at = sequence.num_computed // self.pool.block_size
-        return int(at == len(sequence.blocks) or self.pool.is_shared(sequence.blocks[at]))
-
     def _add_decode(self, draft: Draft, sequence: Sequence, blocks: list[int]) -> None:
-        has_room = sequence.num_computed < len(sequence.blocks) * self.pool.block_size
-        if blocks and has_room:
-            draft.copies.append((len(draft.scheduled), blocks[0]))
+        if blocks and writes_to_shared(self.pool, sequence):
+            copy, *blocks = blocks
+            draft.copies.append((len(draft.scheduled), copy))
             self.pool.free([sequence.blocks.pop()])
+            sequence.blocks.append(copy)
         sequence.blocks += blocks
-        draft.add(sequence, 1, [] if has_room else blocks)
+        draft.add(sequence, 1, blocks)
         draft.num_decodes += 1
 
     def _schedule_prompts(self, draft: Draft) -> None:
@@ -339,7 +340,8 @@ class Scheduler:
     def _remember(self, sequence: Sequence, num_drafted: int = 0) -> None:
         """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on.
 
-        So can those that the step being drafted computes, `num_drafted` of the tokens.
+        So can those that the step being drafted computes, `num_drafted` of the tokens. With guesses too: those of a
+        step in flight are written behind all tokens that are known.
         """
         num_full = min(sequence.num_computed + num_drafted, len(sequence.token_ids)) // self.pool.block_size
         start = sequence.num_remembered
@@ -372,7 +374,7 @@ class Scheduler:
         step = Step(
             id=self._next_step_id,
             freed=pack(self._freed),
-            new=[_new_sequence(sequence) for sequence in draft.new],
+            new=[new_sequence(sequence) for sequence in draft.new],
             slots=pack([sequence.slot for sequence in draft.scheduled]),
             num_decodes=draft.num_decodes,
             num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
@@ -381,20 +383,23 @@ class Scheduler:
             copy_rows=pack([row for row, _ in draft.copies]),
             copy_blocks=pack([block for _, block in draft.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],
+            speculate=draft.speculate,
         )
+        assert not step.speculate or len(draft.scheduled) == step.num_decodes, "a step with guesses is of decodes alone"
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             sequence.num_computed += num_tokens
         running = draft.scheduled + [fork for fork, _ in draft.forks]
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
+            sequence.num_extra += step.speculate
             self._remember(sequence)
-        self._in_flight.append(_InFlight(step.id, {s.slot: (s, s.epoch) for s in running}))
+        self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1
         self._freed = []
         return step
 
-    def _commit(self, sequence: Sequence, token_id: int, logprob: float | None) -> Committed:
-        request, slot = sequence.request, sequence.slot
+    def _commit(self, sequence: Sequence, row: int, token_id: int, logprob: float | None) -> Committed:
+        request = sequence.request
         sequence.token_ids.append(token_id)
         sequence.num_pending -= 1
         self.waiting.charge_output(sequence)
@@ -406,7 +411,8 @@ class Scheduler:
         # A grammar that is complete allows nothing but the end, so there it cannot be ignored.
         elif token_id in self._eos_token_ids and not (request.ignore_eos and request.sampling.grammar is None):
             self.finish(sequence, FinishReason.EOS_TOKEN)
-        return Committed(sequence, slot, token_id, logprob if request.sampling.logprobs else None)
+        logprob = logprob if request.sampling.logprobs else None
+        return Committed(sequence, row, sequence.num_generated, token_id, logprob, sequence.finish_reason)
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)
@@ -436,14 +442,8 @@ class Scheduler:
         self._freed.append(sequence.slot)
         self._free_slots.append(sequence.slot)
         sequence.slot, sequence.blocks = -1, []
-        sequence.num_computed = sequence.num_pending = sequence.num_remembered = 0
+        sequence.num_computed = sequence.num_pending = sequence.num_extra = sequence.num_remembered = 0
         sequence.epoch += 1
 
 
 _due = attrgetter("due")
-
-
-def _new_sequence(sequence: Sequence) -> NewSequence:
-    """Of one whose first step is not sealed: what it has computed is what it found in the cache."""
-    request, num_cached = sequence.request, sequence.num_computed
-    return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling, num_cached)

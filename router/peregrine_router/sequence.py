@@ -20,9 +20,13 @@ class Sequence:
     """How often it has left a slot: what a step computed for it in an earlier epoch is not for this one."""
     blocks: list[int] = field(default_factory=list)
     num_computed: int = 0
-    """Tokens whose K and V are in the cache once every step sent so far has run."""
+    """Tokens whose K and V are in the cache once every step sent so far has run: so many at least, if steps in flight
+    may guess tokens."""
     num_pending: int = 0
-    """Tokens that the steps in flight sample for it: the shards will know them, the router does not yet."""
+    """Tokens that the steps in flight sample for it, as many at least: the shards will know them, the router does not
+    yet."""
+    num_extra: int = 0
+    """How many more the steps in flight sample at most, by guesses that are right."""
     num_cached: int | None = None
     """Tokens of the prompt that were in the cache when it was first admitted; None before."""
     block_hashes: list[bytes] = field(default_factory=list)
@@ -53,8 +57,13 @@ class Sequence:
 
     @property
     def will_end(self) -> bool:
-        """Whether the tokens in flight reach its length: no other step may work on it."""
+        """Whether the tokens in flight surely reach its length: no other step may work on it."""
         return self.num_generated + self.num_pending >= self.request.max_new_tokens
+
+    @property
+    def max_total(self) -> int:
+        """Tokens of prompt and answer together at most."""
+        return len(self.request.prompt_ids) + self.request.max_new_tokens
 
     def hashes(self, block_size: int, start: int, stop: int) -> Iterator[bytes]:
         """Of its full blocks start..stop, each computed once."""

@@ -137,6 +137,9 @@ class Settings(BaseSettings):
         le=1,
     )
     overlap: bool = option(True, "OVERLAP", "Send each step before the tokens of the last one are back.")
+    speculate: int = option(
+        0, "SPECULATE", "Tokens that a sequence guesses in a step, from what its text repeats; 0 is off.", ge=0, le=16
+    )
     block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
     cuda_memory_fraction: float = option(
         1.0, "CUDA_MEMORY_FRACTION", "Share of each GPU's memory that a shard may take.", gt=0, le=1

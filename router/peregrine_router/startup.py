@@ -14,6 +14,7 @@ from peregrine_router.log import configure_logging
 from peregrine_router.overload import QueueBound
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.settings import Settings
+from peregrine_router.speculation import Speculation
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.model.config import FalconConfig, load_config
 from peregrine_server.protocol import Ready, ShardConfig
@@ -26,6 +27,10 @@ of a shorter one, as many streams as are let in would leave prompts nothing."""
 MIXED_STEP_SECONDS = {"cpu": 0.4, "cuda": 0.05}
 """Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
 GEMM too few rows: on 2 cores 0.4 s are 72 of them of a 1.15 B Falcon."""
+
+SPECULATIVE_ROWS = {"cpu": 8, "cuda": 64}
+"""Sequences and guesses of one step at most: what makes it hardly longer. A CPU reads 1.15 B Falcon's weights at 30.2,
+30.0, 29.9 and 28.5 GB/s for 1, 4, 8 and 12 rows; a GPU's GEMMs are bound by its memory up to about 64."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
@@ -117,6 +122,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         memory_fraction=settings.cuda_memory_fraction,
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
         eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
+        speculate=settings.speculate,
     )
 
 
@@ -134,12 +140,19 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
         eos_token_ids=prepared.tokenizer.eos_token_ids,
         caches_prefixes=settings.prefix_caching,
+        speculation=Speculation(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),
     )
 
 
 def mixed_step_seconds(settings: Settings, ready: list[Ready]) -> float:
     """About how long a step may take that holds up answers."""
     return settings.max_mixed_step_seconds or MIXED_STEP_SECONDS[ready[0].device.partition(":")[0]]
+
+
+def max_speculative_rows(device: str, max_batch_size: int) -> int:
+    """On a GPU no more than the largest batch, for which there is a CUDA graph."""
+    rows = SPECULATIVE_ROWS[device]
+    return min(rows, max_batch_size) if device == "cuda" else rows
 
 
 def queue_bound(settings: Settings) -> QueueBound:

@@ -1,7 +1,8 @@
 """The persistent batch: what a shard remembers of every sequence between steps. Applies Step deltas.
 
 The token ids live on the device, so that a decode reads the token that the last step sampled without the host ever
-seeing it. Lengths and block tables live on the host: the router's messages alone determine them.
+seeing it. Lengths and block tables live on the host: the router's messages alone determine them. Where steps of decodes
+are graphs, the device has the block tables as well, and such a step sends it slots and positions alone.
 """
 
 from dataclasses import dataclass
@@ -12,26 +13,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import PagedBatch
+from peregrine_kernels.paged import SlotRows
 from peregrine_server.parameters import Parameters
 from peregrine_server.protocol import Fork, NewSequence, Step, unpack
+from peregrine_server.speculation import Speculation
 
 _Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """What one step computes. T tokens, S sampled sequences."""
+    """What one step computes. T tokens, S sampled ones."""
 
-    token_ids: Tensor
-    """int64[T], on the device."""
-    paged: PagedBatch
+    inputs: tuple[Tensor, PagedBatch] | SlotRows
+    """int64[T] token ids on the device, and where they lie."""
     slots: _Ints
-    """The scheduled slot of each sequence."""
+    """The slot of each sequence: a decode with guesses is several, of one token each."""
+    starts: _Ints
+    """The position of its first token."""
     num_tokens: _Ints
     sampled: _Ints
     """int64[S]: the slots that yield a token."""
+    lengths: _Ints
+    """int64[S]: how many tokens stand before each of those."""
     sample_rows: Tensor
     """int64[S]: whose row among the T tokens each of them samples after; forks share their parent's."""
+    guesses: _Ints | None
+    """int64[S]: what each of those tokens was guessed to be, for the row behind it; -1 where nothing was guessed. None
+    if nothing was at all."""
     copies: tuple[Tensor, Tensor] | None
     """int64[C] each, sources and destinations: blocks to copy before anything is computed."""
 
@@ -39,9 +48,21 @@ class StepWork:
 class Batch:
     """`max_batch_size` slots of up to `max_total_tokens` tokens."""
 
-    def __init__(self, max_batch_size: int, max_total_tokens: int, block_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        max_batch_size: int,
+        max_total_tokens: int,
+        block_size: int,
+        device: torch.device,
+        speculation: Speculation | None = None,
+        *,
+        by_slot: bool = False,
+    ) -> None:
+        """`speculation`: guesses tokens in steps that allow it. `by_slot`: decodes are given as `SlotRows`."""
         self.block_size = block_size
         self.device = device
+        self._max_total_tokens = max_total_tokens
+        self._speculation = speculation
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
         self.parameters = Parameters(max_batch_size)
@@ -50,6 +71,7 @@ class Batch:
         """Known tokens of each slot, sampled ones included."""
         self._computed: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
+        self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if by_slot else None
         self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
 
     def apply(self, step: Step) -> StepWork | None:
@@ -66,14 +88,30 @@ class Batch:
         self._append_blocks(slots[unpack(step.block_rows)], unpack(step.new_blocks))
         ones = np.ones(step.num_decodes, dtype=np.int64)
         num_tokens = np.concatenate([ones, unpack(step.num_tokens)])
-        token_ids, paged = self._stage(slots, num_tokens, step.num_decodes)
-        sampled, sample_rows = self._sampled(slots, num_tokens, step.forks)
-        return StepWork(token_ids, paged, slots, num_tokens, sampled, sample_rows, copies)
+        starts, num_decodes = self._computed[slots], step.num_decodes
+        guesses = self._guess(step, slots[:num_decodes]) if step.speculate else []
+        if guesses:
+            slots, starts, num_tokens = _expand(guesses, slots, starts, num_tokens)
+            num_decodes += sum(map(len, guesses))
+        inputs = self._stage(slots, starts, num_tokens, num_decodes, has_forks=bool(step.forks))
+        sampled, lengths, sample_rows = self._sampled(slots, starts + num_tokens, num_tokens, step.forks)
+        behind = _behind(guesses, len(sampled)) if guesses else None
+        return StepWork(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
 
-    def append(self, work: StepWork, token_ids: Tensor) -> None:
-        """Makes the sampled tokens (int64[S], on the device) the last known tokens of their sequences."""
-        self.token_ids[self._on_device(work.sampled), self._on_device(self.lengths[work.sampled])] = token_ids
-        self.lengths[work.sampled] += 1
+    def append(self, slots: _Ints, lengths: _Ints, token_ids: Tensor) -> None:
+        """Makes tokens (int64[S], on the device) the last known ones of slots int64[S], behind so many others.
+
+        The tokens of one slot are in order: of its lengths, the last counts.
+        """
+        self.token_ids[self._on_device(slots), self._on_device(lengths)] = token_ids
+        self.lengths[slots] = lengths + 1
+        self._computed[slots] = lengths
+
+    def guesses_in(self, step: Step) -> bool:
+        """Whether a sequence may guess in this step: then what was sampled before it is waited for."""
+        if self._speculation is None or not step.speculate:
+            return False
+        return self._speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].astype(np.int64))
 
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
@@ -84,6 +122,8 @@ class Batch:
         self.lengths[slot] = len(ids)
         self._computed[slot] = sequence.num_cached
         self._num_blocks[slot] = 0
+        if self._speculation is not None:
+            self._speculation.add(slot, ids)
 
     def _fork(self, fork: Fork) -> None:
         slot, parent = fork.slot, fork.parent
@@ -92,6 +132,10 @@ class Batch:
         self.parameters[slot] = fork.sampling
         for state in (self.prompt_lengths, self.lengths, self._computed, self._block_tables, self._num_blocks):
             state[slot] = state[parent]
+        if self._device_tables is not None:
+            self._device_tables[slot] = self._device_tables[parent]
+        if self._speculation is not None:
+            self._speculation.fork(slot, parent, length)
 
     def _exchange_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> tuple[Tensor, Tensor] | None:
         """Puts a block in place of each slot's last one; what is to be copied."""
@@ -99,19 +143,49 @@ class Batch:
             return None
         last = self._num_blocks[slots] - 1
         sources = self._block_tables[slots, last]
-        self._block_tables[slots, last] = blocks
+        self._put_blocks(slots, last, blocks)
         return self._on_device(sources), self._on_device(self._block_tables[slots, last])
 
     def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
-        for slot, block in zip(slots.tolist(), blocks.tolist(), strict=True):
-            self._block_tables[slot, self._num_blocks[slot]] = block
+        at = np.empty_like(slots)
+        for i, slot in enumerate(slots.tolist()):
+            at[i] = self._num_blocks[slot]
             self._num_blocks[slot] += 1
+        self._put_blocks(slots, at, blocks)
 
-    def _stage(self, slots: _Ints, num_tokens: _Ints, num_decodes: int) -> tuple[Tensor, PagedBatch]:
+    def _put_blocks(self, slots: _Ints, at: _Ints, blocks: NDArray[np.int32]) -> None:
+        """Into the tables, on the device behind the steps that were started before."""
+        self._block_tables[slots, at] = blocks
+        if self._device_tables is not None and len(slots):
+            rows, columns, values = self._on_device(np.stack([slots, at, blocks]))
+            self._device_tables[rows, columns] = values
+
+    def _guess(self, step: Step, slots: _Ints) -> list[NDArray[np.int32]]:
+        """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
+        assert self._speculation is not None, "a step may guess only where shards were told so when they started"
+        lengths = self.lengths[slots]
+        room = np.minimum(self._num_blocks[slots] * self.block_size, self._max_total_tokens) - lengths - 1
+        # A mask is made for the token that was sampled, and not for one that is guessed.
+        room[[self.parameters[slot].grammar is not None for slot in slots.tolist()]] = 0
+        guesses = self._speculation.guess(step.id, slots, lengths, np.clip(room, 0, step.speculate))
+        counts = np.array([len(each) for each in guesses], dtype=np.int64)
+        if not counts.any():
+            return []
+        positions = np.concatenate([np.arange(n, n + d) for n, d in zip(lengths, counts, strict=True)])
+        rows, tokens = np.repeat(slots, counts), np.concatenate(guesses).astype(np.int64)
+        self.token_ids[self._on_device(rows), self._on_device(positions)] = self._on_device(tokens)
+        return guesses
+
+    def _stage(
+        self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, has_forks: bool
+    ) -> tuple[Tensor, PagedBatch] | SlotRows:
         """The step's tokens and where they lie; they count as computed from here on."""
-        starts = self._computed[slots]
         ends = starts + num_tokens
         self._computed[slots] = ends
+        are_rows_sampled = num_decodes == len(slots) and not has_forks and bool((ends >= self.lengths[slots]).all())
+        if self._device_tables is not None and are_rows_sampled and len(slots) <= len(self.lengths):
+            rows = self._on_device(np.stack([slots, starts]))
+            return SlotRows(rows, self.token_ids, self._device_tables, self.block_size)
         rows_end = np.cumsum(num_tokens)
         row_slots = np.repeat(slots, num_tokens)
         positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)
@@ -128,20 +202,39 @@ class Batch:
         )
         return self.token_ids[self._on_device(row_slots), device_positions], paged
 
-    def _sampled(self, slots: _Ints, num_tokens: _Ints, forks: list[Fork]) -> tuple[_Ints, Tensor]:
-        """The slots that yield a token, forks last, and the row that each of them samples after."""
-        is_sampled = self._computed[slots] == self.lengths[slots]
-        sampled, rows = slots[is_sampled], (np.cumsum(num_tokens) - 1)[is_sampled]
+    def _sampled(self, slots: _Ints, ends: _Ints, num_tokens: _Ints, forks: list[Fork]) -> tuple[_Ints, _Ints, Tensor]:
+        """The slots that yield a token, forks last, how many stand before it, and the row that it is sampled after."""
+        is_sampled = ends >= self.lengths[slots]
+        sampled, lengths, rows = slots[is_sampled], ends[is_sampled], (np.cumsum(num_tokens) - 1)[is_sampled]
         if forks:
             row_of = dict(zip(sampled.tolist(), rows.tolist(), strict=True))
             sampled = np.concatenate([sampled, [fork.slot for fork in forks]])
+            lengths = np.concatenate([lengths, self.lengths[[fork.parent for fork in forks]]])
             rows = np.concatenate([rows, [row_of[fork.parent] for fork in forks]])
         for fork in forks:
             self._fork(fork)
-        return sampled, self._on_device(rows)
+        return sampled, lengths, self._on_device(rows)
 
     def _on_device(self, array: _Ints) -> Tensor:
         return to_device(array, self.device)
+
+
+def _expand(
+    guesses: list[NDArray[np.int32]], slots: _Ints, starts: _Ints, num_tokens: _Ints
+) -> tuple[_Ints, _Ints, _Ints]:
+    """Slots, starts and numbers of tokens of the sequences, the first of which, one a list of guesses, are decodes and
+    become one more for each guess, every one starting behind the one before."""
+    counts = np.ones(len(slots), dtype=np.int64)
+    counts[: len(guesses)] += [len(each) for each in guesses]
+    firsts = np.cumsum(counts) - counts
+    offsets = np.arange(counts.sum()) - np.repeat(firsts, counts)
+    return np.repeat(slots, counts), np.repeat(starts, counts) + offsets, np.repeat(num_tokens, counts)
+
+
+def _behind(guesses: list[NDArray[np.int32]], num_sampled: int) -> _Ints:
+    """int64[S]: the guess behind each row of the decodes, which come first; -1 behind their last, and elsewhere."""
+    behind = [guess for each in guesses for guess in (*each.tolist(), -1)]
+    return np.array(behind + [-1] * (num_sampled - len(behind)), dtype=np.int64)
 
 
 def to_device(array: NDArray[np.int64] | NDArray[np.float64], device: torch.device) -> Tensor:

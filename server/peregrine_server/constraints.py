@@ -2,8 +2,9 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -33,6 +34,8 @@ class _Next:
     matcher: LLMatcher | None
     error: str = ""
     """Why there is no way on; then everything is allowed, and nothing that is sampled counts."""
+    late: float = 0.0
+    """Seconds for which the token, not the mask, was waited for."""
 
 
 @dataclass(slots=True)
@@ -79,11 +82,14 @@ class Constraints:
         ]
         return np.stack([state.allowed for state in states]), failed
 
-    def advance(self, slots: NDArray[np.int64], token_ids: list[int]) -> None:
-        """The constrained ones among the slots go on from the tokens that they sampled."""
-        for slot, token_id in zip(slots.tolist(), token_ids, strict=True):
+    def advance(self, slots: NDArray[np.int64], tokens: Callable[[], list[int]]) -> None:
+        """The constrained ones among the slots go on from the tokens that they sampled, one a slot.
+
+        `tokens` gives them once the device has; it is called on other threads, where waiting delays no step.
+        """
+        for row, slot in enumerate(slots.tolist()):
             if (constraint := self._of.get(slot)) is not None:
-                constraint.next = self._threads.submit(self._consume, constraint.next.result(), [token_id])
+                constraint.next = self._threads.submit(self._go_on, constraint.next.result(), tokens, row)
 
     def has_any(self) -> bool:
         """Whether any running sequence has a grammar."""
@@ -93,7 +99,7 @@ class Constraints:
         constraint = self._of[slot]
         start = time.perf_counter()
         state = constraint.next.result()
-        constraint.waited += max(time.perf_counter() - start - FREE_WAIT_SECONDS, 0.0)
+        constraint.waited += max(time.perf_counter() - start - state.late - FREE_WAIT_SECONDS, 0.0)
         if constraint.waited > MAX_WAIT_SECONDS:
             return self._failed("it is too complex: make it smaller or less ambiguous")
         return state
@@ -127,6 +133,12 @@ class Constraints:
             while len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
         return matcher
+
+    def _go_on(self, state: _Next, tokens: Callable[[], list[int]], row: int) -> _Next:
+        start = time.perf_counter()
+        token_id = tokens()[row]
+        late = time.perf_counter() - start
+        return replace(self._consume(state, [token_id]), late=late)
 
     def _consume(self, state: _Next, token_ids: list[int]) -> _Next:
         matcher = state.matcher

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_server.sampler import Sampled
@@ -43,6 +45,18 @@ class Copying:
     @property
     def is_done(self) -> bool:
         return self.copied is None or bool(self.copied.query())  # type: ignore[no-untyped-call]
+
+    def of(self, rows: NDArray[np.intp]) -> "Copying":
+        """Of these rows alone, ascending, once they are here."""
+        whole, at = self.wait(), torch.from_numpy(rows)
+        row_of = {row: i for i, row in enumerate(rows.tolist())}
+        some = replace(
+            whole,
+            token_ids=whole.token_ids[at],
+            logprobs=None if whole.logprobs is None else whole.logprobs[at],
+            top=tuple((row_of[row], ids, values) for row, ids, values in whole.top if row in row_of),
+        )
+        return Copying(some, self.copied)
 
     def wait(self) -> Sampled:
         """The host's copy, once it is whole. Later steps go on meanwhile."""

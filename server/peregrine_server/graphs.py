@@ -15,6 +15,7 @@ from torch import Tensor
 
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.decode_inputs import decode_inputs_launch
+from peregrine_kernels.paged import SlotRows
 from peregrine_server.model.falcon import Falcon
 
 Replay = Callable[[], Tensor]
@@ -56,9 +57,9 @@ class DecodeInputs:
         rows = (batch.positions[:size], batch.slot_mapping[:size], batch.block_tables[:size])
         return DecodeInputs(self.token_ids[:size], _decodes(*rows, longest))
 
-    def fill(self, token_ids: Tensor, batch: PagedBatch) -> None:
+    def fill(self, step: SlotRows) -> None:
         """Takes over at most as many decodes as there are rows; the others become padding."""
-        decode_inputs_launch(token_ids, batch, self.token_ids, self.batch)()
+        decode_inputs_launch(step, self.token_ids, self.batch)()
 
 
 class DecodeGraphs:
@@ -75,11 +76,12 @@ class DecodeGraphs:
             size: record(partial(_decode, model, kv, self._inputs[size])) for size in reversed(self._sizes)
         }
 
-    def __call__(self, token_ids: Tensor, batch: PagedBatch) -> Tensor:
-        """token_ids int64[n] and a batch of n decodes alone -> logits float32[n, V], overwritten by the next."""
-        size = self._sizes[bisect_left(self._sizes, len(token_ids))]
-        self._inputs[size].fill(token_ids, batch)
-        return self._replays[size]()[: len(token_ids)]
+    def __call__(self, step: SlotRows) -> Tensor:
+        """n decodes, at most as many as there are slots -> logits float32[n, V], overwritten by the next."""
+        count = step.rows.shape[1]
+        size = self._sizes[bisect_left(self._sizes, count)]
+        self._inputs[size].fill(step)
+        return self._replays[size]()[:count]
 
 
 class CudaRecorder:

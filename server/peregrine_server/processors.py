@@ -71,8 +71,8 @@ def keep_top_k(scores: Tensor, k: Tensor) -> Tensor:
 
 
 def keep_top_p(scores: Tensor, p: Tensor) -> Tensor:
-    """The fewest tokens whose probability reaches p (nucleus, arXiv:1904.09751)."""
-    ordered, order = scores.sort(descending=False)
+    """The fewest tokens whose probability reaches p (nucleus, arXiv:1904.09751); of equal ones the highest ids stay."""
+    ordered, order = scores.sort(descending=False, stable=True)
     is_dropped = ordered.softmax(-1).cumsum(-1) <= 1 - p
     is_dropped[:, -1] = False
     return scores.masked_fill(is_dropped.scatter(-1, order, is_dropped), NEVER)
@@ -85,11 +85,12 @@ def keep_min_p(scores: Tensor, p: Tensor) -> Tensor:
 
 
 def keep_typical(scores: Tensor, mass: Tensor) -> Tensor:
-    """The tokens nearest the expected information that hold `mass` of the probability (arXiv:2202.00666)."""
+    """The tokens nearest the expected information that hold `mass` of the probability (arXiv:2202.00666); ties with the
+    last of them stay."""
     logprobs = scores.log_softmax(-1)
     entropy = -(logprobs * logprobs.exp()).nansum(-1, keepdim=True)
     surprise = (-logprobs - entropy).abs()
-    ordered, order = surprise.sort(descending=False)
+    ordered, order = surprise.sort(descending=False, stable=True)
     cumulative = scores.gather(-1, order).softmax(-1).cumsum(-1)
     last = (cumulative < mass).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
     return scores.masked_fill(surprise > ordered.gather(-1, last), NEVER)

@@ -88,6 +88,10 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
 
     A scheduled sequence computes its next `num_tokens` tokens. It yields a sampled token when that reaches the last
     token it knows; the shard appends the token itself, so a decode of the next step needs nothing from the router.
+
+    A decode may guess up to `speculate` of its next tokens and compute those as well; it then yields as many more
+    tokens as were guessed right. Guesses go no further than the last place but one in its blocks, so that a step sent
+    before the answer to this one has a place for its token.
     """
 
     id: int
@@ -108,6 +112,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     copy_blocks: bytes = b""
     """int32[c]: the copies. All are read before any is written."""
     forks: list[Fork] = []
+    speculate: int = 0
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
@@ -142,9 +147,10 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
 
 class TopTokens(msgspec.Struct, frozen=True, array_like=True):
-    """The likeliest tokens where `slot` sampled, best first."""
+    """The likeliest tokens where one was sampled, best first."""
 
-    slot: int
+    row: int
+    """The sampled token's index in `StepResult.token_ids`."""
     token_ids: bytes
     """int32[top_n_tokens]."""
     logprobs: bytes
@@ -173,7 +179,7 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
 
     id: int
     slots: bytes
-    """int32[m]."""
+    """int32[m]. A slot that yields several tokens is there once for each, in order."""
     token_ids: bytes
     """int32[m]."""
     logprobs: bytes
@@ -181,6 +187,8 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     top_tokens: list[TopTokens] = []
     prompt_logprobs: list[PromptLogprobs] = []
     failed: list[SequenceFailed] = []
+    num_guessed: int = 0
+    """Tokens that were guessed, right or wrong."""
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +220,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Of a CUDA device's memory that the shard may take."""
     max_step_tokens: int = 4096
     """The most tokens of one step, for which a CUDA device's memory is measured."""
+    speculate: int = 0
+    """The most tokens that a decode is ever allowed to guess."""
 
 
 ToShard = Step | Shutdown

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import KVCache, backend_for
-from peregrine_kernels.paged import KV_DTYPES
-from peregrine_server.batch import Batch, StepWork
+from peregrine_kernels.paged import KV_DTYPES, SlotRows
+from peregrine_server.batch import Batch, StepWork, to_device
 from peregrine_server.constraints import Constraints
 from peregrine_server.copyout import Copying, CopyOut
 from peregrine_server.device import choose_device, choose_dtype
@@ -23,6 +23,7 @@ from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
 from peregrine_server.sampler import Sampled, Sampler
+from peregrine_server.speculation import Speculation
 
 if TYPE_CHECKING:
     from peregrine_server.graphs import DecodeGraphs, Recorder
@@ -40,6 +41,7 @@ class Launched:
     """Those that sample."""
     copying: Copying | None
     prompt_logprobs: list[PromptLogprobs]
+    num_guessed: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -49,7 +51,7 @@ class Launched:
         """Waits for the tokens."""
         if self.copying is None:
             return StepResult(self.step_id, b"", b"", b"", prompt_logprobs=self.prompt_logprobs)
-        return _result(self.step_id, self.slots, self.copying.wait(), self.prompt_logprobs)
+        return _result(self, self.copying.wait())
 
 
 class Runner:
@@ -58,7 +60,9 @@ class Runner:
     def __init__(self, config: ShardConfig, model: Falcon, record: "Recorder | None" = None) -> None:
         """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
-        self._batch = Batch(config.max_batch_size, config.max_total_tokens, config.block_size, model.device)
+        sizes = (config.max_batch_size, config.max_total_tokens)
+        self._speculation = Speculation(*sizes) if config.speculate else None
+        self._batch = Batch(*sizes, config.block_size, model.device, self._speculation, by_slot=record is not None)
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._constraints, model.rank.backend.sample)
@@ -106,7 +110,8 @@ class Runner:
     def launch(self, step: Step) -> Launched:
         """One step: apply the delta, run the model, sample, remember the tokens.
 
-        On CUDA none of it is waited for, but where a grammar has to see the token.
+        On CUDA none of it is waited for, but where a grammar's mask needs the token before, once the model is started,
+        and where tokens were guessed: how many of them are right decides where the next step goes on.
         """
         self._constraints.apply(step)
         work = self._batch.apply(step)
@@ -118,17 +123,30 @@ class Runner:
         logits, prompt_logprobs = self._compute(work)
         if logits is None:
             return Launched(step.id, nothing, None, prompt_logprobs)
-        sampled = self._sampler(logits, work.sampled)
-        self._batch.append(work, sampled.token_ids)
+        sampled = self._sampler(logits, work.sampled, work.lengths)
+        copying = self._copy_out.start(sampled)
+        slots, lengths, token_ids, num_guessed = work.sampled, work.lengths, sampled.token_ids, 0
+        if work.guesses is not None and self._speculation is not None:
+            rows = self._speculation.verify(slots, work.guesses, copying.wait().token_ids.numpy())
+            copying, num_guessed = copying.of(rows), int((work.guesses >= 0).sum())
+            slots, lengths, token_ids = slots[rows], lengths[rows], token_ids[to_device(rows, token_ids.device)]
+        self._batch.append(slots, lengths, token_ids)
         if self._constraints.has_any():
-            self._constraints.advance(work.sampled, sampled.token_ids.tolist())
-        return Launched(step.id, work.sampled, self._copy_out.start(sampled), prompt_logprobs)
+            self._constraints.advance(slots, lambda: copying.wait().token_ids.tolist())
+        if self._speculation is not None:
+            self._speculation.note(slots, lengths, copying)
+        return Launched(step.id, slots, copying, prompt_logprobs, num_guessed)
+
+    def waits_in(self, step: Step) -> bool:
+        """Whether `launch` of this step would wait for the tokens of the steps before it."""
+        return self._batch.guesses_in(step)
 
     def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
         """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
-        if self._graphs is not None and work.paged.num_decodes == len(work.slots) == len(work.sample_rows):
-            return self._graphs(work.token_ids, work.paged), []
-        hidden = self.model.forward(work.token_ids, work.paged, self._kv)
+        if isinstance(work.inputs, SlotRows):
+            assert self._graphs is not None, "only graphs take decodes by slot"
+            return self._graphs(work.inputs), []
+        hidden = self.model.forward(*work.inputs, self._kv)
         prompt_logprobs = self._prompt_logprobs(work, hidden)
         if not len(work.sample_rows):
             return None, prompt_logprobs
@@ -139,7 +157,7 @@ class Runner:
         rows_end = np.cumsum(work.num_tokens)
         for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
             start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
-            chunks += self._score(int(work.slots[at]), int(work.paged.positions[start]), hidden[start:end])
+            chunks += self._score(int(work.slots[at]), int(work.starts[at]), hidden[start:end])
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
@@ -191,18 +209,19 @@ def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder")
     return DecodeGraphs(model, kv, config.max_batch_size, config.max_total_tokens, config.block_size, record)
 
 
-def _result(step_id: int, slots: NDArray[np.int64], sampled: Sampled, prompt: list[PromptLogprobs]) -> StepResult:
+def _result(launched: Launched, sampled: Sampled) -> StepResult:
     return StepResult(
-        step_id,
-        slots.astype("<i4").tobytes(),
+        launched.step_id,
+        launched.slots.astype("<i4").tobytes(),
         sampled.token_ids.to(torch.int32).cpu().numpy().tobytes(),
         _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
         top_tokens=[
-            TopTokens(int(slots[row]), ids.to(torch.int32).cpu().numpy().tobytes(), _floats(logprobs))
+            TopTokens(row, ids.to(torch.int32).cpu().numpy().tobytes(), _floats(logprobs))
             for row, ids, logprobs in sampled.top
         ],
-        prompt_logprobs=prompt,
+        prompt_logprobs=launched.prompt_logprobs,
         failed=list(sampled.failed),
+        num_guessed=launched.num_guessed,
     )
 
 

@@ -56,28 +56,35 @@ class Sampler:
         self._constraints = constraints
         self._sample = sample
 
-    def __call__(self, logits: Tensor, slots: NDArray[np.int64]) -> Sampled:
-        """logits float32[S, V] of the sequences in `slots`; may be overwritten."""
+    def __call__(self, logits: Tensor, slots: NDArray[np.int64], lengths: NDArray[np.int64] | None = None) -> Sampled:
+        """logits float32[S, V] of the sequences in `slots`; may be overwritten.
+
+        `lengths` int64[S]: how many of each one's tokens count as known; all that the batch knows if not given. A
+        sequence may be there several times, with different ones.
+        """
+        lengths = self._batch.lengths[slots] if lengths is None else lengths
         used = self._batch.parameters.used(slots)
         if not used:
             return Sampled(logits.argmax(-1))
         if self._sample is not None and used.keys() <= SAMPLE_FIELDS:
-            return Sampled(self._sample(logits, self._sample_parameters(slots, used, logits.device)))
-        step = _Scores(self._batch, self._constraints, logits, slots, used)
+            return Sampled(self._sample(logits, self._sample_parameters(slots, lengths, used, logits.device)))
+        step = _Scores(self._batch, self._constraints, logits, slots, lengths, used)
         scores = step.processed()
         token_ids = scores.argmax(-1)
         if (drawn := used.get("do_sample")) is not None:
-            uniform = self._uniforms(slots[drawn])
+            uniform = self._uniforms(slots[drawn], lengths[drawn])
             rows = torch.from_numpy(drawn).to(logits.device)
             token_ids[rows] = draw(scores[rows], torch.from_numpy(uniform).to(logits.device))
         logprobs, top = self._describe(scores, token_ids, slots, used)
         return Sampled(token_ids, logprobs, top, tuple(step.failed))
 
-    def _uniforms(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _uniforms(self, slots: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         seeds = np.array([self._batch.parameters[slot].seed for slot in slots], dtype=np.uint64)
-        return uniforms(seeds, self._batch.lengths[slots])
+        return uniforms(seeds, lengths)
 
-    def _sample_parameters(self, slots: NDArray[np.int64], used: dict[str, Rows], device: torch.device) -> Tensor:
+    def _sample_parameters(
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], used: dict[str, Rows], device: torch.device
+    ) -> Tensor:
         """As `Sample` takes them, in one copy to the device."""
         params = [self._batch.parameters[slot] for slot in slots]
         values = np.empty((4, len(slots)))
@@ -86,7 +93,7 @@ class Sampler:
         values[2] = [each.top_p for each in params]
         values[3] = -1.0
         if (drawn := used.get("do_sample")) is not None:
-            values[3, drawn] = self._uniforms(slots[drawn])
+            values[3, drawn] = self._uniforms(slots[drawn], lengths[drawn])
         return to_device(values, device)
 
     def _describe(
@@ -113,6 +120,7 @@ class _Scores:
         constraints: Constraints,
         logits: Tensor,
         slots: NDArray[np.int64],
+        lengths: NDArray[np.int64],
         used: dict[str, Rows],
     ) -> None:
         self.failed: list[SequenceFailed] = []
@@ -120,6 +128,7 @@ class _Scores:
         self._constraints = constraints
         self._scores = logits
         self._slots = slots
+        self._lengths = lengths
         self._used = used
         self._device = logits.device
 
@@ -157,7 +166,7 @@ class _Scores:
 
     def _watermark(self, scores: Tensor, rows: Rows) -> Tensor:
         slots = self._slots[rows]
-        last = self._batch.token_ids[self._tensor(slots), self._tensor(self._batch.lengths[slots] - 1)]
+        last = self._batch.token_ids[self._tensor(slots), self._tensor(self._lengths[rows] - 1)]
         return add_watermark(scores, last[:, None])
 
     def _penalize_repetition(self, scores: Tensor, rows: Rows) -> Tensor:
@@ -174,7 +183,7 @@ class _Scores:
         return scores.masked_fill(~torch.from_numpy(allowed).to(self._device), NEVER)
 
     def _forbid_ends(self, scores: Tensor, rows: Rows) -> Tensor:
-        generated = self._batch.lengths[self._slots[rows]] - self._batch.prompt_lengths[self._slots[rows]]
+        generated = self._lengths[rows] - self._batch.prompt_lengths[self._slots[rows]]
         ends = [
             (i, token_id)
             for i, (params, count) in enumerate(zip(self._params(rows), generated.tolist(), strict=True))
@@ -193,9 +202,9 @@ class _Scores:
     def _history(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """int64[R, L], bool[R, L]: the tokens of each row, padded with its first; whether each was generated."""
         slots = self._slots[rows]
-        lengths = self._tensor(self._batch.lengths[slots])[:, None]
+        lengths = self._tensor(self._lengths[rows])[:, None]
         prompts = self._tensor(self._batch.prompt_lengths[slots])[:, None]
-        positions = torch.arange(int(self._batch.lengths[slots].max()), device=self._device)
+        positions = torch.arange(int(self._lengths[rows].max()), device=self._device)
         ids = self._batch.token_ids[self._tensor(slots), : len(positions)]
         is_known = positions < lengths
         return torch.where(is_known, ids, ids[:, :1]), is_known & (positions >= prompts)

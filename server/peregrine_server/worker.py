@@ -61,6 +61,9 @@ def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
 
     running: Launched | None = None
     while not isinstance(message := link.receive() if running is None else link.poll(), Shutdown):
+        if running is not None and message is not None and runner.waits_in(message):
+            answer(running)
+            running = None
         # The next step, if it is here already, starts before the last one's tokens are waited for.
         started = None if message is None else runner.launch(message)
         if running is not None:

@@ -1,7 +1,8 @@
 """The roofline model against figures computed by hand."""
 
 import pytest
-from benchmarks.roofline import DEVICES, Work, cost_of, gemm, kv_bytes, layer_costs, num_kernels, step_costs
+from benchmarks.hardware import DEVICES
+from benchmarks.roofline import Work, cost_of, gemm, kv_bytes, layer_costs, num_kernels, step_costs
 from benchmarks.roofline import attention_launches as launches
 
 from peregrine_kernels.shapes import SHAPES

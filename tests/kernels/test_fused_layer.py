@@ -28,7 +28,7 @@ def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: boo
         backend.linear(random(HIDDEN, FFN)),
         HEADS,
         KV_HEADS,
-        torch.rand(HEADS) if alibi else None,
+        torch.rand(HEADS).bfloat16().float() if alibi else None,
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from peregrine_kernels.sampling import sampling_launch
-from peregrine_server.processors import NEVER, divide_by_temperature, keep_top_k, keep_top_p
+from peregrine_server.processors import divide_by_temperature, keep_top_k, keep_top_p
 from peregrine_server.sampler import draw
 
 GREEDY = -1.0
@@ -32,19 +32,7 @@ def warped(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tens
         scores = divide_by_temperature(scores, torch.tensor([[temperature]]))
     if top_k < len(logits):
         scores = keep_top_k(scores, torch.tensor([[top_k]]))
-    return scores if top_p == 1.0 else in_order(keep_top_p(scores, torch.tensor([[top_p]])), scores)
-
-
-def in_order(kept: Tensor, scores: Tensor) -> Tensor:
-    """Of tokens that tie with the least that stays, as many stay as did, those of the highest ids.
-
-    torch's sort orders equal numbers at will (2.13.0 on a CPU from 17 elements on), and so which of them top-p drops.
-    """
-    is_tied = scores == kept[kept > NEVER].min()
-    ids, count = is_tied[0].nonzero()[:, 0], int((is_tied & (kept > NEVER)).sum())
-    ordered = kept.masked_fill(is_tied, NEVER)
-    ordered[0, ids[len(ids) - count :]] = scores[is_tied][0]
-    return ordered
+    return scores if top_p == 1.0 else keep_top_p(scores, torch.tensor([[top_p]]))
 
 
 def is_borderline(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform: float) -> bool:

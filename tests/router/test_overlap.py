@@ -15,6 +15,7 @@ from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
+from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import Step, StepResult
 
 BLOCK_SIZE = 4
@@ -60,9 +61,13 @@ class TimedShards(FakeShards):
         return await super().receive()
 
 
-def make_engine(shards: FakeShards, num_blocks: int, overlaps: bool) -> tuple[Engine, Scheduler]:
+def make_engine(
+    shards: FakeShards, num_blocks: int, overlaps: bool, speculation: Speculation | None = None
+) -> tuple[Engine, Scheduler]:
     pool = BlockPool(num_blocks, BLOCK_SIZE)
-    scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset({3, 7}))
+    scheduler = Scheduler(
+        pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset({3, 7}), speculation=speculation
+    )
     return Engine(shards, scheduler, byte_tokenizer(), overlaps=overlaps), scheduler
 
 
@@ -82,11 +87,13 @@ async def outcome(generation: Generation, leave_after: int | None) -> tuple[list
     return ids, reason, text
 
 
-async def history(seed: int, overlaps: bool) -> list[tuple[list[int], FinishReason | None, str]]:
+async def history(
+    seed: int, overlaps: bool, speculation: Speculation | None = None
+) -> list[tuple[list[int], FinishReason | None, str]]:
     """Requests and groups that join over time, some with stop strings, some of which leave; few blocks for them."""
     random = Random(seed)
-    shards = UnsteadyShards(FakeModel(16, BLOCK_SIZE), Random(seed + overlaps))
-    engine, scheduler = make_engine(shards, 16, overlaps)
+    shards = UnsteadyShards(FakeModel(16, BLOCK_SIZE, Random(seed)), Random(seed + overlaps))
+    engine, scheduler = make_engine(shards, 16, overlaps, speculation)
     stepping = asyncio.create_task(engine.run())
     readers = []
     for number in range(12):
@@ -112,6 +119,15 @@ async def test_both_loops_give_the_same_tokens(seed: int) -> None:
     """Under joins, groups, leaves, ends of text, stop strings and preemption, whatever time the steps take."""
     plain, overlapped = await history(seed, overlaps=False), await history(seed, overlaps=True)
     assert overlapped == plain
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+async def test_guesses_give_the_same_tokens(seed: int, overlaps: bool) -> None:
+    """Several tokens of a step, the last of which may lie behind an end, a stop string or the length: in both loops."""
+    plain, speculation = await history(seed, overlaps=False), Speculation(5, 12)
+    assert await history(seed, overlaps, speculation) == plain
+    assert speculation.num_right > 0
 
 
 async def test_an_answer_from_before_a_preemption_is_dropped() -> None:

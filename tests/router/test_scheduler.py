@@ -1,17 +1,19 @@
 """The scheduler and the block pool, under histories that hypothesis makes up."""
 
 from collections import deque
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import MIN_CHUNK, Scheduler
 from peregrine_router.sequence import Sequence
+from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import Grammar, Step, StepResult, encode, unpack
 
 NUM_BLOCKS = 12
@@ -30,10 +32,20 @@ def make_group(prompt: list[int], max_new_tokens: list[int], salt: bytes = b"") 
 
 
 def make_scheduler(
-    num_blocks: int = NUM_BLOCKS, max_batch_size: int = 8, max_step_tokens: int = 16, eos: frozenset[int] = frozenset()
+    num_blocks: int = NUM_BLOCKS,
+    max_batch_size: int = 8,
+    max_step_tokens: int = 16,
+    eos: frozenset[int] = frozenset(),
+    speculation: Speculation | None = None,
 ) -> Scheduler:
     pool = BlockPool(num_blocks, BLOCK_SIZE, tenant_fraction=0.5)
-    return Scheduler(pool, max_batch_size=max_batch_size, max_step_tokens=max_step_tokens, eos_token_ids=eos)
+    return Scheduler(
+        pool,
+        max_batch_size=max_batch_size,
+        max_step_tokens=max_step_tokens,
+        eos_token_ids=eos,
+        speculation=speculation,
+    )
 
 
 def run_step(scheduler: Scheduler, model: FakeModel) -> Step | None:
@@ -73,6 +85,11 @@ class Histories(RuleBasedStateMachine):
         self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
         self.answers: deque[StepResult] = deque()
+
+    @initialize(seed=st.integers(0, 1000), most=st.sampled_from([0, 1, 3, 7, 16]), rows=st.integers(2, 20))
+    def speculate(self, seed: int, most: int, rows: int) -> None:
+        self.model.random = Random(seed)
+        self.scheduler.speculation = Speculation(most, rows)
 
     @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
     def submit(self, prompt: list[int], new: int, salt: bytes) -> None:

@@ -25,7 +25,7 @@ from peregrine_server.parallel import TensorParallel
 BLOCK_SIZE = 8
 NUM_BLOCKS = 128
 CACHED_PREFIXES = "cached prefixes"
-"""The schedule in which sequences begin with blocks that another one has computed, and are ragged from there on."""
+"""The schedule in which sequences begin with blocks that the first one computed, and all are ragged from there on."""
 
 Work = list[tuple[int, int]]
 """(sequence, how many of its next tokens it computes) of one step."""
@@ -75,10 +75,11 @@ class Sequences:
             self.logits[i].append(rows)
 
     def share_prefixes(self) -> None:
-        """The first prompt is computed; the others take its blocks as far as all but their last token are the same."""
-        self.run([(0, len(self.tokens[0]))])
+        """The first prompt's full blocks are computed, without its last token; the others take those that they begin
+        with, all but their last token."""
+        self.run([(0, (len(self.tokens[0]) - 1) // BLOCK_SIZE * BLOCK_SIZE)])
         for i in range(1, len(self.tokens)):
-            pairs = zip(self.tokens[0], self.tokens[i][:-1], strict=False)
+            pairs = zip(self.tokens[0][: self.done[0]], self.tokens[i][:-1], strict=False)
             alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // BLOCK_SIZE
             self._tables[i] = self._tables[0][:alike]
             self.done[i] = alike * BLOCK_SIZE
@@ -114,7 +115,8 @@ def triton_backend(split_tokens: int) -> Backend:
 
 
 def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
-    """Loads a checkpoint; for every schedule, the tokens and float32 logits of every position of every sequence."""
+    """Loads a checkpoint; for every schedule, every sequence's tokens, float32 logits of every position, and the sizes
+    of the chunks that it was computed in."""
     path, device = Path(case["path"]), torch.device("cpu")
     progress: list[tuple[int, int]] = []
     dtype = getattr(torch, case["dtype"])
@@ -132,8 +134,11 @@ def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
         for work in schedule("ragged" if name == CACHED_PREFIXES else name, left):
             sequences.run(work)
         sequences.generate(case["num_generated"])
-        logits = [torch.cat(rows) for rows in sequences.logits]
-        results[name] = {"tokens": sequences.tokens, "logits": logits}
+        logits, chunks = [], []
+        for rows in sequences.logits:
+            logits.append(torch.cat(rows))
+            chunks.append([len(chunk) for chunk in rows])
+        results[name] = {"tokens": sequences.tokens, "logits": logits, "chunks": chunks}
     return results
 
 

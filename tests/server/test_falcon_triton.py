@@ -19,6 +19,7 @@ pytestmark = pytest.mark.timeout(600)
 
 PROCESS = Path(__file__).with_name("falcon_process.py")
 NUM_GENERATED = 2
+SCHEDULE = "cached prefixes"
 SPLIT_TOKENS = 16
 """So that the longest context is decoded in two splits and the others in one."""
 
@@ -28,27 +29,21 @@ def tokens_of(seed: int, count: int) -> list[int]:
     return tokens
 
 
-BASE = tokens_of(17, 17)
-PROMPTS = {
-    "ragged": [tokens_of(n, n) for n in (2, 5)] + [BASE],
-    "cached prefixes": [BASE, BASE[:16] + tokens_of(3, 3), BASE[:8] + tokens_of(9, 9), tokens_of(5, 5)],
-}
-"""By schedule. Blocks are of 8 tokens: the second and third prompts share two and one, the fourth none."""
+BASE = tokens_of(18, 18)
+PROMPTS = [BASE, BASE[:16] + tokens_of(7, 7), BASE[:8] + tokens_of(11, 11), tokens_of(5, 5)]
+"""Blocks are of 8 tokens: the second and third prompts share two and one with the first, the fourth none. The first
+goes on a token at a time, as decodes do, beside the others' chunks of at most 5, 9 and 13."""
+NUM_CACHED = [0, 16, 8, 0]
+"""Tokens of each prompt that were computed for the first."""
 
-Case = tuple[str, str, str | None]
-"""Variant, schedule, type of the pages."""
+Case = tuple[str, str | None]
+"""Variant, type of the pages."""
 
 CASES: dict[int, list[Case]] = {
-    1: [
-        *((variant, "ragged", None) for variant in VARIANTS),
-        *((variant, "cached prefixes", None) for variant in ("7b", "rw-1b")),
-        ("7b", "ragged", "int8"),
-        ("40b", "ragged", "fp8_e4m3fn"),
-    ],
-    # 7 heads over two ranks that both have the KV head, both of the all-reduces of rw, 10 heads of two KV heads.
-    2: [("7b", "ragged", None), ("rw-1b", "ragged", None), ("40b", "cached prefixes", None)],
+    1: [*((variant, None) for variant in VARIANTS), ("7b", "int8"), ("40b", "fp8_e4m3fn")],
+    2: [(variant, None) for variant in VARIANTS],
 }
-"""By the number of shards."""
+"""By the number of shards. Of two, both may have the one KV head (7b), and heads may be padded (7 in all)."""
 BOUNDS = {None: 1e-4, "int8": 0.05, "fp8_e4m3fn": 0.2}
 """Of the largest difference among logits of standard deviation 1 or so. e4m3 has 4 significant bits, int8 up to 8."""
 
@@ -69,14 +64,14 @@ def oracles() -> dict[str, FalconForCausalLM]:
 
 @pytest.fixture(scope="module")
 def results(oracles: dict[str, FalconForCausalLM], tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Every group runs its cases in one life of its processes."""
+    """Every group runs its cases in one life of its processes, all of them side by side."""
     root = tmp_path_factory.mktemp("triton")
     paths = {variant: str(write_checkpoint(root / variant, model)) for variant, model in oracles.items()}
 
     def job_of(case: Case) -> dict[str, Any]:
-        variant, schedule, kv_dtype = case
-        job = {"path": paths[variant], "dtype": "float32", "split_tokens": SPLIT_TOKENS, "schedules": [schedule]}
-        job |= {"prompts": PROMPTS[schedule], "num_generated": NUM_GENERATED}
+        variant, kv_dtype = case
+        job = {"path": paths[variant], "dtype": "float32", "split_tokens": SPLIT_TOKENS, "schedules": [SCHEDULE]}
+        job |= {"prompts": PROMPTS, "num_generated": NUM_GENERATED}
         return job if kv_dtype is None else {**job, "kv_dtype": kv_dtype}
 
     def run(group: tuple[int, int]) -> list[dict[str, Any]]:
@@ -88,12 +83,13 @@ def results(oracles: dict[str, FalconForCausalLM], tmp_path_factory: pytest.Temp
         loaded: list[dict[str, Any]] = torch.load(output)
         return loaded
 
-    by_size = {}
-    for size, cases in CASES.items():
-        with ThreadPoolExecutor(size) as pool:
-            first, *_ = list(pool.map(run, [(size, rank) for rank in range(size)]))
-        by_size[size] = {case: result[case[1]] for case, result in zip(cases, first, strict=True)}
-    return by_size
+    groups = [(size, rank) for size in CASES for rank in range(size)]
+    with ThreadPoolExecutor(len(groups)) as pool:
+        by_group = dict(zip(groups, pool.map(run, groups), strict=True))
+    return {
+        size: {case: result[SCHEDULE] for case, result in zip(cases, by_group[size, 0], strict=True)}
+        for size, cases in CASES.items()
+    }
 
 
 def cases_of(*, is_8_bit: bool) -> list[Any]:
@@ -101,7 +97,7 @@ def cases_of(*, is_8_bit: bool) -> list[Any]:
         pytest.param(size, case, id=" ".join((str(size), *filter(None, case))))
         for size, cases in CASES.items()
         for case in cases
-        if (case[2] is not None) == is_8_bit
+        if (case[1] is not None) == is_8_bit
     ]
 
 
@@ -115,24 +111,24 @@ def largest_difference(result: dict[str, Any], oracle: FalconForCausalLM) -> flo
 def test_logits_and_tokens_are_those_of_transformers(
     size: int, case: Case, results: Results, oracles: dict[str, FalconForCausalLM]
 ) -> None:
-    """Prompts in ragged chunks beside decodes, from the start or behind blocks that another sequence computed, pages
+    """Prompts in ragged chunks beside decodes, from the start and behind blocks that another sequence computed, pages
     out of order, splits merged: logits to 1e-4, tokens equal."""
-    variant, schedule, _ = case
+    variant, _ = case
     result = results[size][case]
     assert largest_difference(result, oracles[variant]) < BOUNDS[None]
-    for prompt, tokens in zip(PROMPTS[schedule], result["tokens"], strict=True):
+    for prompt, tokens in zip(PROMPTS, result["tokens"], strict=True):
         expected = logits_of(oracles[variant], tokens)
         assert tokens[len(prompt) :] == expected[len(prompt) - 1 : -1].argmax(-1).tolist()
 
 
-def test_prefixes_were_not_computed_again(results: Results) -> None:
-    """The sequences that share 2, 1 and 0 blocks computed so many tokens fewer."""
-    for size, variant in ((1, "7b"), (2, "40b")):
-        result = results[size][variant, "cached prefixes", None]
-        computed = [len(logits) for logits in result["logits"]]
-        assert computed == [
-            len(tokens) - shared for tokens, shared in zip(result["tokens"], (0, 16, 8, 0), strict=True)
-        ]
+@pytest.mark.parametrize(("size", "case"), cases_of(is_8_bit=False))
+def test_prefixes_were_not_computed_again(size: int, case: Case, results: Results) -> None:
+    """The sequences that share 2, 1 and 0 blocks computed so many tokens fewer, each in several chunks or steps."""
+    result = results[size][case]
+    computed = [len(logits) for logits in result["logits"]]
+    assert computed == [len(tokens) - n for tokens, n in zip(result["tokens"], NUM_CACHED, strict=True)]
+    prefill = [sizes[: len(sizes) - NUM_GENERATED] for sizes in result["chunks"]]
+    assert prefill == [[16, 1, 1], [5, 2], [9, 2], [5]]
 
 
 @pytest.mark.parametrize(("size", "case"), cases_of(is_8_bit=True))
@@ -140,5 +136,5 @@ def test_8_bit_pages_change_logits_little(
     size: int, case: Case, results: Results, oracles: dict[str, FalconForCausalLM]
 ) -> None:
     """Chunks and decodes over quantized keys and values: logits near those of float32, and not the same."""
-    variant, _, kv_dtype = case
+    variant, kv_dtype = case
     assert BOUNDS[None] < largest_difference(results[size][case], oracles[variant]) < BOUNDS[kv_dtype]

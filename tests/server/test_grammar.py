@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from peregrine_server import constraints as constraints_module
 from peregrine_server.constraints import Constraints
 from peregrine_server.protocol import Grammar, NewSequence, Step, pack
 from peregrine_server.runner import Runner
+from peregrine_server.sampler import Sampled
 from runners import generated, load_runner, make_scheduler, run, run_step
 from schemas import random_schema
 
@@ -150,6 +153,47 @@ def test_a_grammar_too_costly_to_follow_fails_its_request(monkeypatch: pytest.Mo
     allowed, failed = constraints.masks(np.array([3]))
     assert "too complex" in failed[0].message
     assert allowed.shape == (1, 4096)
+
+
+class LateCopy:
+    """As `CopyOut` and what it starts, on a device that takes its time: every wait is for `arrive`."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.is_done = False
+
+    def start(self, sampled: Sampled) -> "LateCopy":
+        self.sampled = sampled
+        return self
+
+    def wait(self) -> Sampled:
+        assert self.arrived.wait(30)
+        return self.sampled
+
+
+def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the next mask waits for the copy, which does not count against the grammar, and then allows what follows."""
+    monkeypatch.setattr(constraints_module, "MAX_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(constraints_module, "FREE_WAIT_SECONDS", 0.0)
+    runner, copy = load_runner(demo_path(), eos_token_ids=(EOS,)), LateCopy()
+    monkeypatch.setattr(runner, "_copy_out", copy)
+    planner = scheduler(num_blocks=192)
+    planner.submit(make_request("a", Grammar("regex", "fox|dog"), 5))
+    step = planner.schedule()
+    assert step is not None
+    launched = runner.launch(step)
+    assert not launched.is_done
+    timer = threading.Timer(0.5, copy.arrived.set)
+    timer.start()
+    start = time.perf_counter()
+    allowed, failed = runner._constraints.masks(np.array([0]))
+    assert time.perf_counter() - start > 0.4
+    timer.join()
+    assert not failed
+    first = TOKENIZER.decode([int(copy.sampled.token_ids[0])])
+    following = [TOKENIZER.decode([token_id]) for token_id in allowed[0].nonzero()[0].tolist()]
+    assert following
+    assert all("fox".startswith(first + each) or "dog".startswith(first + each) for each in following)
 
 
 def test_a_freed_slot_forgets_its_grammar() -> None:

@@ -23,7 +23,7 @@ from transformers import (
 from peregrine_server.batch import Batch
 from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Parameters
-from peregrine_server.processors import is_green
+from peregrine_server.processors import NEVER, is_green, keep_top_p, keep_typical
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 from peregrine_server.sampler import Sampler, draw, uniforms
 
@@ -107,6 +107,28 @@ def test_each_setting_agrees_with_transformers(params: SamplingParams) -> None:
     logits = random_logits(1, seed=1)
     want = oracle(params)(torch.tensor([HISTORY]), logits.clone())
     torch.testing.assert_close(logprobs(logits, [params]), want.log_softmax(-1))
+
+
+@pytest.mark.parametrize("vocab", [16, 17, 300, 5000])
+def test_ties_at_the_boundary_of_top_p(vocab: int) -> None:
+    """As many tokens stay as with transformers, whose sort leaves open which; of equal ones the highest ids."""
+    logits = torch.randint(4, (8, vocab), generator=torch.Generator().manual_seed(vocab)).float()
+    kept = keep_top_p(logits, torch.full((8, 1), 0.8)) > NEVER
+    assert torch.equal(kept.sum(-1), (TopPLogitsWarper(0.8)(torch.tensor([HISTORY]), logits) > NEVER).sum(-1))
+    for row, is_kept in zip(logits, kept, strict=True):
+        least = row[is_kept].min()
+        assert is_kept[row > least].all()
+        assert not is_kept[row < least].any()
+        tied = is_kept[row == least].tolist()
+        assert tied == sorted(tied)
+
+
+def test_ties_at_the_boundary_of_typical_p_stay() -> None:
+    """All of them, as with transformers."""
+    logits = torch.randint(4, (8, 300), generator=torch.Generator().manual_seed(0)).float()
+    want = TypicalLogitsWarper(0.6)(torch.tensor([HISTORY]), logits)
+    assert torch.equal(keep_typical(logits, torch.full((8, 1), 0.6)), want)
+    assert len(want[want > NEVER].unique()) < 4
 
 
 def test_a_mixed_batch_agrees_with_transformers_row_by_row() -> None:

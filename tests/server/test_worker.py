@@ -27,6 +27,9 @@ class FakeDevice:
         self.events.append(f"launch {step.id}")
         return FakeLaunched(self, step.id)
 
+    def waits_in(self, step: Step) -> bool:
+        return step.speculate > 0
+
     def send(self, result: StepResult) -> None:
         self.events.append(f"send {result.id}")
 
@@ -64,6 +67,12 @@ def test_a_step_is_answered_when_nothing_else_is_here() -> None:
 def test_a_step_that_is_done_is_answered_at_once() -> None:
     """On a CPU a step is done when it was launched: the next one must not delay its tokens."""
     assert events([Step(1), Step(2), Shutdown()], is_done=True) == ["launch 1", "send 1", "launch 2", "send 2"]
+
+
+def test_a_step_that_waits_for_the_last_starts_after_its_answer() -> None:
+    """Where tokens are guessed from those of the last step, these need not be late as well."""
+    messages = [Step(1), Step(2, speculate=4), None, Shutdown()]
+    assert events(messages, is_done=False) == ["launch 1", "send 1", "launch 2", "send 2"]
 
 
 def test_only_the_first_rank_answers() -> None:

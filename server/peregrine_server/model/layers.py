@@ -91,7 +91,8 @@ class RotaryPositions:
 def alibi_slopes(num_heads: int, heads: Slice, device: torch.device) -> Tensor:
     """float32[heads.size]: the slopes of a rank's heads, computed as transformers does (and BLOOM did); 0 in padding.
 
-    Heads up to a power of two P have slopes 2 ** (-8i / P); the rest take every other one of those for 2P.
+    Heads up to a power of two P have slopes 2 ** (-8i / P); the rest take every other one of those for 2P. They are
+    rounded to bfloat16, as transformers rounds them whatever the model's type.
     """
     power = 2 ** int(math.log2(num_heads))
     slopes = torch.cat(
@@ -103,7 +104,7 @@ def alibi_slopes(num_heads: int, heads: Slice, device: torch.device) -> Tensor:
     out = torch.zeros(heads.size)
     for run in heads.runs:
         out[run.target : run.target + run.length] = slopes[run.source : run.source + run.length]
-    return out.to(device)
+    return out.bfloat16().float().to(device)
 
 
 def _geometric(num_heads: int, powers: Tensor) -> Tensor:

@@ -1,0 +1,199 @@
+"""Guesses in the router: when they are allowed, and what several tokens of one step become."""
+
+import asyncio
+from random import Random
+
+import numpy as np
+import pytest
+
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
+from fakes import INFO
+from peregrine_router.blocks import BlockPool
+from peregrine_router.engine import Engine
+from peregrine_router.measured import MeasuredShards
+from peregrine_router.metrics import Metrics
+from peregrine_router.request import FinishReason, Request, SamplingParams
+from peregrine_router.scheduler import Scheduler
+from peregrine_router.speculation import Speculation
+from peregrine_server.protocol import Step, StepResult, pack
+
+BLOCK_SIZE = 4
+
+
+def make_scheduler(most: int = 6, rows: int = 8, num_blocks: int = 64, max_batch_size: int = 8) -> Scheduler:
+    return Scheduler(
+        BlockPool(num_blocks, BLOCK_SIZE),
+        max_batch_size=max_batch_size,
+        max_step_tokens=16,
+        eos_token_ids=frozenset({3}),
+        speculation=Speculation(most, rows),
+    )
+
+
+def make_request(name: str, length: int = 3, new: int = 20) -> Request:
+    return Request(name, tuple(range(10, 10 + length)), SamplingParams(), new, tenant=name)
+
+
+def next_step(scheduler: Scheduler) -> Step:
+    step = scheduler.schedule()
+    assert step is not None
+    return step
+
+
+class RightShards(FakeShards):
+    """Every guess is right, and a step makes all that it may."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeModel(64, BLOCK_SIZE, AlwaysMost()))
+
+
+class AlwaysMost(Random):
+    def randint(self, a: int, b: int) -> int:
+        return b
+
+
+def answer(step: Step, slot: int, tokens: list[int]) -> StepResult:
+    """One that says so."""
+    return StepResult(step.id, pack([slot] * len(tokens)), pack(tokens), b"")
+
+
+@pytest.mark.parametrize(("count", "guesses"), [(1, 6), (2, 3), (3, 1), (4, 1), (5, 0)])
+def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
+    """Sequences and guesses together are at most the rows that are nearly free."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    for i in range(count):
+        scheduler.submit(make_request(str(i)))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == guesses
+
+
+def test_no_guesses_while_a_prompt_is_computed() -> None:
+    """Its chunks need the rows."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    scheduler.submit(make_request("a"))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    scheduler.submit(make_request("b", length=40))
+    guesses = [next_step(scheduler) for _ in range(1)]
+    scheduler.commit(model.execute(guesses[0]))
+    for _ in range(3):
+        guesses.append(next_step(scheduler))
+        scheduler.commit(model.execute(guesses[-1]))
+    assert [step.speculate for step in guesses] == [0, 0, 0, 3]
+
+
+def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
+    """A small batch that is full is small all the same, and who waits is served the sooner."""
+    scheduler, model = make_scheduler(max_batch_size=1), FakeModel(64, BLOCK_SIZE)
+    for name in "ab":
+        scheduler.submit(make_request(name))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == 6
+
+
+def test_no_guesses_where_blocks_are_few() -> None:
+    """None would be left for the next token of each sequence."""
+    scheduler, model = make_scheduler(num_blocks=7), FakeModel(7, BLOCK_SIZE)
+    for name, length in (("a", 3), ("b", 16)):
+        scheduler.submit(make_request(name, length, new=4))
+        scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == 0
+
+
+def test_tokens_behind_the_end_are_dropped() -> None:
+    """An end of text among the tokens of a step ends the answer there."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a"))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    gained = scheduler.commit(answer(next_step(scheduler), 0, [6, 3, 7, 8]))
+    assert [(each.index, each.token_id, each.finish_reason) for each in gained] == [
+        (2, 6, None),
+        (3, 3, FinishReason.EOS_TOKEN),
+    ]
+    assert sequence.token_ids[3:] == [5, 6, 3]
+    scheduler.check_integrity()
+
+
+def test_tokens_behind_the_length_are_dropped() -> None:
+    """An answer is never longer than it was asked to be."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a", new=3))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    scheduler.commit(answer(next_step(scheduler), 0, [6, 7, 8, 9]))
+    assert sequence.token_ids[3:] == [5, 6, 7]
+    assert sequence.finish_reason is FinishReason.LENGTH
+
+
+def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
+    """With a step in flight, for what both may guess; near its end, for no more than it can have."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a", new=10))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    next_step(scheduler)
+    assert len(sequence.blocks) * BLOCK_SIZE >= 3 + 1 + 6
+    next_step(scheduler)
+    assert len(sequence.blocks) == 4
+    scheduler.check_integrity()
+
+
+async def test_the_tokens_of_a_step_are_read_together() -> None:
+    """Seven tokens wake their reader once."""
+    shards = RightShards()
+    engine = Engine(shards, make_scheduler(), byte_tokenizer())
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    events = []
+    while batch := await stream.take():
+        events.append(batch)
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    assert [event.token.id for batch in events for event in batch] == expected([1, 2, 4], 15)
+    assert [event.index for batch in events for event in batch] == [*range(1, 16)]
+    assert max(map(len, events)) == 7
+
+
+async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
+    """The step that completes it yields more: the answer has none of them, in its text, its events and its count."""
+    tokens = expected([1, 2, 4], 15)
+    at = next(i for i, token in enumerate(tokens) if i > 2 and i % 7 and 32 < token < 127 and token not in tokens[:i])
+    text = byte_tokenizer().decode(tokens[at : at + 1]) if hasattr(byte_tokenizer(), "decode") else ""
+    stop = text or byte_tokenizer().describe(tokens[at], None).text
+    engine = Engine(RightShards(), make_scheduler(), byte_tokenizer())
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
+    events = []
+    while batch := await stream.take():
+        events += batch
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    assert [event.token.id for event in events] == tokens[: at + 1]
+    finished = events[-1].finished
+    assert finished is not None
+    assert (finished.reason, finished.generated_tokens) == (FinishReason.STOP_SEQUENCE, at + 1)
+
+
+async def test_guesses_are_counted() -> None:
+    """How many were made and right, and how many a step gave each sequence, under TGI's name."""
+    shards, metrics = RightShards(), Metrics(INFO)
+    measured = MeasuredShards(shards, metrics)
+    engine = Engine(measured, make_scheduler(), byte_tokenizer(), steps=measured.times, overlaps=False)
+    metrics.watch(engine)
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    while await stream.take():
+        pass
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    lines = metrics.render().decode().splitlines()
+    assert engine.stats.guessed_right_tokens == 12
+    assert "peregrine_guessed_right_tokens 12.0" in lines
+    assert "tgi_request_skipped_tokens_sum 12.0" in lines
+    assert "tgi_request_skipped_tokens_count 2.0" in lines
+
+
+def test_slots_that_repeat_are_several_tokens() -> None:
+    """A step's two sequences, one of which gained three tokens, are two observations."""
+    metrics = Metrics(INFO)
+    metrics.note_guesses(np.array([4, 4, 4, 2], dtype=np.int32))
+    lines = metrics.render().decode().splitlines()
+    assert "tgi_request_skipped_tokens_sum 2.0" in lines
+    assert "tgi_request_skipped_tokens_count 2.0" in lines
