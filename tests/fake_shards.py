@@ -64,6 +64,7 @@ class FakeModel:
         self.block_size = block_size
         self.random = random
         self.num_guessed = 0
+        """In the last step."""
         self.tokens: dict[int, list[int]] = {}
         self.seeds: dict[int, int] = {}
         self.computed: dict[int, int] = {}
@@ -85,6 +86,7 @@ class FakeModel:
         slots, counts = unpack(step.slots).tolist(), [1] * step.num_decodes + unpack(step.num_tokens).tolist()
         self._copy_blocks(slots, step)
         self._take_blocks(slots, step)
+        self.num_guessed = 0
         self.batch_sizes.append(len(slots))
         self.step_tokens.append(sum(counts))
         for slot, count in zip(slots, counts, strict=True):

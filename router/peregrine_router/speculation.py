@@ -31,7 +31,9 @@ class Speculation:
     def num_guesses(self, decodes: Collection[Sequence], running: Collection[Sequence], pool: BlockPool) -> int:
         """How many tokens each of the decodes may guess if nobody waits to be admitted."""
         count = min(self._most, self._max_rows // max(len(decodes), 1) - 1)
-        if count <= 0 or any(sequence.num_computed < sequence.num_known - 1 for sequence in running):
+        # Forks begin where their leader's prompt ends, and not behind guesses.
+        is_prompt = (sequence.followers or sequence.num_computed < sequence.num_known - 1 for sequence in running)
+        if count <= 0 or any(is_prompt):
             return 0
         # One block more for everybody: whatever is guessed right, the next step finds them.
         missing = sum(num_missing(pool, sequence, count) for sequence in decodes) + len(running)

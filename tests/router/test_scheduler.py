@@ -109,9 +109,9 @@ class Histories(RuleBasedStateMachine):
     @rule(count=st.integers(1, 12))
     def overlap_steps(self, count: int) -> None:
         for _ in range(count):
-            self.send()
             if len(self.answers) == 2:
                 self.receive()
+            self.send()
 
     @precondition(lambda self: len(self.answers) < 2)
     @rule()

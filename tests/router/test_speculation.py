@@ -73,12 +73,12 @@ def test_no_guesses_while_a_prompt_is_computed() -> None:
     scheduler.submit(make_request("a"))
     scheduler.commit(model.execute(next_step(scheduler)))
     scheduler.submit(make_request("b", length=40))
-    guesses = [next_step(scheduler) for _ in range(1)]
-    scheduler.commit(model.execute(guesses[0]))
-    for _ in range(3):
-        guesses.append(next_step(scheduler))
-        scheduler.commit(model.execute(guesses[-1]))
-    assert [step.speculate for step in guesses] == [0, 0, 0, 3]
+    guesses = []
+    for _ in range(4):
+        step = next_step(scheduler)
+        scheduler.commit(model.execute(step))
+        guesses.append(step.speculate)
+    assert guesses == [0, 0, 0, 3]
 
 
 def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
@@ -123,6 +123,15 @@ def test_tokens_behind_the_length_are_dropped() -> None:
     assert sequence.finish_reason is FinishReason.LENGTH
 
 
+def test_no_guesses_where_a_group_forks() -> None:
+    """The last token of a prompt is computed like a decode, but others begin behind it."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    scheduler.submit_group([make_request("a", length=17), make_request("b", length=17)])
+    scheduler.commit(model.execute(next_step(scheduler)))
+    step = next_step(scheduler)
+    assert (step.num_decodes, len(step.forks), step.speculate) == (1, 1, 0)
+
+
 def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
     """With a step in flight, for what both may guess; near its end, for no more than it can have."""
     scheduler = make_scheduler()
@@ -154,9 +163,9 @@ async def test_the_tokens_of_a_step_are_read_together() -> None:
 async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
     """The step that completes it yields more: the answer has none of them, in its text, its events and its count."""
     tokens = expected([1, 2, 4], 15)
-    at = next(i for i, token in enumerate(tokens) if i > 2 and i % 7 and 32 < token < 127 and token not in tokens[:i])
-    text = byte_tokenizer().decode(tokens[at : at + 1]) if hasattr(byte_tokenizer(), "decode") else ""
-    stop = text or byte_tokenizer().describe(tokens[at], None).text
+    texts = [byte_tokenizer().decode([token]) for token in tokens]
+    at = next(i for i, text in enumerate(texts) if i % 7 and text.isascii() and text not in texts[:i])
+    stop = texts[at]
     engine = Engine(RightShards(), make_scheduler(), byte_tokenizer())
     stepping = asyncio.create_task(engine.run())
     stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
