@@ -89,7 +89,7 @@ class Batch:
         ones = np.ones(step.num_decodes, dtype=np.int64)
         num_tokens = np.concatenate([ones, unpack(step.num_tokens)])
         starts, num_decodes = self._computed[slots], step.num_decodes
-        guesses = self._guess(step, slots[:num_decodes]) if step.speculate else []
+        guesses = self._guess(step, slots[:num_decodes]) if self.guesses_in(step) else []
         if guesses:
             slots, starts, num_tokens = _expand(guesses, slots, starts, num_tokens)
             num_decodes += sum(map(len, guesses))
@@ -162,7 +162,7 @@ class Batch:
 
     def _guess(self, step: Step, slots: _Ints) -> list[NDArray[np.int32]]:
         """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
-        assert self._speculation is not None, "a step may guess only where shards were told so when they started"
+        assert self._speculation is not None
         lengths = self.lengths[slots]
         room = np.minimum(self._num_blocks[slots] * self.block_size, self._max_total_tokens) - lengths - 1
         # A mask is made for the token that was sampled, and not for one that is guessed.
