@@ -188,7 +188,7 @@ class Engine:
             kv_blocks_used=self._scheduler.pool.num_used,
             kv_blocks_total=self._scheduler.pool.num_blocks,
             preemptions=self._scheduler.num_preemptions,
-            cached_tokens=self._scheduler.num_cached_tokens,
+            cached_tokens=self._scheduler.prefixes.num_cached_tokens,
             guessed_tokens=self._scheduler.speculation.num_guessed,
             guessed_right_tokens=self._scheduler.speculation.num_right,
         )
@@ -303,7 +303,7 @@ class Engine:
     def _end_hopeless(self) -> None:
         waiting = self._scheduler.waiting_sequences()
         max_step_tokens = self._scheduler.max_step_tokens
-        count = self._scheduler.num_to_compute
+        count = self._scheduler.prefixes.num_to_compute
         self._deadlines.end_hopeless(((each.request, partial(count, each)) for each in waiting), max_step_tokens)
 
     def _end(self, request_id: str, error: Exception) -> bool:

@@ -33,6 +33,7 @@ from peregrine_router.blocks import BlockPool
 from peregrine_router.draft import Draft, new_sequence
 from peregrine_router.fairness import FairQueue
 from peregrine_router.in_flight import Committed, InFlight
+from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
@@ -67,10 +68,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
-        self.num_cached_tokens = 0
-        """Of all prompts so far, the tokens that were found in the cache."""
         self.speculation = speculation or Speculation(0, 0)
-        self._caches_prefixes = caches_prefixes
+        self.prefixes = Prefixes(pool, is_on=caches_prefixes)
         self._eos_token_ids = eos_token_ids
         self._max_batch_size = max_batch_size
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
@@ -110,7 +109,7 @@ class Scheduler:
         for start in range(0, len(sequences), self._max_batch_size):
             leader, *followers = sequences[start : start + self._max_batch_size]
             leader.lead(followers)
-            self.waiting.append(leader, self.num_to_compute(leader))
+            self.waiting.append(leader, self.prefixes.num_to_compute(leader))
         return sequences
 
     def cancel(self, sequence: Sequence) -> None:
@@ -242,7 +241,7 @@ class Scheduler:
 
     def _schedule_prompts(self, draft: Draft) -> None:
         # Blocks of those that were begun were all taken on admission.
-        begun = deque(sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due))
+        begun = deque(sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=attrgetter("due")))
         is_open = True
         while draft.budget > 0:
             is_open = is_open and bool(self.waiting)
@@ -264,18 +263,11 @@ class Scheduler:
 
     def _continue(self, draft: Draft, sequence: Sequence) -> None:
         """The next chunk. If another has computed it meanwhile, all over again: what is in the cache takes no time."""
-        if self._is_overtaken(sequence):
+        if self.prefixes.is_overtaken(sequence):
             self._release(sequence)
             self._begin(draft, sequence)
         else:
             self._add_chunk(draft, sequence, [])
-
-    def _is_overtaken(self, sequence: Sequence) -> bool:
-        """Whether the next block that it would fill is in the cache: a prompt that begins like it was due before it."""
-        at = sequence.num_computed // self.pool.block_size
-        return at < self._num_reusable(sequence) and all(
-            self.pool.is_cached(hash) for hash in sequence.hashes(self.pool.block_size, at, at + 1)
-        )
 
     def _begin(self, draft: Draft, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
@@ -288,14 +280,14 @@ class Scheduler:
         """As much of its tokens as the budget allows. Who is admitted next finds the blocks that this fills."""
         count = min(len(sequence.token_ids) - sequence.num_computed, draft.budget)
         draft.add(sequence, count, new_blocks)
-        self._remember(sequence, count)
+        self.prefixes.remember(sequence, count)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Whether there are slots for it and its followers, and blocks for what of it is not in the cache."""
         reserved = self._num_reserved() + len(sequence.followers)
         if reserved >= len(self._free_slots):
             return False
-        cached = self._reuse(sequence)
+        cached = self.prefixes.reuse(sequence)
         missing = self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached)
         # One block of headroom a running sequence, or the newcomer would be preempted as soon as they grow.
         headroom = len(self.running) + reserved if self.running else 0
@@ -306,51 +298,13 @@ class Scheduler:
 
     def _take_blocks(self, sequence: Sequence) -> None:
         """Blocks for all of its tokens, the first of them from the cache: those count as computed."""
-        cached = self._reuse(sequence)
+        cached = self.prefixes.reuse(sequence)
         fresh = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached))
         assert fresh is not None, "there is no room for it"
         sequence.blocks = cached + fresh
         sequence.num_remembered = len(cached)
         sequence.num_computed = len(cached) * self.pool.block_size
-        if sequence.num_cached is None:
-            self._note_cached(sequence, sequence.num_computed)
-
-    def _reuse(self, sequence: Sequence) -> list[int]:
-        """Cached blocks of what it begins with."""
-        return self.pool.reuse(sequence.hashes(self.pool.block_size, 0, self._num_reusable(sequence)))
-
-    def _num_reusable(self, sequence: Sequence) -> int:
-        """Its full blocks, but the last token is computed in any case, for the one that follows it; and all tokens are
-        whose log-probabilities were asked for."""
-        if not self._caches_prefixes or sequence.request.sampling.prompt_logprobs:
-            return 0
-        return (len(sequence.token_ids) - 1) // self.pool.block_size
-
-    def num_to_compute(self, sequence: Sequence) -> int:
-        """Tokens of a sequence without a slot that stand before its next one, but for those in the cache."""
-        cached = self._reuse(sequence)
-        self.pool.free(cached)
-        return len(sequence.token_ids) - len(cached) * self.pool.block_size
-
-    def _note_cached(self, sequence: Sequence, count: int) -> None:
-        self.num_cached_tokens += count
-        for each in (sequence, *sequence.followers):
-            each.num_cached = count
-
-    def _remember(self, sequence: Sequence, num_drafted: int = 0) -> None:
-        """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on.
-
-        So can those that the step being drafted computes, `num_drafted` of the tokens. With guesses too: those of a
-        step in flight are written behind all tokens that are known.
-        """
-        num_full = min(sequence.num_computed + num_drafted, len(sequence.token_ids)) // self.pool.block_size
-        start = sequence.num_remembered
-        if num_full <= start or not self._caches_prefixes:
-            return
-        hashes = sequence.hashes(self.pool.block_size, start, num_full)
-        for block, hash in zip(sequence.blocks[start:num_full], hashes, strict=True):
-            self.pool.remember(block, hash, sequence.request.cache_salt)
-        sequence.num_remembered = num_full
+        self.prefixes.note_admitted(sequence)
 
     def _num_reserved(self) -> int:
         """Free slots that wait for the forks of running leaders."""
@@ -392,7 +346,7 @@ class Scheduler:
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
             sequence.num_extra += step.speculate
-            self._remember(sequence)
+            self.prefixes.remember(sequence)
         self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1
         self._freed = []
@@ -403,8 +357,9 @@ class Scheduler:
         sequence.token_ids.append(token_id)
         sequence.num_pending -= 1
         self.waiting.charge_output(sequence)
+        num_generated = len(sequence.token_ids) - len(request.prompt_ids)
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
-        if sequence.num_generated >= request.max_new_tokens:
+        if num_generated >= request.max_new_tokens:
             self.finish(sequence, FinishReason.LENGTH)
         elif token_id in request.stop_token_ids:
             self.finish(sequence, FinishReason.STOP_SEQUENCE)
@@ -412,7 +367,7 @@ class Scheduler:
         elif token_id in self._eos_token_ids and not (request.ignore_eos and request.sampling.grammar is None):
             self.finish(sequence, FinishReason.EOS_TOKEN)
         logprob = logprob if request.sampling.logprobs else None
-        return Committed(sequence, row, sequence.num_generated, token_id, logprob, sequence.finish_reason)
+        return Committed(sequence, row, num_generated, token_id, logprob, sequence.finish_reason)
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)
@@ -436,7 +391,7 @@ class Scheduler:
                 self.waiting.remove(sequence)
 
     def _release(self, sequence: Sequence) -> None:
-        self._remember(sequence)
+        self.prefixes.remember(sequence)
         self.running.remove(sequence)
         self.pool.free(sequence.blocks)
         self._freed.append(sequence.slot)
@@ -444,6 +399,3 @@ class Scheduler:
         sequence.slot, sequence.blocks = -1, []
         sequence.num_computed = sequence.num_pending = sequence.num_extra = sequence.num_remembered = 0
         sequence.epoch += 1
-
-
-_due = attrgetter("due")

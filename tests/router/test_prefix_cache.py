@@ -47,7 +47,7 @@ def test_whole_blocks_before_the_last_token_are_found(length: int, cached: int) 
     server = Server()
     server.serve(list(range(length)))
     again = server.serve(list(range(length)))
-    assert again.num_cached == server.scheduler.num_cached_tokens == cached
+    assert again.num_cached == server.scheduler.prefixes.num_cached_tokens == cached
     assert server.model.step_tokens == [length, length - cached]
 
 

@@ -59,7 +59,7 @@ def test_shared_prefixes_change_no_token(num_blocks: int, runner: Runner) -> Non
     plain = make_scheduler(num_blocks, caches_prefixes=False)
     texts = [[generated(s) for s in run(runner, each, ragged_requests(), every=2)] for each in (cached, plain)]
     assert texts[0] == texts[1]
-    assert cached.num_cached_tokens > plain.num_cached_tokens == 0
+    assert cached.prefixes.num_cached_tokens > plain.prefixes.num_cached_tokens == 0
     assert (cached.num_preemptions > 0) == (num_blocks == 16)
 
 
@@ -70,7 +70,7 @@ def test_a_prefix_that_is_computed_in_the_same_step_changes_no_token(runner: Run
     cached, plain = (make_scheduler(max_step_tokens=256, caches_prefixes=caches) for caches in (True, False))
     texts = [[generated(s) for s in run(runner, each, requests)] for each in (cached, plain)]
     assert texts[0] == texts[1]
-    assert cached.num_cached_tokens == 3 * 40
+    assert cached.prefixes.num_cached_tokens == 3 * 40
 
 
 def test_chats_change_no_token(runner: Runner) -> None:
@@ -80,7 +80,7 @@ def test_chats_change_no_token(runner: Runner) -> None:
     lengths = [5, 5 + 11 + 6, 5 + 11 + 6 + 11 + 7]
     # The last token of an answer is sampled but never computed.
     known = [(length + 11 - 1) // BLOCK_SIZE * BLOCK_SIZE for length in lengths]
-    assert cached.num_cached_tokens == sum(known)
+    assert cached.prefixes.num_cached_tokens == sum(known)
 
 
 def test_prompt_logprobs_are_computed_in_full(runner: Runner) -> None:
