@@ -244,8 +244,7 @@ class Scheduler:
         begun = deque(sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=attrgetter("due")))
         is_open = True
         while draft.budget > 0:
-            is_open = is_open and bool(self.waiting)
-            if is_open and (not begun or self.waiting.peek().due < begun[0].due):
+            if is_open and self.waiting and (not begun or self.waiting.peek().due < begun[0].due):
                 is_open = self._admit(draft)
             elif begun:
                 self._continue(draft, begun.popleft())
