@@ -11,7 +11,7 @@ and waits itself for no more than what comes while 8,000 tokens are served.
 """
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -107,6 +107,15 @@ class FairQueue(Generic[T]):
         self.remove(item)
         self._insert(heir, rank)
 
+    def held(self, prompts: Iterable[T], answers: Mapping[str, int], capacity: int) -> set[str]:
+        """Tenants that leave a step to the prompts of others: those with more than their share of all answers under
+        way, `answers` of each tenant and `capacity` in all, while one that has none, and was served no more, waits for
+        its first. That comes sooner, and theirs no later than if one step computed both."""
+        newcomers = [item for item in prompts if item.request.tenant not in answers]
+        share = capacity // (len(answers) + 1)
+        large = {tenant for tenant, count in answers.items() if count > share}
+        return {tenant for tenant in large if any(self._precedes(item, tenant) for item in newcomers)}
+
     def charge_output(self, item: T) -> None:
         """A token was generated for a request, which need not be in the queue."""
         self._charge(self._tenant_of(item), OUTPUT_WEIGHT)
@@ -123,6 +132,11 @@ class FairQueue(Generic[T]):
         for tenant in self._tenants.values():
             ranks = [rank for rank, _ in tenant.waiting]
             assert ranks == sorted(ranks), "a queue is out of order"
+
+    def _precedes(self, item: T, tenant: str) -> bool:
+        """Whether a request's tenant was served no more than another, its own prompt aside."""
+        charged = 0 if item in self else INPUT_WEIGHT * len(item.request.prompt_ids)
+        return self.counter(item.request.tenant) - charged <= self.counter(tenant)
 
     def _charge(self, tenant: _Tenant[T], tokens: int) -> None:
         self._clock += tokens

@@ -1,4 +1,10 @@
-"""What of a sequence's beginning is in the cache, and what of it others can find there."""
+"""What of a sequence's beginning is in the cache, and what of it others can find there.
+
+Full blocks of tokens that are known can be found by their hash as soon as the step that fills them is sent: shards
+execute in order. Those that a chunk fills can be found within its very step, because in each layer a shard writes the K
+and V of all of a step's tokens before any are read. A newcomer takes the longest run of them that its tokens begin
+with, by reference: of requests that come at once with one new prefix, the first computes it.
+"""
 
 from peregrine_router.blocks import BlockPool
 from peregrine_router.sequence import Sequence

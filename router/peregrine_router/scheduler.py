@@ -12,21 +12,17 @@ Requests of one prompt form a group. Its first, the leader, computes the prompt;
 others fork from it: they share its blocks, and each draws its own next token. Whoever writes to a block that others
 still share takes a copy of it first. From then on all are sequences like any other.
 
-Full blocks of tokens that are known can be found by their hash as soon as the step that fills them is sent: shards
-execute in order. Those that a chunk fills can be found within its very step, because in each layer a shard writes the K
-and V of all of a step's tokens before any are read. A newcomer takes the longest run of them that its tokens begin
-with, by reference: of requests that come at once with one new prefix, the first computes it.
-
 A step may be scheduled while others are in flight. Their tokens count as known to the shards (`num_pending`); a
 sequence whose length they will reach is left out. One that ends otherwise, or gives up its slot, has then computed a
 token too many: `epoch` tells its answer from those that still count. It spoils no block that others can find, because
 the K and V of a token are written when the next is sampled: they are an accepted token's, or lie behind all of those.
 
-Decodes may guess tokens, and yield several in a step: see `Speculation`.
+Beginnings that are known are not computed again: see `Prefixes`. Decodes may guess tokens, and yield several in a
+step: see `Speculation`.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import attrgetter
 
 from peregrine_router.blocks import BlockPool
@@ -38,6 +34,8 @@ from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
 from peregrine_server.protocol import Fork, Step, StepResult, pack, unpack, unpack_floats
+
+_due = attrgetter("due")
 
 MIN_CHUNK = 32
 """Tokens of prompts that a step computes beside however many decodes: prompts, too, must go on."""
@@ -56,10 +54,7 @@ class Scheduler:
         caches_prefixes: bool = True,
         speculation: Speculation | None = None,
     ) -> None:
-        """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them.
-
-        With `speculation`, at most one step may be in flight when another is scheduled.
-        """
+        """`max_step_tokens` is the token budget of a step; decodes may exceed it only if there are more of them."""
         self.max_mixed_tokens = max_step_tokens
         """The budget of a step with decodes in it, which wait for all of it. May be changed at any time."""
         self.pool = pool
@@ -132,10 +127,11 @@ class Scheduler:
         assert len(self._in_flight) < 2 or not any(each.speculate for each in self._in_flight), "see `Speculation`"
         self._make_way()
         draft = Draft(self.max_step_tokens)
-        self._schedule_decodes(draft)
+        held = self._held()
+        self._schedule_decodes(draft, held)
         if draft.num_decodes:
             draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK))
-        self._schedule_prompts(draft)
+        self._schedule_prompts(draft, held)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -184,17 +180,28 @@ class Scheduler:
         assert not any(s.is_done for s in (*self.running, *self.waiting, *followers)), "a finished one is still queued"
         assert not any(s.followers and s.num_generated for s in self.running), "a leader left its followers behind"
         assert self._num_reserved() <= len(self._free_slots), "a follower's slot was given away"
-        for s in self.running:
-            assert s.num_computed <= s.num_known, "more tokens computed than there are"
-            assert s.num_remembered * self.pool.block_size <= min(s.num_computed, len(s.token_ids)), (
-                "a block can be found before its tokens are known and sent"
-            )
-            assert s.num_extra == 0 or self._in_flight, "guesses of no step in flight"
-            most = min(s.num_computed + s.num_extra, s.max_total)
-            assert len(s.blocks) * self.pool.block_size >= most, "computed tokens lie outside the blocks"
+        for sequence in self.running:
+            sequence.check_integrity(self.pool.block_size)
+            assert sequence.num_extra == 0 or self._in_flight, "guesses of no step in flight"
 
-    def _schedule_decodes(self, draft: Draft) -> None:
+    def _held(self) -> set[str]:
+        """Tenants that this step leaves out, for the first token of another."""
+        prompts = self._begun()
+        if self.waiting and self._has_room(self.waiting.peek()):
+            prompts.append(self.waiting.peek())
+        if not prompts:
+            return set()
+        answers = Counter(sequence.request.tenant for sequence in self.running if sequence.num_generated)
+        return self.waiting.held(prompts, answers, self._max_batch_size)
+
+    def _begun(self) -> list[Sequence]:
+        """Whose prompts are being computed, in blocks that were all taken on admission; the first that is due first."""
+        return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
+
+    def _schedule_decodes(self, draft: Draft, held: Collection[str]) -> None:
         decodes = [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]
+        if held:
+            decodes = [s for s in decodes if s.request.tenant not in held]
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
@@ -239,12 +246,12 @@ class Scheduler:
         draft.add(sequence, 1, blocks)
         draft.num_decodes += 1
 
-    def _schedule_prompts(self, draft: Draft) -> None:
-        # Blocks of those that were begun were all taken on admission.
-        begun = deque(sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=attrgetter("due")))
+    def _schedule_prompts(self, draft: Draft, held: Collection[str]) -> None:
+        begun = deque(s for s in self._begun() if s.request.tenant not in held)
         is_open = True
         while draft.budget > 0:
-            if is_open and self.waiting and (not begun or self.waiting.peek().due < begun[0].due):
+            is_open = is_open and bool(self.waiting) and self.waiting.peek().request.tenant not in held
+            if is_open and (not begun or self.waiting.peek().due < begun[0].due):
                 is_open = self._admit(draft)
             elif begun:
                 self._continue(draft, begun.popleft())
@@ -352,21 +359,14 @@ class Scheduler:
         return step
 
     def _commit(self, sequence: Sequence, row: int, token_id: int, logprob: float | None) -> Committed:
-        request = sequence.request
         sequence.token_ids.append(token_id)
         sequence.num_pending -= 1
         self.waiting.charge_output(sequence)
-        num_generated = len(sequence.token_ids) - len(request.prompt_ids)
-        # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
-        if num_generated >= request.max_new_tokens:
-            self.finish(sequence, FinishReason.LENGTH)
-        elif token_id in request.stop_token_ids:
-            self.finish(sequence, FinishReason.STOP_SEQUENCE)
-        # A grammar that is complete allows nothing but the end, so there it cannot be ignored.
-        elif token_id in self._eos_token_ids and not (request.ignore_eos and request.sampling.grammar is None):
-            self.finish(sequence, FinishReason.EOS_TOKEN)
-        logprob = logprob if request.sampling.logprobs else None
-        return Committed(sequence, row, num_generated, token_id, logprob, sequence.finish_reason)
+        reason = sequence.reason_to_end(token_id, self._eos_token_ids)
+        if reason is not None:
+            self.finish(sequence, reason)
+        logprob = logprob if sequence.request.sampling.logprobs else None
+        return Committed(sequence, row, sequence.num_generated, token_id, logprob, reason)
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)

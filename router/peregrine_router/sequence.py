@@ -1,6 +1,6 @@
 """A request on its way through the scheduler, and the groups that compute one prompt together."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from peregrine_router.prefix_cache import block_hash, root_hash
@@ -65,6 +65,19 @@ class Sequence:
         """Tokens of prompt and answer together at most."""
         return len(self.request.prompt_ids) + self.request.max_new_tokens
 
+    def reason_to_end(self, token_id: int, eos_token_ids: Container[int]) -> FinishReason | None:
+        """Why the last of its tokens is the last at all; None if it is not."""
+        request = self.request
+        # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
+        if self.num_generated >= request.max_new_tokens:
+            return FinishReason.LENGTH
+        if token_id in request.stop_token_ids:
+            return FinishReason.STOP_SEQUENCE
+        # A grammar that is complete allows nothing but the end, so there it cannot be ignored.
+        if token_id in eos_token_ids and not (request.ignore_eos and request.sampling.grammar is None):
+            return FinishReason.EOS_TOKEN
+        return None
+
     def hashes(self, block_size: int, start: int, stop: int) -> Iterator[bytes]:
         """Of its full blocks start..stop, each computed once."""
         known, tokens = self.block_hashes, self.token_ids
@@ -89,3 +102,12 @@ class Sequence:
         heir.due = self.due
         heir.lead(rest)
         return [heir]
+
+    def check_integrity(self, block_size: int) -> None:
+        """Raises AssertionError unless the counts of a running sequence agree with each other and its blocks."""
+        assert self.num_computed <= self.num_known, "more tokens computed than there are"
+        assert self.num_remembered * block_size <= min(self.num_computed, len(self.token_ids)), (
+            "a block can be found before its tokens are known and sent"
+        )
+        most = min(self.num_computed + self.num_extra, self.max_total)
+        assert len(self.blocks) * block_size >= most, "computed tokens lie outside the blocks"

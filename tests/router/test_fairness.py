@@ -165,6 +165,30 @@ def test_a_long_prompt_waits_for_so_much_and_no_more(length: int, short: int) ->
     assert served <= max(LENGTH_WEIGHT * (length - short), 0) + short
 
 
+def test_a_flood_leaves_a_step_to_a_newcomer() -> None:
+    """Who runs more than its share waits for the first token of a tenant that has none; who runs little does not."""
+    queue: FairQueue[Item] = FairQueue()
+    newcomer = make_item("new", num_input=10)
+    arrive(queue, newcomer)
+    assert queue.held([newcomer], {"flood": 5, "modest": 3}, 9) == {"flood"}
+    assert queue.held([newcomer], {"flood": 4}, 9) == set()
+    assert queue.held([newcomer], {"flood": 9, "new": 1}, 9) == set()
+
+
+def test_who_was_served_more_holds_nobody() -> None:
+    """A tenant cannot keep others from their answers by sending one short request after another."""
+    queue: FairQueue[Item] = FairQueue()
+    flood = make_item("flood", num_input=3)
+    arrive(queue, flood)
+    queue.popleft()
+    first, second = make_item("new", num_input=10), make_item("new", num_input=10)
+    arrive(queue, first)
+    assert queue.popleft() is first
+    assert queue.held([first], {"flood": 9}, 9) == {"flood"}
+    arrive(queue, second)
+    assert queue.held([second], {"flood": 9}, 9) == set()
+
+
 class Histories(RuleBasedStateMachine):
     """Arrivals, interruptions, departures in any order."""
 

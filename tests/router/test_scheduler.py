@@ -305,6 +305,21 @@ def test_a_prompt_that_is_overtaken_takes_what_was_computed_meanwhile() -> None:
     assert generated(short) == expected([*range(24), 9], 2, 0)
 
 
+def test_a_newcomer_has_a_step_without_the_answers_of_a_flood() -> None:
+    """Its prompt is computed alone, neither split nor beside others of the flood; then all go on."""
+    scheduler, model = make_scheduler(num_blocks=256, max_step_tokens=64), FakeModel(256, BLOCK_SIZE)
+    scheduler.max_mixed_tokens = 8
+    flood = [scheduler.submit(make_request(str(i), [i], 20, tenant="flood")) for i in range(6)]
+    run_step(scheduler, model)
+    newcomer = scheduler.submit(make_request("new", list(range(40)), 2, tenant="other"))
+    scheduler.submit(make_request("more", list(range(9)), 2, tenant="flood"))
+    run_step(scheduler, model)
+    assert model.step_tokens[-1] == 40
+    assert newcomer.num_generated == 1
+    run_step(scheduler, model)
+    assert [sequence.num_generated for sequence in flood] == [2] * 6
+
+
 def test_forks_share_the_blocks_of_their_prompt() -> None:
     """Two whole blocks and a partial one: shared by all until each writes, and then only the partial one is copied."""
     scheduler, model = make_scheduler(num_blocks=32), FakeModel(32, BLOCK_SIZE)
