@@ -129,6 +129,18 @@ def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Pa
             assert answers[0] == answers[1]
 
 
+def test_guesses_change_no_text(server: ServerProcess, model: Path) -> None:
+    """With --speculate some tokens are guessed right, and greedy and sampled texts are those of a server without."""
+    with ServerProcess("--model-id", str(model), "--dtype", "float32", "--speculate", "4") as guessing:
+        for parameters in ({}, {"do_sample": True, "seed": 5, "temperature": 0.3}):
+            answers = [
+                each.generate("again and again and again", max_new_tokens=60, ignore_eos=True, **parameters).json()
+                for each in (server, guessing)
+            ]
+            assert answers[0] == answers[1]
+        assert guessing.metric("peregrine_guessed_right_tokens") > 0
+
+
 BAD_BODIES = {
     "empty prompt": {"inputs": ""},
     "too long": {"inputs": "x" * 3000},
@@ -290,6 +302,7 @@ def test_a_bad_checkpoint_is_said_in_one_line(damage: object, word: str, tmp_pat
         (["--model-id", "./nowhere"], "--model-id"),
         (["--dtype", "float7"], "--dtype"),
         (["--kv-cache-dtype", "int4"], "--kv-cache-dtype"),
+        (["--speculate", "17"], "--speculate"),
         (["--no-such-option"], "--no-such-option"),
         (["--num-shard", "0"], "num_shard"),
     ],
