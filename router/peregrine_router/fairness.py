@@ -116,9 +116,9 @@ class FairQueue(Generic[T]):
         large = {tenant for tenant, count in answers.items() if count > share}
         return {tenant for tenant in large if any(self._precedes(item, tenant) for item in newcomers)}
 
-    def charge_output(self, item: T) -> None:
-        """A token was generated for a request, which need not be in the queue."""
-        self._charge(self._tenant_of(item), OUTPUT_WEIGHT)
+    def charge_output(self, tenant: str, num_tokens: int) -> None:
+        """So many tokens were generated for requests of a tenant, which need not be in the queue."""
+        self._charge(self._tenant(tenant), OUTPUT_WEIGHT * num_tokens)
 
     def counter(self, tenant: str) -> int:
         """The virtual tokens of a tenant."""
@@ -144,7 +144,9 @@ class FairQueue(Generic[T]):
         tenant.served += tokens
 
     def _tenant_of(self, item: T) -> _Tenant[T]:
-        name = item.request.tenant
+        return self._tenant(item.request.tenant)
+
+    def _tenant(self, name: str) -> _Tenant[T]:
         tenant = self._tenants.get(name)
         if tenant is None:
             tenant = self._tenants[name] = _Tenant()

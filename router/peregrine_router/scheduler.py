@@ -28,12 +28,12 @@ from operator import attrgetter
 from peregrine_router.blocks import BlockPool
 from peregrine_router.draft import Draft, new_sequence
 from peregrine_router.fairness import FairQueue
-from peregrine_router.in_flight import Committed, InFlight
+from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
-from peregrine_server.protocol import Fork, Step, StepResult, pack, unpack, unpack_floats
+from peregrine_server.protocol import Fork, Step, StepResult, pack
 
 _due = attrgetter("due")
 
@@ -155,17 +155,18 @@ class Scheduler:
         step = self._in_flight.popleft()
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
-        slots = unpack(result.slots).tolist()
+        tokens = sampled_tokens(result)
         if step.speculate:
-            self.speculation.settle(by_slot, slots, step.speculate, result.num_guessed)
-        logprobs = unpack_floats(result.logprobs).tolist() or [None] * len(slots)
-        tokens = zip(slots, range(len(slots)), unpack(result.token_ids).tolist(), logprobs, strict=True)
+            self.speculation.settle(by_slot, [slot for slot, *_ in tokens], step.speculate, result.num_guessed)
         # What a sequence gains behind the token that ends it is not its own.
-        return [
-            self._commit(sequence, *token)
-            for slot, *token in tokens
+        committed = [
+            self._commit(sequence, row, token_id, logprob)
+            for slot, row, token_id, logprob in tokens
             if (sequence := by_slot.get(slot)) is not None and not sequence.is_done
         ]
+        for tenant, count in Counter([each.sequence.request.tenant for each in committed]).items():
+            self.waiting.charge_output(tenant, count)
+        return committed
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless blocks, slots and queues agree."""
@@ -199,9 +200,8 @@ class Scheduler:
         return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
 
     def _schedule_decodes(self, draft: Draft, held: Collection[str]) -> None:
-        decodes = [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]
-        if held:
-            decodes = [s for s in decodes if s.request.tenant not in held]
+        ready = [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]
+        decodes = [s for s in ready if s.request.tenant not in held] if held else ready
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
@@ -352,7 +352,8 @@ class Scheduler:
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
             sequence.num_extra += step.speculate
-            self.prefixes.remember(sequence)
+            if sequence.num_computed >= (sequence.num_remembered + 1) * self.pool.block_size:
+                self.prefixes.remember(sequence)
         self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1
         self._freed = []
@@ -361,7 +362,6 @@ class Scheduler:
     def _commit(self, sequence: Sequence, row: int, token_id: int, logprob: float | None) -> Committed:
         sequence.token_ids.append(token_id)
         sequence.num_pending -= 1
-        self.waiting.charge_output(sequence)
         reason = sequence.reason_to_end(token_id, self._eos_token_ids)
         if reason is not None:
             self.finish(sequence, reason)

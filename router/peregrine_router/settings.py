@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     max_mixed_step_seconds: float | None = option(
         None,
         "MAX_MIXED_STEP_SECONDS",
-        "About how long prompts may hold up answers that are being generated; they are split accordingly. Not set: 0.4 "
+        "About how long prompts may hold up answers that are being generated; they are split accordingly. Not set: 0.3 "
         "on a CPU, 0.05 on GPUs.",
         gt=0,
     )

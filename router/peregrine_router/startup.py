@@ -24,9 +24,9 @@ STEP_TOKENS = {"cpu": 256, "cuda": 4096}
 as 1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 a second), so a longer chunk would only delay running streams;
 of a shorter one, as many streams as are let in would leave prompts nothing."""
 
-MIXED_STEP_SECONDS = {"cpu": 0.4, "cuda": 0.05}
+MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
 """Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
-GEMM too few rows: on 2 cores 0.4 s are 72 of them of a 1.15 B Falcon."""
+GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
 
 SPECULATIVE_ROWS = {"cpu": 8, "cuda": 64}
 """Sequences and guesses of one step at most: what makes it hardly longer. A CPU reads 1.15 B Falcon's weights at 30.2,
