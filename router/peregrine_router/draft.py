@@ -14,7 +14,9 @@ class Draft:
     new: list[Sequence] = field(default_factory=list)
     scheduled: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
-    new_blocks: list[list[int]] = field(default_factory=list)
+    block_rows: list[int] = field(default_factory=list)
+    """Index into `scheduled` of whom each of `new_blocks` is for."""
+    new_blocks: list[int] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)
     """(index into `scheduled`, block)."""
     forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
@@ -24,9 +26,11 @@ class Draft:
     """How many tokens each decode may guess."""
 
     def add(self, sequence: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
+        if new_blocks:
+            self.block_rows += [len(self.scheduled)] * len(new_blocks)
+            self.new_blocks += new_blocks
         self.scheduled.append(sequence)
         self.num_tokens.append(num_tokens)
-        self.new_blocks.append(new_blocks)
         self.budget -= num_tokens
 
 

@@ -11,6 +11,7 @@ and waits itself for no more than what comes while 8,000 tokens are served.
 """
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -116,9 +117,10 @@ class FairQueue(Generic[T]):
         large = {tenant for tenant, count in answers.items() if count > share}
         return {tenant for tenant in large if any(self._precedes(item, tenant) for item in newcomers)}
 
-    def charge_output(self, tenant: str, num_tokens: int) -> None:
-        """So many tokens were generated for requests of a tenant, which need not be in the queue."""
-        self._charge(self._tenant(tenant), OUTPUT_WEIGHT * num_tokens)
+    def charge_outputs(self, tenants: Iterable[str]) -> None:
+        """A token was generated for a request of each of these tenants, which need not be in the queue."""
+        for name, count in Counter(tenants).items():
+            self._charge(self._tenant(name), OUTPUT_WEIGHT * count)
 
     def counter(self, tenant: str) -> int:
         """The virtual tokens of a tenant."""

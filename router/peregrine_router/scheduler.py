@@ -127,11 +127,12 @@ class Scheduler:
         assert len(self._in_flight) < 2 or not any(each.speculate for each in self._in_flight), "see `Speculation`"
         self._make_way()
         draft = Draft(self.max_step_tokens)
-        held = self._held()
+        begun = self._begun()
+        held = self._held(begun)
         self._schedule_decodes(draft, held)
         if draft.num_decodes:
             draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK))
-        self._schedule_prompts(draft, held)
+        self._schedule_prompts(draft, begun, held)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -164,8 +165,7 @@ class Scheduler:
             for slot, row, token_id, logprob in tokens
             if (sequence := by_slot.get(slot)) is not None and not sequence.is_done
         ]
-        for tenant, count in Counter([each.sequence.request.tenant for each in committed]).items():
-            self.waiting.charge_output(tenant, count)
+        self.waiting.charge_outputs(each.sequence.request.tenant for each in committed)
         return committed
 
     def check_integrity(self) -> None:
@@ -185,11 +185,10 @@ class Scheduler:
             sequence.check_integrity(self.pool.block_size)
             assert sequence.num_extra == 0 or self._in_flight, "guesses of no step in flight"
 
-    def _held(self) -> set[str]:
+    def _held(self, prompts: list[Sequence]) -> set[str]:
         """Tenants that this step leaves out, for the first token of another."""
-        prompts = self._begun()
         if self.waiting and self._has_room(self.waiting.peek()):
-            prompts.append(self.waiting.peek())
+            prompts = [*prompts, self.waiting.peek()]
         if not prompts:
             return set()
         answers = Counter(sequence.request.tenant for sequence in self.running if sequence.num_generated)
@@ -200,14 +199,15 @@ class Scheduler:
         return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
 
     def _schedule_decodes(self, draft: Draft, held: Collection[str]) -> None:
-        ready = [s for s in self.running if s.num_computed == s.num_known - 1 and not s.will_end]
-        decodes = [s for s in ready if s.request.tenant not in held] if held else ready
+        decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
+        decodes = [s for s in decodes if s.request.tenant not in held] if held else decodes
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
-            if (blocks := self._grow(sequence, draft.speculate)) is not None:
+            is_short = num_missing(self.pool, sequence, draft.speculate) > 0
+            if (blocks := self._grow(sequence, draft.speculate) if is_short else []) is not None:
                 self._add_decode(draft, sequence, blocks)
 
     def _grow(self, sequence: Sequence, num_guesses: int) -> list[int] | None:
@@ -246,15 +246,15 @@ class Scheduler:
         draft.add(sequence, 1, blocks)
         draft.num_decodes += 1
 
-    def _schedule_prompts(self, draft: Draft, held: Collection[str]) -> None:
-        begun = deque(s for s in self._begun() if s.request.tenant not in held)
+    def _schedule_prompts(self, draft: Draft, begun: list[Sequence], held: Collection[str]) -> None:
+        left = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held)
         is_open = True
         while draft.budget > 0:
             is_open = is_open and bool(self.waiting) and self.waiting.peek().request.tenant not in held
-            if is_open and (not begun or self.waiting.peek().due < begun[0].due):
+            if is_open and (not left or self.waiting.peek().due < left[0].due):
                 is_open = self._admit(draft)
-            elif begun:
-                self._continue(draft, begun.popleft())
+            elif left:
+                self._continue(draft, left.popleft())
             else:
                 break
 
@@ -338,8 +338,8 @@ class Scheduler:
             slots=pack([sequence.slot for sequence in draft.scheduled]),
             num_decodes=draft.num_decodes,
             num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
-            block_rows=pack([row for row, blocks in enumerate(draft.new_blocks) for _ in blocks]),
-            new_blocks=pack([block for blocks in draft.new_blocks for block in blocks]),
+            block_rows=pack(draft.block_rows),
+            new_blocks=pack(draft.new_blocks),
             copy_rows=pack([row for row, _ in draft.copies]),
             copy_blocks=pack([block for _, block in draft.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],

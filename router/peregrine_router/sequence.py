@@ -14,6 +14,8 @@ class Sequence:
     request: Request
     token_ids: list[int]
     """Prompt and generated."""
+    max_total: int = field(init=False)
+    """Tokens of prompt and answer at most: where those in flight surely reach it, no other step works on the sequence."""
     slot: int = -1
     """Row of the shards' batch; -1 while it waits."""
     epoch: int = 0
@@ -42,6 +44,9 @@ class Sequence:
     followers: list["Sequence"] = field(default_factory=list)
     """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
 
+    def __post_init__(self) -> None:
+        self.max_total = len(self.request.prompt_ids) + self.request.max_new_tokens
+
     @property
     def num_generated(self) -> int:
         return len(self.token_ids) - len(self.request.prompt_ids)
@@ -54,16 +59,6 @@ class Sequence:
     @property
     def is_done(self) -> bool:
         return self.is_cancelled or self.finish_reason is not None
-
-    @property
-    def will_end(self) -> bool:
-        """Whether the tokens in flight surely reach its length: no other step may work on it."""
-        return self.num_generated + self.num_pending >= self.request.max_new_tokens
-
-    @property
-    def max_total(self) -> int:
-        """Tokens of prompt and answer together at most."""
-        return len(self.request.prompt_ids) + self.request.max_new_tokens
 
     def reason_to_end(self, token_id: int, eos_token_ids: Container[int]) -> FinishReason | None:
         """Why the last of its tokens is the last at all; None if it is not."""

@@ -50,7 +50,7 @@ class Server:
             self.running.append(item)
             self.serve(item, INPUT_WEIGHT * len(item.request.prompt_ids))
         for item in self.running:
-            self.queue.charge_output(item.request.tenant, 1)
+            self.queue.charge_outputs([item.request.tenant])
             self.serve(item, OUTPUT_WEIGHT)
             item.remaining -= 1
         self.running = [item for item in self.running if item.remaining]
@@ -225,7 +225,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule()
     def generate(self) -> None:
-        self.queue.charge_output(self.out[0].request.tenant, 1)
+        self.queue.charge_outputs([self.out[0].request.tenant])
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
