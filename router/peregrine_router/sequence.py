@@ -15,7 +15,7 @@ class Sequence:
     token_ids: list[int]
     """Prompt and generated."""
     max_total: int = field(init=False)
-    """Tokens of prompt and answer at most: where those in flight surely reach it, no other step works on the sequence."""
+    """Tokens of prompt and answer at most: where those in flight reach it, no other step works on the sequence."""
     slot: int = -1
     """Row of the shards' batch; -1 while it waits."""
     epoch: int = 0
