@@ -38,7 +38,7 @@ from peregrine_server.protocol import Fork, Step, StepResult, pack
 _due = attrgetter("due")
 
 MIN_CHUNK = 32
-"""Tokens of prompts that a step computes beside however many decodes: prompts, too, must go on."""
+"""Tokens of prompts that a step computes beside decodes, or half as many as decodes: prompts, too, must go on."""
 
 
 class Scheduler:
@@ -131,7 +131,8 @@ class Scheduler:
         held = self._held(begun)
         self._schedule_decodes(draft, held)
         if draft.num_decodes:
-            draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK))
+            least = max(MIN_CHUNK, draft.num_decodes // 2)
+            draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, least))
         self._schedule_prompts(draft, begun, held)
         self._fork(draft)
         if not draft.scheduled:

@@ -47,6 +47,14 @@ def test_a_reader_of_nothing_is_dropped(engine: FakeEngine) -> None:
         assert server.metrics()['tgi_request_failure{err="dropped"}'] == 1
 
 
+def test_who_waits_long_for_the_first_token_is_no_slow_client(engine: FakeEngine) -> None:
+    """In a long queue it comes later than the time that a client has to read, and the stream is whole all the same."""
+    engine.delay = 1.0
+    with serve(engine, slow_client_timeout=0.3) as server:
+        text = server.generate(path="/generate_stream", max_new_tokens=2).text
+    assert text.count("data: ") == 2
+
+
 async def test_a_long_prompt_delays_no_other_stream() -> None:
     """While a prompt that takes long to tokenize is validated, the event loop goes on: all the work is on a thread."""
     tokenizer: Tokenizer = make_tokenizer()

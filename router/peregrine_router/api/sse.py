@@ -76,6 +76,8 @@ class RunResponse(Response):
 
     async def _stream(self, start: Send, send: Send) -> None:
         await start({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # However long the first token takes, the client is not slow.
+        self._is_sending, self._sent_at = False, time.monotonic()
         try:
             async with contextlib.aclosing(self._run.events()) as batches:
                 async for number, events in batches:
