@@ -31,7 +31,7 @@ from peregrine_router.fairness import FairQueue
 from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
-from peregrine_router.sequence import Sequence
+from peregrine_router.sequence import Sequence, overtakes
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
 from peregrine_server.protocol import Fork, Step, StepResult, pack
 
@@ -131,8 +131,8 @@ class Scheduler:
         held = self._held(begun)
         self._schedule_decodes(draft, held)
         if draft.num_decodes:
-            least = max(MIN_CHUNK, draft.num_decodes // 2)
-            draft.budget = min(draft.budget, max(self.max_mixed_tokens - draft.num_decodes, least))
+            room = max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK, draft.num_decodes // 2)
+            draft.budget = min(draft.budget, room)
         self._schedule_prompts(draft, begun, held)
         self._fork(draft)
         if not draft.scheduled:
@@ -248,11 +248,10 @@ class Scheduler:
         draft.num_decodes += 1
 
     def _schedule_prompts(self, draft: Draft, begun: list[Sequence], held: Collection[str]) -> None:
-        left = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held)
-        is_open = True
+        left, is_open = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held), True
         while draft.budget > 0:
             is_open = is_open and bool(self.waiting) and self.waiting.peek().request.tenant not in held
-            if is_open and (not left or self.waiting.peek().due < left[0].due):
+            if is_open and (not left or overtakes(self.waiting.peek(), left[0], self.running)):
                 is_open = self._admit(draft)
             elif left:
                 self._continue(draft, left.popleft())

@@ -1,6 +1,6 @@
 """A request on its way through the scheduler, and the groups that compute one prompt together."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from peregrine_router.prefix_cache import block_hash, root_hash
@@ -106,3 +106,13 @@ class Sequence:
         )
         most = min(self.num_computed + self.num_extra, self.max_total)
         assert len(self.blocks) * block_size >= most, "computed tokens lie outside the blocks"
+
+
+def overtakes(newcomer: Sequence, begun: Sequence, running: Iterable[Sequence]) -> bool:
+    """Whether one that waits goes before one whose prompt is begun: if it is due first, and of the same tenant or of
+    one that runs less. A flood's short prompts would otherwise keep another's from its end."""
+    if newcomer.due >= begun.due:
+        return False
+    ours, theirs = newcomer.request.tenant, begun.request.tenant
+    tenants = [sequence.request.tenant for sequence in running] if ours != theirs else []
+    return ours == theirs or tenants.count(ours) < tenants.count(theirs)

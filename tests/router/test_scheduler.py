@@ -320,6 +320,18 @@ def test_a_newcomer_has_a_step_without_the_answers_of_a_flood() -> None:
     assert [sequence.num_generated for sequence in flood] == [2] * 6
 
 
+def test_a_flood_of_short_prompts_does_not_keep_another_tenant_from_its_end() -> None:
+    """A prompt that is begun goes on before those of a tenant that runs more, though they are due before it."""
+    scheduler, model = make_scheduler(num_blocks=256, max_batch_size=64, max_step_tokens=8), FakeModel(256, BLOCK_SIZE)
+    for i in range(40):
+        scheduler.submit(make_request(str(i), [i] * 4, 30, tenant="flood"))
+    run_step(scheduler, model)
+    prompt = scheduler.submit(make_request("other", list(range(40)), 1, tenant="other"))
+    for _ in range(8):
+        run_step(scheduler, model)
+    assert prompt.is_done
+
+
 def test_forks_share_the_blocks_of_their_prompt() -> None:
     """Two whole blocks and a partial one: shared by all until each writes, and then only the partial one is copied."""
     scheduler, model = make_scheduler(num_blocks=32), FakeModel(32, BLOCK_SIZE)
