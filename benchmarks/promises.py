@@ -10,6 +10,7 @@ import json
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,10 +32,12 @@ from peregrine_router.startup import STEP_TOKENS
 
 FILE = RESULTS / "promises.json"
 PREFIX, OWN, NUM_LATER = 512, 16, 15
-STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 40, 2000
+STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 120, 2000
 FLOOD, FLOOD_PROMPT, FLOOD_TOKENS, NUM_ASKED, ASKED_PROMPT = 200, 64, 64, 7, 256
 SETTLE_SECONDS = 2.0
-"""What streams and floods are given to be under way."""
+"""What a flood is given to be under way."""
+STREAM_SETTLE_SECONDS = 6.0
+"""What streams are given: all have tokens before the long prompt comes, and are not done when it has been computed."""
 
 
 class Clients:
@@ -87,13 +90,16 @@ async def _streams(clients: Clients, length: int) -> tuple[float, float]:
     prompts = [clients.ids(STREAM_PROMPT) for _ in range(STREAMS)]
     async with asyncio.TaskGroup() as group:
         streams = [group.create_task(clients.ask(clients.noisy, prompt, STREAM_TOKENS)) for prompt in prompts]
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(STREAM_SETTLE_SECONDS)
+        came = time.perf_counter()
         seconds = await clients.first_token(clients.ids(length)) if length else 0.0
     answers = [stream.result() for stream in streams]
     if any(len(answer.token_times) < STREAM_TOKENS for answer in answers):
         raise RuntimeError(f"a stream broke off: {next(a.error for a in answers if a.error)}")
     # The streams' own prompts are computed beside the first of their tokens.
     began = max(answer.token_times[0] for answer in answers)
+    if began > came or came + seconds > min(answer.token_times[-1] for answer in answers):
+        raise RuntimeError("the long prompt was not computed while all streams ran: make them longer")
     for answer in answers:
         answer.token_times = [at for at in answer.token_times if at >= began]
     return float(np.percentile(gaps(answers), 99)), seconds
