@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 OURS = "Peregrine"
@@ -54,6 +54,11 @@ def row(peer: str, samples: list[dict[str, Any]], ours: list[dict[str, Any]] | N
         f"{first:.2f}",
         " / ".join(waits),
     ]
+    return markdown_row(cells)
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a table."""
     return "| " + " | ".join(cells) + " |"
 
 

@@ -8,7 +8,6 @@ in itself. To be run on a machine with nothing else to do.
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -16,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.checkpoint import make_checkpoint
+from benchmarks.shard import load_shard
 from benchmarks.vocabulary import make_tokenizer
 from peregrine_router.blocks import BlockPool
 from peregrine_router.hub import demo_path
 from peregrine_router.request import Request
 from peregrine_router.scheduler import Scheduler
-from peregrine_server.protocol import Grammar, SamplingParams, ShardConfig
+from peregrine_server.protocol import Grammar, SamplingParams
 from peregrine_server.runner import Runner
 
 STREAMS = 8
@@ -60,7 +60,8 @@ def main() -> None:
     parser.add_argument("--demo", action="store_true", help="measure the demo model")
     options = parser.parse_args()
     rounds = options.rounds
-    runner = load(demo_path(), 0) if options.demo else load(bench_model(), END_OF_TEXT_ID)
+    path, end_of_text_id = (demo_path(), 0) if options.demo else (bench_model(), END_OF_TEXT_ID)
+    runner = load_shard(path, STREAMS + 1, MAX_TOKENS, eos_token_ids=(end_of_text_id,))
     samples: dict[str, list[float]] = defaultdict(list)
     for number in range(-1, rounds):  # The first warms up.
         for turn in turns(number):
@@ -75,25 +76,6 @@ def bench_model() -> Path:
     config = make_checkpoint(MODEL)
     make_tokenizer(MODEL, config.vocab_size, END_OF_TEXT_ID)
     return MODEL
-
-
-def load(path: Path, end_of_text_id: int) -> Runner:
-    """A model in bfloat16 on all cores, as `peregrine serve` runs it."""
-    config = ShardConfig(
-        rank=0,
-        num_shards=1,
-        socket_path="",
-        model_path=str(path),
-        device="cpu",
-        dtype="bfloat16",
-        rendezvous="",
-        num_threads=len(os.sched_getaffinity(0)),
-        max_batch_size=STREAMS + 1,
-        max_total_tokens=MAX_TOKENS,
-        max_batch_total_tokens=(STREAMS + 1) * MAX_TOKENS,
-        eos_token_ids=(end_of_text_id,),
-    )
-    return Runner.load(config, lambda _done, _total: None)
 
 
 def turns(number: int) -> list[Turn]:

@@ -5,11 +5,8 @@ Claims are the ratios; the absolute figures say which machine it was.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.machine import RESULTS as FOLDER
-from benchmarks.machine import ROOT, cpu_name
+from benchmarks.machine import ROOT, machine, write_json
 from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
 from peregrine_router.shards import MALLOC_TUNABLES
 
@@ -184,17 +181,16 @@ def table(samples: Samples, claims: list[Claim]) -> str:
 
 def save(samples: Samples, claims: list[Claim]) -> None:
     """Results are data: machine, versions, commit, every sample."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    here = machine()
     data = {
-        "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0))},
+        "machine": here,
         "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "python": here["python"],
+        "commit": here["commit"],
         "seconds": samples,
         "claims": [{"claim": c.text, "median": c.median, "ratios": c.ratios, "bar": c.bar} for c in claims],
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(RESULTS, data)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriteria, StoppingCriteriaList
 
+from benchmarks.shard import load_shard
 from peregrine_kernels import Linear
 from peregrine_kernels.cpu import CpuBackend
 from peregrine_kernels.cpu_linear import PackedLinear
 from peregrine_kernels.cpu_native_linear import NativeLinear
 from peregrine_server.model.falcon import Falcon, SplitBlock
-from peregrine_server.protocol import NewSequence, SamplingParams, ShardConfig, Step, pack
-from peregrine_server.runner import Runner
+from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 
 MEMORY_BYTES = 2**30
 MAX_TOKENS = 2048
@@ -100,21 +100,7 @@ class Ours:
     """A shard without a router: steps in, tokens out, as `Runner.execute` does for the server."""
 
     def __init__(self, path: Path, num_threads: int, quantize: str | None = None) -> None:
-        config = ShardConfig(
-            rank=0,
-            num_shards=1,
-            socket_path="",
-            model_path=str(path),
-            device="cpu",
-            dtype="bfloat16",
-            quantize=quantize,
-            rendezvous="",
-            num_threads=num_threads,
-            max_batch_size=33,
-            max_batch_total_tokens=33 * MAX_TOKENS,
-            max_total_tokens=MAX_TOKENS,
-        )
-        self.runner = Runner.load(config, lambda _done, _total: None)
+        self.runner = load_shard(path, 33, MAX_TOKENS, num_threads=num_threads, quantize=quantize)
         self.model = self.runner.model
         self._next_id = 0
 

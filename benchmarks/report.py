@@ -111,7 +111,7 @@ def routed_row(data: dict[str, Any], count: str) -> str:
         str(sum(turn["load"]["num_failed"] for turn in turns)),
         f"{turns[0]['rss_bytes'] >> 20} to {turns[-1]['rss_bytes'] >> 20}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return comparison.markdown_row(cells)
 
 
 def simulated(entries: list[dict[str, Any]]) -> str:
@@ -143,7 +143,7 @@ def policy_row(entry: dict[str, Any]) -> str:
         f"{summary['slo_attainment']:.1%}",
         *waits,
     ]
-    return "| " + " | ".join(cells) + " |"
+    return comparison.markdown_row(cells)
 
 
 def origin(machine: dict[str, Any], commit: str) -> str:

@@ -5,25 +5,23 @@ random model of `make bench` run in circles; sampled with a seed they repeat not
 """
 
 import argparse
-import json
-import os
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import RESULTS as FOLDER
-from benchmarks.machine import cpu_name
+from benchmarks.machine import RESULTS, machine, write_json
+from benchmarks.shard import load_shard
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.speculation import Speculation
 from peregrine_router.startup import SPECULATIVE_ROWS, STEP_TOKENS
-from peregrine_server.protocol import ShardConfig
 from peregrine_server.runner import Runner
 
 MAX_TOKENS = 1024
+NUM_SLOTS = 8
 PROMPT_TOKENS = 256
 GUESSES = 8
 SAMPLINGS = {"greedy": SamplingParams(), "sampled": SamplingParams(do_sample=True, seed=5)}
@@ -38,7 +36,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--save", action="store_true", help="write results/speculate-MODEL.json")
     options = parser.parse_args()
-    runner = load(options.path, options.dtype)
+    runner = load_shard(options.path, NUM_SLOTS, MAX_TOKENS, dtype=options.dtype, speculate=GUESSES)
     entries = [measure(runner, kind, options.rounds, options.new_tokens) for kind in SAMPLINGS]
     for entry in entries:
         print(
@@ -46,28 +44,7 @@ def main() -> None:
             f"{max(entry['ratios']):.2f}], {entry['right']} of {entry['guessed']} guesses right"
         )
     if options.save:
-        machine = {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0))}
-        (FOLDER / f"speculate-{options.path.name}.json").write_text(
-            json.dumps({"machine": machine, "entries": entries}, indent=1) + "\n"
-        )
-
-
-def load(path: Path, dtype: str) -> Runner:
-    config = ShardConfig(
-        rank=0,
-        num_shards=1,
-        socket_path="",
-        model_path=str(path),
-        device="cpu",
-        dtype=dtype,
-        rendezvous="",
-        num_threads=len(os.sched_getaffinity(0)),
-        max_batch_size=8,
-        max_batch_total_tokens=4 * MAX_TOKENS,
-        max_total_tokens=MAX_TOKENS,
-        speculate=GUESSES,
-    )
-    return Runner.load(config, lambda _done, _total: None)
+        write_json(RESULTS / f"speculate-{options.path.name}.json", {"machine": machine(), "entries": entries})
 
 
 def measure(runner: Runner, kind: str, rounds: int, new_tokens: int) -> dict[str, object]:
@@ -97,7 +74,7 @@ def seconds(runner: Runner, request: Request, guesses: int) -> tuple[float, Spec
     speculation = Speculation(guesses, SPECULATIVE_ROWS["cpu"])
     scheduler = Scheduler(
         BlockPool(runner.ready.num_blocks, runner.ready.block_size),
-        max_batch_size=8,
+        max_batch_size=NUM_SLOTS,
         max_step_tokens=STEP_TOKENS["cpu"],
         eos_token_ids=frozenset(),
         caches_prefixes=False,

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.comparison import OURS, grouped, ratios, spread
+from benchmarks.comparison import OURS, grouped, markdown_row, ratios, spread
 
 Sample = dict[str, Any]
 BF16, INT8 = f"{OURS} bf16", f"{OURS} int8"
@@ -33,7 +33,7 @@ def bf16_rows(scenarios: dict[str, dict[str, list[Sample]]]) -> list[str]:
     for name, by_peer in scenarios.items():
         shares = [sample["of_hardware"] for sample in by_peer.get(BF16, []) if sample["of_hardware"]]
         if shares:
-            rows.append(row(f"{name}: of the hardware's speed", spread(shares, 2), f">= {OF_HARDWARE}"))
+            rows.append(markdown_row((f"{name}: of the hardware's speed", spread(shares, 2), f">= {OF_HARDWARE}")))
     mixed = scenarios.get("32 mixed", {})
     if BF16 in mixed and len(mixed) > 1:
         rows.append(least(mixed, "32 mixed: p99 between tokens", lambda s: s["inter_token"]["p99"], "<= 0.25"))
@@ -47,7 +47,7 @@ def int8_rows(scenarios: dict[str, dict[str, list[Sample]]]) -> list[str]:
         by_peer = scenarios.get(name, {})
         if BF16 in by_peer and INT8 in by_peer:
             measured = spread(ratios(by_peer[INT8], by_peer[BF16]), 2)
-            rows.append(row(f"int8, {name}: tokens/s over our bf16", measured, f">= {TIMES_BF16}"))
+            rows.append(markdown_row((f"int8, {name}: tokens/s over our bf16", measured, f">= {TIMES_BF16}")))
     for name, by_peer in scenarios.items():
         peers = {peer: samples for peer, samples in by_peer.items() if "bf16" not in peer and peer != INT8}
         if peers and INT8 in by_peer:
@@ -60,7 +60,7 @@ def against_best(claim: str, ours: Sequence[Sample], peers: dict[str, list[Sampl
     """Over the peer against which our median is lowest."""
     over = {peer: ratios(ours, samples) for peer, samples in peers.items()}
     best = min((peer for peer in over if over[peer]), key=lambda peer: statistics.median(over[peer]))
-    return row(f"{claim} over {best}", spread(over[best], 2), bar)
+    return markdown_row((f"{claim} over {best}", spread(over[best], 2), bar))
 
 
 def least(by_peer: dict[str, list[Sample]], claim: str, value: Callable[[Sample], float], bar: str) -> str:
@@ -68,8 +68,4 @@ def least(by_peer: dict[str, list[Sample]], claim: str, value: Callable[[Sample]
     medians = {peer: statistics.median(map(value, samples)) for peer, samples in by_peer.items()}
     ours = medians.pop(BF16)
     best = min(medians, key=medians.__getitem__)
-    return row(f"{claim} over {best}", f"{ours / medians[best]:.2f}", bar)
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return markdown_row((f"{claim} over {best}", f"{ours / medians[best]:.2f}", bar))

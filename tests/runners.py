@@ -14,7 +14,7 @@ from peregrine_server.runner import Runner
 BLOCK_SIZE = 8
 
 
-def load_runner(path: Path, **changes: Any) -> Runner:
+def shard_config(path: Path, **changes: Any) -> ShardConfig:
     """One rank in float32 on one thread, with 192 blocks for 16 sequences of 96 tokens unless told otherwise."""
     settings: dict[str, Any] = {
         "rank": 0,
@@ -30,7 +30,12 @@ def load_runner(path: Path, **changes: Any) -> Runner:
         "max_batch_total_tokens": 192 * BLOCK_SIZE,
         "block_size": BLOCK_SIZE,
     }
-    return Runner.load(ShardConfig(**{**settings, **changes}), lambda _done, _total: None)
+    return ShardConfig(**{**settings, **changes})
+
+
+def load_runner(path: Path, **changes: Any) -> Runner:
+    """As `shard_config` says."""
+    return Runner.load(shard_config(path, **changes), lambda _done, _total: None)
 
 
 def make_scheduler(

@@ -17,8 +17,9 @@ from peregrine_server.graphs import DecodeGraphs, DecodeInputs, Replay, eagerly,
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
-from peregrine_server.protocol import ShardConfig, decode_to_shard, encode
+from peregrine_server.protocol import decode_to_shard, encode
 from peregrine_server.runner import Runner
+from runners import shard_config
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 8
@@ -108,15 +109,8 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
     path: Path, model: Falcon, oracle: FalconForCausalLM
 ) -> None:
     """Requests join and leave between steps of decodes alone, which are replayed, and mixed ones, which are not."""
-    config = ShardConfig(
-        rank=0,
-        num_shards=1,
-        socket_path="",
-        model_path=str(path),
-        device="cpu",
-        dtype="float32",
-        rendezvous="",
-        num_threads=1,
+    config = shard_config(
+        path,
         max_batch_size=4,
         max_total_tokens=MAX_TOKENS,
         max_batch_total_tokens=4 * MAX_TOKENS,
