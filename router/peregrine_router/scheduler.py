@@ -188,11 +188,12 @@ class Scheduler:
 
     def _held(self, prompts: list[Sequence]) -> set[str]:
         """Tenants that this step leaves out, for the first token of another."""
-        if self.waiting and self._has_room(self.waiting.peek()):
-            prompts = [*prompts, self.waiting.peek()]
-        if not prompts:
+        if not (prompts or self.waiting):
             return set()
         answers = Counter(sequence.request.tenant for sequence in self.running if sequence.num_generated)
+        newcomer = self.waiting.peek() if self.waiting else None
+        if newcomer is not None and newcomer.request.tenant not in answers and self._has_room(newcomer):
+            prompts = [*prompts, newcomer]
         return self.waiting.held(prompts, answers, self._max_batch_size)
 
     def _begun(self) -> list[Sequence]:
@@ -264,20 +265,27 @@ class Scheduler:
         if not self._has_room(sequence):
             return False
         self.waiting.popleft()
-        self._begin(draft, sequence)
+        self._begin(draft, sequence, self.prefixes.reuse(sequence))
         return True
 
     def _continue(self, draft: Draft, sequence: Sequence) -> None:
         """The next chunk. If another has computed it meanwhile, all over again: what is in the cache takes no time."""
         if self.prefixes.is_overtaken(sequence):
+            # Before it gives up its own blocks, which the cache may then forget.
+            cached = self.prefixes.reuse(sequence)
             self._release(sequence)
-            self._begin(draft, sequence)
+            self._begin(draft, sequence, cached)
         else:
             self._add_chunk(draft, sequence, [])
 
-    def _begin(self, draft: Draft, sequence: Sequence) -> None:
-        sequence.slot = self._free_slots.pop()
-        self._take_blocks(sequence)
+    def _begin(self, draft: Draft, sequence: Sequence, cached: list[int]) -> None:
+        """Takes a slot, and blocks for all of its tokens, the first of them cached: those count as computed."""
+        fresh = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached))
+        assert fresh is not None, "there is no room for it"
+        sequence.slot, sequence.blocks = self._free_slots.pop(), cached + fresh
+        sequence.num_remembered = len(cached)
+        sequence.num_computed = len(cached) * self.pool.block_size
+        self.prefixes.note_admitted(sequence)
         self.running.append(sequence)
         draft.new.append(sequence)
         self._add_chunk(draft, sequence, sequence.blocks)
@@ -301,16 +309,6 @@ class Scheduler:
         has_room = missing + headroom <= self.pool.num_free
         self.pool.free(cached)
         return has_room
-
-    def _take_blocks(self, sequence: Sequence) -> None:
-        """Blocks for all of its tokens, the first of them from the cache: those count as computed."""
-        cached = self.prefixes.reuse(sequence)
-        fresh = self.pool.allocate(self.pool.num_blocks_for(len(sequence.token_ids)) - len(cached))
-        assert fresh is not None, "there is no room for it"
-        sequence.blocks = cached + fresh
-        sequence.num_remembered = len(cached)
-        sequence.num_computed = len(cached) * self.pool.block_size
-        self.prefixes.note_admitted(sequence)
 
     def _num_reserved(self) -> int:
         """Free slots that wait for the forks of running leaders."""
@@ -352,8 +350,7 @@ class Scheduler:
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
             sequence.num_extra += step.speculate
-            if sequence.num_computed >= (sequence.num_remembered + 1) * self.pool.block_size:
-                self.prefixes.remember(sequence)
+            self.prefixes.remember(sequence)
         self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1
         self._freed = []
