@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TILE = 32
-"""Columns of a packed tile, as in native.h."""
+TILE = 16
+"""Columns of a packed tile, as in linear.c."""
 PART_ROWS = 1024
 """Rows of a weight that are quantized at a time."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
@@ -26,7 +26,7 @@ class CWeight(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class NativeLinear:
-    """A weight as tiles of 32 outputs, [tiles, in / n, 32, n]: a thread reads its tiles as one stream."""
+    """A weight as tiles of 16 outputs, [tiles, in / n, 16, n]: a thread reads its tiles as one stream."""
 
     library: ctypes.CDLL
     packed: Tensor

@@ -12,7 +12,12 @@
 
 #include <string.h>
 
-enum { SEGMENT = 128, SPLIT = 512 };
+enum {
+    TILE = 2 * LANES,
+    MAX_ROWS = MAX_SUMS / 2, /* of a product with both vectors of a tile */
+    SEGMENT = 128,
+    SPLIT = 512,
+};
 
 struct attention {
     const bf16 *q;
@@ -132,7 +137,7 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
         for (long i = 0; i < run; i += step) {
             struct product product = {
                 .x = (const int32_t *)keys_of(a, at, token + i), .row = row, .unit = 1, .w = t->q,
-                .num_units = a->head_dim / 2, .c = t->scores + (token + i - start) * TILE, .ldc = TILE,
+                .ldw = TILE, .apart = LANES, .num_units = a->head_dim / 2, .c = t->scores + (token + i - start) * TILE, .ldc = TILE,
             };
             multiply(product, run - i < step ? run - i : step, at.rows > LANES ? 2 : 1);
         }
@@ -244,7 +249,8 @@ static void add_values(const struct attention *a, struct place at, struct tile *
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
                 .x = t->p + lane, .row = 1, .unit = TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
-                .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width, .accumulates = 1,
+                .ldw = TILE, .apart = LANES, .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width,
+                .accumulates = 1,
             };
             multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
         }

@@ -1,17 +1,23 @@
 /* y = activation(x W^T + bias) + residual in bfloat16, sums in float32; or in int32, where W is integers times a scale a
  * column, and each row of x is made integers times a scale of its own (W8A8).
  *
- * W [N, K] is packed in tiles of 32 columns of y: [N / 32][K / 2][32][2], or [N / 32][K / 4][32][4] for integers, so that
- * a thread reads it as one stream. Up to 14 rows of x meet each weight while it passes through registers; further rows find
- * its tile in the cache. */
+ * W [N, K] is packed in tiles of 16 columns of y, a vector: [N / 16][K / 2][16][2], or [N / 16][K / 4][16][4] for integers,
+ * so that a thread reads it as one stream. Up to 28 rows of x meet each weight while it passes through registers; further
+ * rows find its tile in the cache. */
 #include "native.h"
 
 enum {
-    ROWS_AT_ONCE = 18 * MAX_ROWS, /* rows of x that are packed together: 1 MiB of them at K = 2048 */
-    UNITS_AT_ONCE = 1024,         /* of a tile: 128 KiB, an eighth of a core's second-level cache */
-    MAX_DIRECT_ROWS = 8,          /* rows that are read in place: more of them, 4 KiB apart, evict one another */
-    AHEAD = 4096,                 /* bytes of a weight that are prefetched while it is met for the first time */
+    TILE = LANES, /* columns */
+    UNIT_BYTES = TILE * sizeof(int32_t),
+    ROWS_AT_ONCE = 9 * MAX_SUMS,      /* rows of x that are packed together: 1 MiB of them at K = 2048 */
+    UNITS_AT_ONCE = 1024,             /* of a tile: 64 KiB, a sixteenth of a core's second-level cache */
+    MAX_STREAMED_ROWS = 2 * MAX_SUMS, /* rows that wait for memory; more are held up by the cores */
+    MAX_DIRECT_ROWS = 6,              /* rows that are read in place: more of them, 4 KiB apart, evict one another */
 };
+
+/* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 33 GB/s, and where
+ * it gave 60: 4 KiB for all rows costs 13 % of the time of 8, 8 KiB 5 % of the time of one. */
+static long ahead(long rows) { return rows == 1 ? 2048 : rows <= 4 ? 6144 : 8192; }
 
 enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
 
@@ -81,81 +87,94 @@ static void prefetch(struct output to, long column, long row, int rows) {
         __builtin_prefetch(to.y + m * w->columns + column, 1);
         if (to.residual) __builtin_prefetch(to.residual + m * w->columns + column);
     }
-    for (long n = column; n < column + TILE && n < w->columns; n += LANES) {
-        if (w->scales) __builtin_prefetch(w->scales + n), __builtin_prefetch(w->offsets + n);
-        if (w->bias) __builtin_prefetch(w->bias + n);
-    }
+    if (w->scales) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
+    if (w->bias) __builtin_prefetch(w->bias + column);
 }
 
 /* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
  * weight's, as constants: nothing is decided row by row. */
-INLINE void finish_rows(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows,
-                        const enum kind kind, const enum activation activation) {
+INLINE void finish_rows(const struct packed *p, struct output to, const int32_t *sums, long ld, long column, long row,
+                        int rows, const enum kind kind, const enum activation activation) {
     const struct weight w = *to.w;
     const float *row_scales = p->row_scales;
-    for (long n = column; n < column + TILE && n < w.columns; n += LANES, sums += LANES) {
-        __mmask16 mask = first(w.columns - n);
-        __m512 scales = _mm512_setzero_ps(), offsets = scales, bias = scales;
-        if (w.bias) bias = load_bf16_masked(mask, w.bias + n);
+    __mmask16 mask = first(w.columns - column);
+    __m512 scales = _mm512_setzero_ps(), offsets = scales, bias = scales;
+    if (w.bias) bias = load_bf16_masked(mask, w.bias + column);
+    if (kind == INT8) {
+        scales = _mm512_maskz_loadu_ps(mask, w.scales + column);
+        offsets = _mm512_maskz_loadu_ps(mask, w.offsets + column);
+    }
+    for (long m = row; m < row + rows; m++) {
+        __m512i sum = _mm512_loadu_si512(sums + (m - row) * ld);
+        __m512 y = _mm512_castsi512_ps(sum);
         if (kind == INT8) {
-            scales = _mm512_maskz_loadu_ps(mask, w.scales + n);
-            offsets = _mm512_maskz_loadu_ps(mask, w.offsets + n);
+            y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), offsets);
+            y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[m])));
         }
-        for (long m = row; m < row + rows; m++) {
-            __m512i sum = _mm512_loadu_si512(sums + (m - row) * TILE);
-            __m512 y = _mm512_castsi512_ps(sum);
-            if (kind == INT8) {
-                y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), offsets);
-                y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[m])));
-            }
-            /* transformers rounds the product before it adds the bias. */
-            if (w.bias) y = _mm512_add_ps(rounded(y), bias);
-            y = activate(y, activation);
-            if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w.columns + n));
-            _mm256_mask_storeu_epi16(to.y + m * w.columns + n, mask, narrow(y));
-        }
+        /* transformers rounds the product before it adds the bias. */
+        if (w.bias) y = _mm512_add_ps(rounded(y), bias);
+        y = activate(y, activation);
+        if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w.columns + column));
+        _mm256_mask_storeu_epi16(to.y + m * w.columns + column, mask, narrow(y));
     }
 }
 
-#define CASE(activation)                                                       \
-    case activation:                                                           \
-        if (p->kind == INT8)                                                   \
-            finish_rows(p, to, sums, column, row, rows, INT8, activation);     \
-        else                                                                   \
-            finish_rows(p, to, sums, column, row, rows, BFLOAT16, activation); \
+#define CASE(activation)                                                           \
+    case activation:                                                               \
+        if (p->kind == INT8)                                                       \
+            finish_rows(p, to, sums, ld, column, row, rows, INT8, activation);     \
+        else                                                                       \
+            finish_rows(p, to, sums, ld, column, row, rows, BFLOAT16, activation); \
         break;
 
-static void finish(const struct packed *p, struct output to, const int32_t *sums, long column, long row, int rows) {
+static void finish(const struct packed *p, struct output to, const int32_t *sums, long ld, long column, long row,
+                   int rows) {
     switch ((enum activation)to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
 }
 
 static long num_tiles(const struct output *to) { return (to->w->columns + TILE - 1) / TILE; }
 
-static void multiply_tile(void *args, long tile) {
-    const struct packed *p = args;
-    const struct output *to = p->outputs;
-    for (; tile >= num_tiles(to); to++) tile -= num_tiles(to);
-    int32_t *sums = scratch(SCRATCH_SUMS, ROWS_AT_ONCE * TILE * sizeof(int32_t));
+static long num_pairs(const struct output *to) { return (num_tiles(to) + 1) / 2; }
+
+/* All rows of x with a tile, or with two side by side. */
+static void multiply_tiles(const struct packed *p, const struct output *to, long tile, int count) {
+    long width = count * TILE;
+    int32_t *sums = scratch(SCRATCH_SUMS, ROWS_AT_ONCE * width * sizeof(int32_t));
     for (long k = 0; k < p->num_units; k += UNITS_AT_ONCE) {
         int is_last = p->num_units - k <= UNITS_AT_ONCE;
         long units = is_last ? p->num_units - k : UNITS_AT_ONCE;
         const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
         for (long m = 0; m < p->rows; m += p->step) {
             int rows = p->rows - m < p->step ? p->rows - m : p->step;
-            /* The first rows wait for the weights, the last leave memory idle: they fetch what comes next (16 rows of
-             * a 1.15 B Falcon, 2 cores: 103 to 95 ms). */
-            long next = m + rows == p->rows ? units * TILE * (long)sizeof(int32_t) : 0;
+            /* The first rows wait for the weights, the last leave memory idle: they fetch what comes next (two passes of
+             * 8 rows, 1.15 B Falcon, 2 cores: 103 to 95 ms). */
+            long next = m + rows == p->rows ? (is_last ? count * p->num_units - k : units) * UNIT_BYTES : 0;
             const int32_t *x = p->unit == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
             struct product product = {
-                .kind = p->kind, .x = x, .row = p->row, .unit = p->unit == 1 ? 1 : rows, .w = w, .num_units = units,
-                .c = sums + m * TILE, .ldc = TILE, .accumulates = k > 0,
-                .ahead = m == 0 ? AHEAD : next,
+                .kind = p->kind, .x = x, .row = p->row, .unit = p->unit == 1 ? 1 : rows, .w = w, .ldw = TILE,
+                .apart = p->num_units * TILE, .num_units = units, .c = sums + m * width, .ldc = width,
+                .accumulates = k > 0, .ahead = m == 0 ? ahead(p->rows) : next,
             };
             if (is_last) prefetch(*to, tile * TILE, m, rows);
-            multiply(product, rows, 2);
-            if (is_last) finish(p, *to, sums + m * TILE, tile * TILE, m, rows);
+            multiply(product, rows, count);
+            for (int i = 0; is_last && i < count; i++)
+                finish(p, *to, sums + m * width + i * TILE, width, (tile + i) * TILE, m, rows);
         }
     }
+}
+
+static void multiply_pair(void *args, long pair) {
+    const struct packed *p = args;
+    const struct output *to = p->outputs;
+    for (; pair >= num_pairs(to); to++) pair -= num_pairs(to);
+    long tile = 2 * pair;
+    int count = tile + 1 < num_tiles(to) ? 2 : 1;
+    /* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many
+     * rows, which memory does not hold up, each input is loaded once for both. */
+    if (p->rows == 1 || p->rows > MAX_STREAMED_ROWS)
+        multiply_tiles(p, to, tile, count);
+    else
+        for (int i = 0; i < count; i++) multiply_tiles(p, to, tile + i, 1);
 }
 
 /* x of one row as integers from 1 to 255 around 128; what one of them stands for goes to row_scales. */
@@ -194,18 +213,21 @@ static void pack_rows(void *args, long block) {
     const struct rows_to_pack *a = args;
     long num_units = a->p->num_units, m = block * a->p->step;
     long rows = a->p->rows - m < a->p->step ? a->p->rows - m : a->p->step;
-    int32_t *out = a->out + m * num_units;
-    for (long k = 0; k < num_units; k += LANES) {
-        __mmask16 in = first(num_units - k);
-        __m512i x[LANES];
+    for (long start = 0; start < rows; start += LANES)
+        for (long k = 0; k < num_units; k += LANES) {
+            __mmask16 in = first(num_units - k), here = first(rows - start);
+            int32_t *out = a->out + m * num_units + k * rows + start;
+            __m512i x[LANES];
 #pragma GCC unroll 16
-        for (int row = 0; row < LANES; row++)
-            x[row] = _mm512_maskz_loadu_epi32(row < rows ? in : 0, a->x + (m + (row < rows ? row : 0)) * a->row + k);
-        transpose(x);
+            for (int i = 0; i < LANES; i++) {
+                long row = start + i < rows ? m + start + i : m;
+                x[i] = _mm512_maskz_loadu_epi32(in, a->x + row * a->row + k);
+            }
+            transpose(x);
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
-            _mm512_mask_storeu_epi32(out + (k + i) * rows, k + i < num_units ? first(rows) : 0, x[i]);
-    }
+            for (int i = 0; i < LANES; i++)
+                _mm512_mask_storeu_epi32(out + i * rows, k + i < num_units ? here : 0, x[i]);
+        }
 }
 
 /* An input through `count` linears of one depth. */
@@ -219,15 +241,15 @@ static void run(struct packed p, int count) {
         for_rows(p.rows, p.depth, quantize_row, &p);
     }
     if (p.rows > MAX_DIRECT_ROWS) {
-        long blocks = (p.rows + MAX_ROWS - 1) / MAX_ROWS;
+        long most = p.rows > MAX_STREAMED_ROWS ? MAX_SUMS / 2 : MAX_SUMS, blocks = (p.rows + most - 1) / most;
         p.step = (p.rows + blocks - 1) / blocks;
         struct rows_to_pack rows = {&p, p.x, p.row, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(int32_t))};
         parallel_for((p.rows + p.step - 1) / p.step, pack_rows, &rows);
         p.x = rows.out, p.row = 1, p.unit = p.step;
     }
-    long tiles = 0;
-    for (int i = 0; i < count; i++) tiles += num_tiles(p.outputs + i);
-    parallel_for(tiles, multiply_tile, &p);
+    long pairs = 0;
+    for (int i = 0; i < count; i++) pairs += num_pairs(p.outputs + i);
+    parallel_for(pairs, multiply_pair, &p);
 }
 
 void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows) {

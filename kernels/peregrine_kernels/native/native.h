@@ -11,8 +11,7 @@
 
 enum {
     LANES = 16,     /* float32 of a vector */
-    TILE = 32,      /* columns of a packed tile: two vectors */
-    MAX_ROWS = 14,  /* rows that `multiply` takes: 14 x 2 sums, 2 weights and 1 input fill the 32 registers */
+    MAX_SUMS = 28,  /* vectors of sums that `multiply` keeps: with 2 weights and 1 input they fill the 32 registers */
 };
 
 typedef uint16_t bf16;
@@ -94,8 +93,10 @@ INLINE void transpose(__m512i x[LANES]) {
 /* Rows of x times packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
  *
  * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
- * x: that of row m and unit k is at x[m * row + k * unit]. w: 16 * vectors columns, those of unit k at w + k * TILE.
- * c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. */
+ * x: that of row m and unit k is at x[m * row + k * unit]. w: vectors of 16
+ * columns, `apart` from one another, those of unit k at w + k * ldw. c: row stride ldc.
+ * `ahead` bytes of w are prefetched, unless it is 0. Rows times vectors are at most MAX_SUMS; over
+ * MAX_SUMS / 2 rows are side by side (row 1). */
 enum kind { BFLOAT16, INT8 };
 
 struct product {
@@ -103,7 +104,7 @@ struct product {
     const int32_t *x;
     long row, unit;
     const int32_t *w;
-    long num_units;
+    long ldw, apart, num_units;
     void *c;
     long ldc;
     int accumulates;
@@ -114,7 +115,7 @@ void multiply(struct product p, int rows, int vectors);
 
 /* A packed weight [columns, depth] and what follows its product. */
 struct weight {
-    const int32_t *packed; /* [columns / 32][depth in units][32] */
+    const int32_t *packed; /* [columns / 16][depth in units][16] */
     const bf16 *bias;      /* or null */
     const float *scales;   /* [columns]: integers times these are the weight; null: bfloat16 */
     const float *offsets;  /* [columns]: 128 times the sum of a column's integers */
