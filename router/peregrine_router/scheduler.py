@@ -32,6 +32,7 @@ from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence, overtakes
+from peregrine_router.sharing import Shares, shares
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
 from peregrine_server.protocol import Fork, Step, StepResult, pack
 
@@ -71,6 +72,10 @@ class Scheduler:
         self._freed: list[int] = []
         self._in_flight: deque[InFlight] = deque()
         self._next_step_id = 0
+
+    @property
+    def _max_brief_tokens(self) -> int:
+        return max(self.max_mixed_tokens // 2, MIN_CHUNK)
 
     @property
     def num_waiting(self) -> int:
@@ -128,12 +133,10 @@ class Scheduler:
         self._make_way()
         draft = Draft(self.max_step_tokens)
         begun = self._begun()
-        held = self._held(begun)
-        self._schedule_decodes(draft, held)
-        if draft.num_decodes:
-            room = max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK, draft.num_decodes // 2)
-            draft.budget = min(draft.budget, room)
-        self._schedule_prompts(draft, begun, held)
+        shared = shares(self.waiting, self.running, begun, self._max_batch_size, self._has_room)
+        self._schedule_decodes(draft, shared)
+        draft.budget = min(draft.budget, self._room_for_prompts(draft.num_decodes, begun, shared))
+        self._schedule_prompts(draft, begun, shared.held)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -186,23 +189,13 @@ class Scheduler:
             sequence.check_integrity(self.pool.block_size)
             assert sequence.num_extra == 0 or self._in_flight, "guesses of no step in flight"
 
-    def _held(self, prompts: list[Sequence]) -> set[str]:
-        """Tenants that this step leaves out, for the first token of another."""
-        if not (prompts or self.waiting):
-            return set()
-        answers = Counter(sequence.request.tenant for sequence in self.running if sequence.num_generated)
-        newcomer = self.waiting.peek() if self.waiting else None
-        if newcomer is not None and newcomer.request.tenant not in answers and self._has_room(newcomer):
-            prompts = [*prompts, newcomer]
-        return self.waiting.held(prompts, answers, self._max_batch_size)
-
     def _begun(self) -> list[Sequence]:
         """Whose prompts are being computed, in blocks that were all taken on admission; the first that is due first."""
         return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
 
-    def _schedule_decodes(self, draft: Draft, held: Collection[str]) -> None:
+    def _schedule_decodes(self, draft: Draft, shared: Shares) -> None:
         decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
-        decodes = [s for s in decodes if s.request.tenant not in held] if held else decodes
+        decodes = shared.decodes(decodes, self._max_brief_tokens * 2 // 3)
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
@@ -258,6 +251,15 @@ class Scheduler:
                 self._continue(draft, left.popleft())
             else:
                 break
+
+    def _room_for_prompts(self, num_decodes: int, begun: list[Sequence], shared: Shares) -> int:
+        """How many tokens of prompts a step computes beside so many decodes."""
+        prompts = [*begun, self.waiting.peek()] if self.waiting else begun
+        if shared.brief and all(each.request.tenant in shared.brief for each in prompts):
+            return max(self._max_brief_tokens - num_decodes, self._max_brief_tokens // 3)
+        if not num_decodes:
+            return self.max_step_tokens
+        return max(self.max_mixed_tokens - num_decodes, MIN_CHUNK, num_decodes // 2)
 
     def _admit(self, draft: Draft) -> bool:
         """Begins with the next that waits. False if there is no room for it."""
@@ -350,6 +352,7 @@ class Scheduler:
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
             sequence.num_extra += step.speculate
+            sequence.last_step = step.id
             self.prefixes.remember(sequence)
         self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1
