@@ -12,7 +12,7 @@ and waits itself for no more than what comes while 8,000 tokens are served.
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -90,13 +90,15 @@ class FairQueue(Generic[T]):
         """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
         self._insert(item, (_RESUMED, 0, 0, -self._take_number()))
 
-    def peek(self) -> T:
-        """The next request. There must be one."""
-        return self._next().waiting[0][1]
+    def peek(self, without: Collection[str] = ()) -> T | None:
+        """The next request, but for those of some tenants; None if there is no other."""
+        tenant = self._next(without)
+        return None if tenant is None else tenant.waiting[0][1]
 
-    def popleft(self) -> T:
+    def popleft(self, without: Collection[str] = ()) -> T:
         """Takes out the next request and charges its tenant for the prompt. There must be one."""
-        tenant = self._next()
+        tenant = self._next(without)
+        assert tenant is not None, "nobody waits"
         (kind, *_), item = tenant.waiting.pop(0)
         del self._ranks[item]
         self._last_served = tenant
@@ -128,10 +130,10 @@ class FairQueue(Generic[T]):
         last = next((name for name in reversed(self._arrivals) if name != tenant), None)
         return last is not None and self._clock - self._arrivals[last] < EXPECTED_TOKENS
 
-    def precedes(self, item: T, tenant: str) -> bool:
-        """Whether a request's tenant was served no more than another, its own prompt aside."""
+    def precedes(self, item: T, tenant: str, lead: int) -> bool:
+        """Whether a request's tenant was served at most `lead` more than another, its own prompt aside."""
         charged = 0 if item in self else INPUT_WEIGHT * len(item.request.prompt_ids)
-        return self.counter(item.request.tenant) - charged <= self.counter(tenant)
+        return self.counter(item.request.tenant) - charged <= self.counter(tenant) + lead
 
     def charge_outputs(self, tenants: Iterable[str]) -> None:
         """A token was generated for a request of each of these tenants, which need not be in the queue."""
@@ -178,11 +180,12 @@ class FairQueue(Generic[T]):
         waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
         return min(waiting, default=self._last_served.counter)
 
-    def _next(self) -> _Tenant[T]:
+    def _next(self, without: Collection[str]) -> _Tenant[T] | None:
         # Of equals, as one who was lifted and those it was lifted to, the one who had less in all.
         return min(
-            (tenant for tenant in self._tenants.values() if tenant.waiting),
+            (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in without),
             key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),
+            default=None,
         )
 
 

@@ -32,7 +32,7 @@ from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence, overtakes
-from peregrine_router.sharing import Shares, shares
+from peregrine_router.sharing import Shares, Sharing
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
 from peregrine_server.protocol import Fork, Step, StepResult, pack
 
@@ -68,6 +68,7 @@ class Scheduler:
         self.prefixes = Prefixes(pool, is_on=caches_prefixes)
         self._eos_token_ids = eos_token_ids
         self._max_batch_size = max_batch_size
+        self._sharing = Sharing(self.waiting, max_batch_size, lead=max_step_tokens)
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
         self._freed: list[int] = []
         self._in_flight: deque[InFlight] = deque()
@@ -133,7 +134,7 @@ class Scheduler:
         self._make_way()
         draft = Draft(self.max_step_tokens)
         begun = self._begun()
-        shared = shares(self.waiting, self.running, begun, self._max_batch_size, self._has_room)
+        shared = self._sharing.shares(self.running, begun, self._has_room)
         self._schedule_decodes(draft, shared)
         draft.budget = min(draft.budget, self._room_for_prompts(draft.num_decodes, begun, shared))
         self._schedule_prompts(draft, begun, shared.held)
@@ -223,9 +224,8 @@ class Scheduler:
 
     def _make_way(self) -> None:
         """Preempts for the next request if its tenant runs nothing: others must not keep it out by being many."""
-        if not self.waiting:
+        if (sequence := self.waiting.peek()) is None:
             return
-        sequence = self.waiting.peek()
         if any(running.request.tenant == sequence.request.tenant for running in self.running):
             return
         while not self._has_room(sequence) and (victim := self._newest_of_several(self.running)) is not None:
@@ -244,9 +244,9 @@ class Scheduler:
     def _schedule_prompts(self, draft: Draft, begun: list[Sequence], held: Collection[str]) -> None:
         left, is_open = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held), True
         while draft.budget > 0:
-            is_open = is_open and bool(self.waiting) and self.waiting.peek().request.tenant not in held
-            if is_open and (not left or overtakes(self.waiting.peek(), left[0], self.running)):
-                is_open = self._admit(draft)
+            newcomer = self.waiting.peek(held) if is_open else None
+            if newcomer is not None and (not left or overtakes(newcomer, left[0], self.running)):
+                is_open = self._admit(draft, newcomer, held)
             elif left:
                 self._continue(draft, left.popleft())
             else:
@@ -254,19 +254,20 @@ class Scheduler:
 
     def _room_for_prompts(self, num_decodes: int, begun: list[Sequence], shared: Shares) -> int:
         """How many tokens of prompts a step computes beside so many decodes."""
-        prompts = [*begun, self.waiting.peek()] if self.waiting else begun
-        if shared.brief and all(each.request.tenant in shared.brief for each in prompts):
+        if shared.brief and not shared.held and self._is_only_for(shared.brief, begun):
             return max(self._max_brief_tokens - num_decodes, self._max_brief_tokens // 3)
         if not num_decodes:
             return self.max_step_tokens
         return max(self.max_mixed_tokens - num_decodes, MIN_CHUNK, num_decodes // 2)
 
-    def _admit(self, draft: Draft) -> bool:
+    def _is_only_for(self, tenants: Collection[str], begun: list[Sequence]) -> bool:
+        return self.waiting.peek(tenants) is None and all(each.request.tenant in tenants for each in begun)
+
+    def _admit(self, draft: Draft, sequence: Sequence, held: Collection[str]) -> bool:
         """Begins with the next that waits. False if there is no room for it."""
-        sequence = self.waiting.peek()
         if not self._has_room(sequence):
             return False
-        self.waiting.popleft()
+        self.waiting.popleft(held)
         self._begin(draft, sequence, self.prefixes.reuse(sequence))
         return True
 

@@ -1,11 +1,10 @@
 """What tenants with more than their share of the requests leave to others: whole steps, and steps that are short.
 
 A request that comes waits for the step that runs and, now and then, for one that is sent already; then its prompt is
-computed beside the answers of others, in pieces. A flood makes all of it long. So a tenant with more requests than its
-share, whether they run or wait, stays out of steps while another computes the prompt of its first answer; and while
-others may come, its own steps are short: its answers take turns, and what is left goes to its prompts. All of its
-answers go on, each as often as the others; a step that is shorter costs a little throughput. A tenant that is alone
-is never slowed.
+computed beside the answers of others, in pieces. A flood makes all of that long. So a tenant with more requests than
+its share, whether they run or wait, stays out of a step that computes the prompt of another's first answer, but never
+of two in turn; and while others may come, its own steps are short: its answers take turns, and its prompts get what is
+left. Short steps cost it a little throughput. A tenant that is alone is never slowed.
 """
 
 from collections import Counter
@@ -38,36 +37,52 @@ class Shares(NamedTuple):
         return [each for each in decodes if each not in out]
 
 
-def shares(
-    queue: FairQueue[Sequence],
-    running: Collection[Sequence],
-    begun: list[Sequence],
-    capacity: int,
-    has_room: Callable[[Sequence], bool],
-) -> Shares:
-    """Of a step with these sequences running, `begun` those whose prompts are not computed, `capacity` at most.
+class Sharing:
+    """Decides it, step by step."""
 
-    `has_room` tells whether a sequence that waits can begin.
-    """
-    if queue.num_tenants < 2:
-        return Shares()
-    large = over_share(queue, Counter(each.request.tenant for each in running), capacity)
-    if not large:
-        return Shares()
-    answering = {each.request.tenant for each in running if each.num_generated}
-    newcomers = [each for each in begun if each.request.tenant not in answering]
-    if queue and (first := queue.peek()).request.tenant not in answering and has_room(first):
-        newcomers.append(first)
-    held = {tenant for tenant in large if any(_holds(queue, each, tenant) for each in newcomers)}
-    return Shares(held, {tenant for tenant in large if queue.expects_another(tenant)})
+    def __init__(self, queue: FairQueue[Sequence], capacity: int, lead: int) -> None:
+        """`capacity` sequences run at most. A tenant whose first answer others are held for was served at most `lead`
+        weighted tokens more than they."""
+        self._queue = queue
+        self._capacity = capacity
+        self._lead = lead
+        self._last = Shares()
 
+    def shares(
+        self, running: Collection[Sequence], begun: Collection[Sequence], has_room: Callable[[Sequence], bool]
+    ) -> Shares:
+        """Of the next step. `begun` are those whose prompts are being computed; `has_room` tells whether one that waits
+        can begin."""
+        if self._queue.num_tenants < 2:
+            return Shares()
+        large = self.over_share(Counter(each.request.tenant for each in running))
+        if large:
+            newcomers = self._newcomers(large, running, begun, has_room)
+            held = {tenant for tenant in large if any(self._goes_before(each, tenant) for each in newcomers)}
+            brief = {tenant for tenant in large if self._queue.expects_another(tenant)}
+            self._last = Shares(held.difference(self._last.held), brief)
+        else:
+            self._last = Shares()
+        return self._last
 
-def over_share(queue: FairQueue[Sequence], running: Mapping[str, int], capacity: int) -> set[str]:
-    """Tenants with more requests than an equal part of `capacity`; `running` are those of each, and those that wait
-    count as well: where prompts are long, a flood is never computed all at once."""
-    share = capacity // max(len(running), 2)
-    return {tenant for tenant, count in running.items() if count + queue.num_waiting(tenant) > share}
+    def over_share(self, running: Mapping[str, int]) -> set[str]:
+        """Tenants with more requests than an equal part of the capacity; `running` are those of each, and those that
+        wait count as well: where prompts are long, a flood never runs all at once."""
+        share = self._capacity // max(len(running), 2)
+        return {tenant for tenant, count in running.items() if count + self._queue.num_waiting(tenant) > share}
 
+    def _newcomers(
+        self,
+        large: set[str],
+        running: Collection[Sequence],
+        begun: Collection[Sequence],
+        has_room: Callable[[Sequence], bool],
+    ) -> list[Sequence]:
+        """Whose tenants have no answer under way: those that are begun, and the next that waits."""
+        answering = {each.request.tenant for each in running if each.num_generated}
+        newcomers = [each for each in begun if each.request.tenant not in answering]
+        first = self._queue.peek(large | answering)
+        return [*newcomers, first] if first is not None and has_room(first) else newcomers
 
-def _holds(queue: FairQueue[Sequence], newcomer: Sequence, tenant: str) -> bool:
-    return newcomer.request.tenant != tenant and queue.precedes(newcomer, tenant)
+    def _goes_before(self, newcomer: Sequence, tenant: str) -> bool:
+        return newcomer.request.tenant != tenant and self._queue.precedes(newcomer, tenant, self._lead)
