@@ -38,9 +38,6 @@ from peregrine_server.protocol import Fork, Step, StepResult, pack
 
 _due = attrgetter("due")
 
-MIN_CHUNK = 32
-"""Tokens of prompts that a step computes beside decodes, or half as many as decodes: prompts, too, must go on."""
-
 
 class Scheduler:
     """The state machine: submit / cancel / finish change it, `schedule` makes a step, `commit` takes its answer."""
@@ -61,6 +58,7 @@ class Scheduler:
         self.pool = pool
         self.max_step_tokens = max_step_tokens
         self.waiting: FairQueue[Sequence] = FairQueue()
+        self.sharing = Sharing(self.waiting, max_batch_size, lead=max_step_tokens)
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
@@ -68,15 +66,10 @@ class Scheduler:
         self.prefixes = Prefixes(pool, is_on=caches_prefixes)
         self._eos_token_ids = eos_token_ids
         self._max_batch_size = max_batch_size
-        self._sharing = Sharing(self.waiting, max_batch_size, lead=max_step_tokens)
         self._free_slots = list(range(max_batch_size - 1, -1, -1))
         self._freed: list[int] = []
         self._in_flight: deque[InFlight] = deque()
         self._next_step_id = 0
-
-    @property
-    def _max_brief_tokens(self) -> int:
-        return max(self.max_mixed_tokens // 2, MIN_CHUNK)
 
     @property
     def num_waiting(self) -> int:
@@ -134,10 +127,10 @@ class Scheduler:
         self._make_way()
         draft = Draft(self.max_step_tokens)
         begun = self._begun()
-        shared = self._sharing.shares(self.running, begun, self._has_room)
-        self._schedule_decodes(draft, shared)
-        draft.budget = min(draft.budget, self._room_for_prompts(draft.num_decodes, begun, shared))
-        self._schedule_prompts(draft, begun, shared.held)
+        shares = self.sharing.shares(self.running, begun, self._has_room, self.max_mixed_tokens)
+        self._schedule_decodes(draft, shares)
+        draft.budget = shares.room(draft.num_decodes, draft.budget)
+        self._schedule_prompts(draft, begun, shares.held)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -194,9 +187,9 @@ class Scheduler:
         """Whose prompts are being computed, in blocks that were all taken on admission; the first that is due first."""
         return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
 
-    def _schedule_decodes(self, draft: Draft, shared: Shares) -> None:
+    def _schedule_decodes(self, draft: Draft, shares: Shares) -> None:
         decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
-        decodes = shared.decodes(decodes, self._max_brief_tokens * 2 // 3)
+        decodes = self.sharing.decodes(decodes, shares) if shares.brief or shares.held else decodes
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
@@ -251,17 +244,6 @@ class Scheduler:
                 self._continue(draft, left.popleft())
             else:
                 break
-
-    def _room_for_prompts(self, num_decodes: int, begun: list[Sequence], shared: Shares) -> int:
-        """How many tokens of prompts a step computes beside so many decodes."""
-        if shared.brief and not shared.held and self._is_only_for(shared.brief, begun):
-            return max(self._max_brief_tokens - num_decodes, self._max_brief_tokens // 3)
-        if not num_decodes:
-            return self.max_step_tokens
-        return max(self.max_mixed_tokens - num_decodes, MIN_CHUNK, num_decodes // 2)
-
-    def _is_only_for(self, tenants: Collection[str], begun: list[Sequence]) -> bool:
-        return self.waiting.peek(tenants) is None and all(each.request.tenant in tenants for each in begun)
 
     def _admit(self, draft: Draft, sequence: Sequence, held: Collection[str]) -> bool:
         """Begins with the next that waits. False if there is no room for it."""
@@ -353,7 +335,6 @@ class Scheduler:
         for sequence in running:
             sequence.num_pending += sequence.num_computed == sequence.num_known
             sequence.num_extra += step.speculate
-            sequence.last_step = step.id
             self.prefixes.remember(sequence)
         self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
         self._next_step_id += 1

@@ -37,8 +37,6 @@ class Sequence:
     """Of its blocks, those that the cache was told of."""
     due: int = 0
     """By when its prompt should have been computed (see fairness.py): of prompts, the one that is due first goes on."""
-    last_step: int = -1
-    """The last step that was sent for it."""
     finish_reason: FinishReason | None = None
     is_cancelled: bool = False
     leader: "Sequence | None" = None
