@@ -12,7 +12,7 @@ and waits itself for no more than what comes while 8,000 tokens are served.
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -23,6 +23,8 @@ OUTPUT_WEIGHT = 2
 """The paper's: a token generated costs as much as two of a prompt."""
 LENGTH_WEIGHT = 4
 """0 would be first come, first served; without end, the shortest first, which may starve the long."""
+EXPECTED_TOKENS = 16_384
+"""So many weighted tokens after a tenant's last request it may still send another. A CPU takes about a minute."""
 _RESUMED, _ARRIVED = 0, 1
 
 
@@ -58,6 +60,8 @@ class FairQueue(Generic[T]):
         self._ranks: dict[T, Rank] = {}
         self._last_served = _Tenant[T]()
         """Whose request was the last taken out."""
+        self._arrivals: dict[str, int] = {}
+        """At which clock each tenant's last request came, in that order."""
         self._next_number = 0
         self._clock = 0
         """Weighted tokens served, of all tenants."""
@@ -77,6 +81,8 @@ class FairQueue(Generic[T]):
         tenant = self._tenant_of(item)
         if not tenant.waiting:
             tenant.counter = max(tenant.counter, self._least())
+        self._arrivals.pop(item.request.tenant, None)
+        self._arrivals[item.request.tenant] = self._clock
         item.due = self._clock + LENGTH_WEIGHT * num_tokens
         self._insert(item, (_ARRIVED, -item.request.priority, item.due, self._take_number()))
 
@@ -84,13 +90,15 @@ class FairQueue(Generic[T]):
         """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
         self._insert(item, (_RESUMED, 0, 0, -self._take_number()))
 
-    def peek(self) -> T:
-        """The next request. There must be one."""
-        return self._next().waiting[0][1]
+    def peek(self, without: Collection[str] = ()) -> T | None:
+        """The next request, but for those of some tenants; None if there is no other."""
+        tenant = self._next(without)
+        return None if tenant is None else tenant.waiting[0][1]
 
-    def popleft(self) -> T:
+    def popleft(self, without: Collection[str] = ()) -> T:
         """Takes out the next request and charges its tenant for the prompt. There must be one."""
-        tenant = self._next()
+        tenant = self._next(without)
+        assert tenant is not None, "nobody waits"
         (kind, *_), item = tenant.waiting.pop(0)
         del self._ranks[item]
         self._last_served = tenant
@@ -108,14 +116,24 @@ class FairQueue(Generic[T]):
         self.remove(item)
         self._insert(heir, rank)
 
-    def held(self, prompts: Iterable[T], answers: Mapping[str, int], capacity: int) -> set[str]:
-        """Tenants that leave a step to the prompts of others: those with more than their share of all answers under
-        way, `answers` of each tenant and `capacity` in all, while one that has none, and was served no more, waits for
-        its first. That comes sooner, and theirs no later than if one step computed both."""
-        newcomers = [item for item in prompts if item.request.tenant not in answers]
-        share = capacity // (len(answers) + 1)
-        large = {tenant for tenant, count in answers.items() if count > share}
-        return {tenant for tenant in large if any(self._precedes(item, tenant) for item in newcomers)}
+    @property
+    def num_tenants(self) -> int:
+        """Tenants that have ever come."""
+        return len(self._tenants)
+
+    def num_waiting(self, tenant: str) -> int:
+        """Requests of a tenant in the queue."""
+        return len(self._tenants[tenant].waiting) if tenant in self._tenants else 0
+
+    def expects_another(self, tenant: str) -> bool:
+        """Whether a request may come of another than this one: one came lately."""
+        last = next((name for name in reversed(self._arrivals) if name != tenant), None)
+        return last is not None and self._clock - self._arrivals[last] < EXPECTED_TOKENS
+
+    def precedes(self, item: T, tenant: str, lead: int) -> bool:
+        """Whether a request's tenant was served at most `lead` more than another, its own prompt aside."""
+        charged = 0 if item in self else INPUT_WEIGHT * len(item.request.prompt_ids)
+        return self.counter(item.request.tenant) - charged <= self.counter(tenant) + lead
 
     def charge_outputs(self, tenants: Iterable[str]) -> None:
         """A token was generated for a request of each of these tenants, which need not be in the queue."""
@@ -134,11 +152,6 @@ class FairQueue(Generic[T]):
         for tenant in self._tenants.values():
             ranks = [rank for rank, _ in tenant.waiting]
             assert ranks == sorted(ranks), "a queue is out of order"
-
-    def _precedes(self, item: T, tenant: str) -> bool:
-        """Whether a request's tenant was served no more than another, its own prompt aside."""
-        charged = 0 if item in self else INPUT_WEIGHT * len(item.request.prompt_ids)
-        return self.counter(item.request.tenant) - charged <= self.counter(tenant)
 
     def _charge(self, tenant: _Tenant[T], tokens: int) -> None:
         self._clock += tokens
@@ -167,11 +180,12 @@ class FairQueue(Generic[T]):
         waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
         return min(waiting, default=self._last_served.counter)
 
-    def _next(self) -> _Tenant[T]:
+    def _next(self, without: Collection[str]) -> _Tenant[T] | None:
         # Of equals, as one who was lifted and those it was lifted to, the one who had less in all.
         return min(
-            (tenant for tenant in self._tenants.values() if tenant.waiting),
+            (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in without),
             key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),
+            default=None,
         )
 
 

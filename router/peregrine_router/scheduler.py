@@ -32,13 +32,11 @@ from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence, overtakes
+from peregrine_router.sharing import Shares, Sharing
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
 from peregrine_server.protocol import Fork, Step, StepResult, pack
 
 _due = attrgetter("due")
-
-MIN_CHUNK = 32
-"""Tokens of prompts that a step computes beside decodes, or half as many as decodes: prompts, too, must go on."""
 
 
 class Scheduler:
@@ -60,6 +58,7 @@ class Scheduler:
         self.pool = pool
         self.max_step_tokens = max_step_tokens
         self.waiting: FairQueue[Sequence] = FairQueue()
+        self.sharing = Sharing(self.waiting, max_batch_size, lead=max_step_tokens)
         self.running: list[Sequence] = []
         """In order of admission."""
         self.num_preemptions = 0
@@ -128,12 +127,10 @@ class Scheduler:
         self._make_way()
         draft = Draft(self.max_step_tokens)
         begun = self._begun()
-        held = self._held(begun)
-        self._schedule_decodes(draft, held)
-        if draft.num_decodes:
-            room = max(self.max_mixed_tokens - draft.num_decodes, MIN_CHUNK, draft.num_decodes // 2)
-            draft.budget = min(draft.budget, room)
-        self._schedule_prompts(draft, begun, held)
+        shares = self.sharing.shares(self.running, begun, self._has_room, self.max_mixed_tokens)
+        self._schedule_decodes(draft, shares)
+        draft.budget = shares.room(draft.num_decodes, draft.budget)
+        self._schedule_prompts(draft, begun, shares.held)
         self._fork(draft)
         if not draft.scheduled:
             return None
@@ -186,23 +183,13 @@ class Scheduler:
             sequence.check_integrity(self.pool.block_size)
             assert sequence.num_extra == 0 or self._in_flight, "guesses of no step in flight"
 
-    def _held(self, prompts: list[Sequence]) -> set[str]:
-        """Tenants that this step leaves out, for the first token of another."""
-        if not (prompts or self.waiting):
-            return set()
-        answers = Counter(sequence.request.tenant for sequence in self.running if sequence.num_generated)
-        newcomer = self.waiting.peek() if self.waiting else None
-        if newcomer is not None and newcomer.request.tenant not in answers and self._has_room(newcomer):
-            prompts = [*prompts, newcomer]
-        return self.waiting.held(prompts, answers, self._max_batch_size)
-
     def _begun(self) -> list[Sequence]:
         """Whose prompts are being computed, in blocks that were all taken on admission; the first that is due first."""
         return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
 
-    def _schedule_decodes(self, draft: Draft, held: Collection[str]) -> None:
+    def _schedule_decodes(self, draft: Draft, shares: Shares) -> None:
         decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
-        decodes = [s for s in decodes if s.request.tenant not in held] if held else decodes
+        decodes = self.sharing.decodes(decodes, shares) if shares.brief or shares.held else decodes
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
         for sequence in decodes:
@@ -230,9 +217,8 @@ class Scheduler:
 
     def _make_way(self) -> None:
         """Preempts for the next request if its tenant runs nothing: others must not keep it out by being many."""
-        if not self.waiting:
+        if (sequence := self.waiting.peek()) is None:
             return
-        sequence = self.waiting.peek()
         if any(running.request.tenant == sequence.request.tenant for running in self.running):
             return
         while not self._has_room(sequence) and (victim := self._newest_of_several(self.running)) is not None:
@@ -251,20 +237,19 @@ class Scheduler:
     def _schedule_prompts(self, draft: Draft, begun: list[Sequence], held: Collection[str]) -> None:
         left, is_open = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held), True
         while draft.budget > 0:
-            is_open = is_open and bool(self.waiting) and self.waiting.peek().request.tenant not in held
-            if is_open and (not left or overtakes(self.waiting.peek(), left[0], self.running)):
-                is_open = self._admit(draft)
+            newcomer = self.waiting.peek(held) if is_open else None
+            if newcomer is not None and (not left or overtakes(newcomer, left[0], self.running)):
+                is_open = self._admit(draft, newcomer, held)
             elif left:
                 self._continue(draft, left.popleft())
             else:
                 break
 
-    def _admit(self, draft: Draft) -> bool:
+    def _admit(self, draft: Draft, sequence: Sequence, held: Collection[str]) -> bool:
         """Begins with the next that waits. False if there is no room for it."""
-        sequence = self.waiting.peek()
         if not self._has_room(sequence):
             return False
-        self.waiting.popleft()
+        self.waiting.popleft(held)
         self._begin(draft, sequence, self.prefixes.reuse(sequence))
         return True
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peregrine_router.fairness import INPUT_WEIGHT, LENGTH_WEIGHT, OUTPUT_WEIGHT, FairQueue
+from peregrine_router.fairness import EXPECTED_TOKENS, INPUT_WEIGHT, LENGTH_WEIGHT, OUTPUT_WEIGHT, FairQueue
 from peregrine_router.request import Request, SamplingParams
 
 MAX_INPUT, MAX_OUTPUT, BATCH = 20, 12, 4
@@ -165,28 +165,29 @@ def test_a_long_prompt_waits_for_so_much_and_no_more(length: int, short: int) ->
     assert served <= max(LENGTH_WEIGHT * (length - short), 0) + short
 
 
-def test_a_flood_leaves_a_step_to_a_newcomer() -> None:
-    """Who runs more than its share waits for the first token of a tenant that has none; who runs little does not."""
+def test_the_next_but_for_some_tenants() -> None:
+    """What is taken out is the next of those that are left; none, if nobody is."""
     queue: FairQueue[Item] = FairQueue()
-    newcomer = make_item("new", num_input=10)
-    arrive(queue, newcomer)
-    assert queue.held([newcomer], {"flood": 5, "modest": 3}, 9) == {"flood"}
-    assert queue.held([newcomer], {"flood": 4}, 9) == set()
-    assert queue.held([newcomer], {"flood": 9, "new": 1}, 9) == set()
-
-
-def test_who_was_served_more_holds_nobody() -> None:
-    """A tenant cannot keep others from their answers by sending one short request after another."""
-    queue: FairQueue[Item] = FairQueue()
-    flood = make_item("flood", num_input=3)
-    arrive(queue, flood)
-    queue.popleft()
-    first, second = make_item("new", num_input=10), make_item("new", num_input=10)
+    first, second = make_item("first"), make_item("second", num_input=2)
     arrive(queue, first)
-    assert queue.popleft() is first
-    assert queue.held([first], {"flood": 9}, 9) == {"flood"}
     arrive(queue, second)
-    assert queue.held([second], {"flood": 9}, 9) == set()
+    assert queue.peek() is first
+    assert queue.peek({"first"}) is second
+    assert queue.peek({"first", "second"}) is None
+    assert queue.popleft({"first"}) is second
+
+
+def test_another_tenant_is_expected_for_a_while() -> None:
+    """So many tokens after its last request it is no more; and none is expected where one is alone."""
+    queue: FairQueue[Item] = FairQueue()
+    arrive(queue, make_item("other"))
+    assert not queue.expects_another("other")
+    arrive(queue, make_item("many"))
+    assert queue.expects_another("many")
+    queue.charge_outputs(["many"] * (EXPECTED_TOKENS // OUTPUT_WEIGHT - 1))
+    assert queue.expects_another("many")
+    queue.charge_outputs(["many"])
+    assert not queue.expects_another("many")
 
 
 class Histories(RuleBasedStateMachine):
@@ -209,6 +210,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         expected = self.queue.peek()
+        assert expected is not None
         waiting = {item.request.tenant for item in self.queue}
         least = min(map(self.queue.counter, waiting))
         assert self.queue.counter(expected.request.tenant) == least

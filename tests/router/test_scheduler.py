@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fake_shards import FakeModel, expected, next_token
 from peregrine_router.blocks import BlockPool
 from peregrine_router.request import FinishReason, Request, SamplingParams
-from peregrine_router.scheduler import MIN_CHUNK, Scheduler
+from peregrine_router.scheduler import Scheduler
 from peregrine_router.sequence import Sequence
+from peregrine_router.sharing import MIN_CHUNK
 from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import Grammar, Step, StepResult, encode, unpack
 
@@ -82,6 +83,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9)
+        self.scheduler.sharing.min_chunk = 3  # so that the short steps of a flood leave answers out
         self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
         self.answers: deque[StepResult] = deque()
