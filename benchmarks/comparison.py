@@ -74,3 +74,9 @@ def spread(values: Sequence[float], digits: int) -> str:
         return ""
     median = f"{statistics.median(values):.{digits}f}"
     return median if len(values) == 1 else f"{median} [{min(values):.{digits}f}-{max(values):.{digits}f}]"
+
+
+def quartiles(values: Sequence[float], digits: int) -> str:
+    """Median, and the first and the third quarter: of many short samples, the outermost are the machine's."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"

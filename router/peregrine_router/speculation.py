@@ -39,6 +39,9 @@ class Speculation:
         missing = sum(num_missing(pool, sequence, count) for sequence in decodes) + len(running)
         return count if missing <= pool.num_free else 0
 
+    def note_time(self, step, result, seconds) -> None:
+        pass
+
     def settle(self, by_slot: dict[int, Sequence], slots: list[int], most: int, num_guessed: int) -> None:
         """The answer to a step with up to `most` guesses a slot is back, its tokens in `slots`: those that were guessed
         right are pending and computed like any other."""
