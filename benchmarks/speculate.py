@@ -9,7 +9,6 @@ the last two or three tokens were there before nearly always, and what followed 
 
 import argparse
 import json
-import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from benchmarks.comparison import quartiles
+from benchmarks.comparison import median_bounds, quartiles
 from benchmarks.machine import RESULTS, machine, write_json
 from benchmarks.shard import config_of, load_shards
 from peregrine_router.blocks import BlockPool
@@ -37,6 +36,8 @@ NUM_SLOTS = 32
 MAX_TOKENS = 256
 """Of a sequence, with blocks to spare."""
 PROMPT_TOKENS = 64
+PERIOD = 8
+"""Of a prompt that repeats itself."""
 NEW_TOKENS = 96
 TURN_TOKENS = 8
 NUM_MISLEADING = 24
@@ -60,7 +61,9 @@ class Case:
             "misleads": SamplingParams(do_sample=True, temperature=20.0, logit_bias=tuple((i, 1e6) for i in few)),
         }[self.text]
         last = few.stop if self.text == "misleads" else vocab_size
-        prompt = tuple(np.random.default_rng(round_).integers(FIRST_TOKEN, last, PROMPT_TOKENS).tolist())
+        period = PERIOD if self.text == "repeats" else PROMPT_TOKENS
+        passage = np.random.default_rng(round_).integers(FIRST_TOKEN, last, period)
+        prompt = tuple(np.resize(passage, PROMPT_TOKENS).tolist())
         seeds = range(self.streams * round_, self.streams * (round_ + 1))
         return [
             Request(str(seed), prompt, replace(sampling, seed=seed), NEW_TOKENS, ignore_eos=True) for seed in seeds
@@ -179,9 +182,12 @@ def play(sides: list[Side], case: Case, round_: int) -> list[float]:
 def describe(entry: dict[str, Any]) -> str:
     """A line for the terminal."""
     name = f"{entry['text']}, {entry['streams']} at once"
+    low, high = median_bounds(entry["ratios"])
     spread, count = quartiles(entry["ratios"], 3), len(entry["ratios"])
-    mean = statistics.fmean(entry["ratios"])
-    return f"{name:32}{spread} of {count} (mean {mean:.3f}); {entry['right']} of {entry['guessed']} guesses right"
+    return (
+        f"{name:30}{spread} of {count}, the median in {low:.3f}-{high:.3f}; "
+        f"{entry['right']} of {entry['guessed']} guesses right"
+    )
 
 
 if __name__ == "__main__":

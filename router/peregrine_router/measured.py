@@ -7,6 +7,7 @@ from typing import NamedTuple
 from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
 from peregrine_router.metrics import Metrics
+from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import Step, StepResult, unpack
 
 
@@ -14,8 +15,7 @@ class _Sent(NamedTuple):
     at: float
     method: str
     size: int
-    num_tokens: int
-    speculates: bool
+    step: Step
 
 
 class MeasuredShards:
@@ -24,10 +24,12 @@ class MeasuredShards:
     Steps without work, which only ask whether the shards are there, are not counted.
     """
 
-    def __init__(self, shards: Shards, metrics: Metrics) -> None:
+    def __init__(self, shards: Shards, metrics: Metrics, speculation: Speculation | None = None) -> None:
+        """`speculation`: is told what its guesses cost."""
         self.times = StepTimes()
         self._shards = shards
         self._metrics = metrics
+        self._speculation = speculation
         self._sent: deque[_Sent | None] = deque()
         self._idle_since = 0.0
 
@@ -40,7 +42,7 @@ class MeasuredShards:
         """Sends a step."""
         size = len(step.slots) // 4  # int32
         method = "decode" if size == step.num_decodes else "prefill"
-        sent = _Sent(time.monotonic(), method, size, num_tokens(step), step.speculate > 0)
+        sent = _Sent(time.monotonic(), method, size, step)
         self._sent.append(sent if size else None)
         if size:
             self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
@@ -59,8 +61,10 @@ class MeasuredShards:
             # With two steps in flight the second one starts when the first ends.
             seconds = now - max(sent.at, self._idle_since)
             self._metrics.note_step_done(sent.method, seconds)
-            self.times.note(sent.num_tokens, seconds)
-            if sent.speculates:
+            self.times.note(num_tokens(sent.step), seconds)
+            if self._speculation is not None:
+                self._speculation.note_time(sent.step, result, seconds)
+            if sent.step.speculate:
                 self._metrics.note_guesses(unpack(result.slots))
         self._idle_since = now
         return result
