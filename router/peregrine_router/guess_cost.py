@@ -32,7 +32,7 @@ class _Fit:
         w, g, gg, y, gy = self.sums
         spread = w * gg - g * g
         each = (w * gy - g * y) / spread if spread > 0.1 * w * gg else gy / gg
-        each = min(max(each, 0.0), gy / gg)
+        each = max(min(each, gy / gg), 0.0)
         return max((y - each * g) / w, 0.0), each
 
 
