@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
+from peregrine_router.guess_cost import GuessCost
 from peregrine_router.metrics import Metrics
-from peregrine_router.speculation import Speculation
 from peregrine_server.protocol import Step, StepResult, unpack
 
 
@@ -15,7 +15,8 @@ class _Sent(NamedTuple):
     at: float
     method: str
     size: int
-    step: Step
+    num_tokens: int
+    speculates: bool
 
 
 class MeasuredShards:
@@ -24,12 +25,12 @@ class MeasuredShards:
     Steps without work, which only ask whether the shards are there, are not counted.
     """
 
-    def __init__(self, shards: Shards, metrics: Metrics, speculation: Speculation | None = None) -> None:
-        """`speculation`: is told what its guesses cost."""
+    def __init__(self, shards: Shards, metrics: Metrics, guess_cost: GuessCost | None = None) -> None:
+        """`guess_cost`: is told how long steps of decodes took."""
         self.times = StepTimes()
         self._shards = shards
         self._metrics = metrics
-        self._speculation = speculation
+        self._guess_cost = guess_cost
         self._sent: deque[_Sent | None] = deque()
         self._idle_since = 0.0
 
@@ -42,7 +43,7 @@ class MeasuredShards:
         """Sends a step."""
         size = len(step.slots) // 4  # int32
         method = "decode" if size == step.num_decodes else "prefill"
-        sent = _Sent(time.monotonic(), method, size, step)
+        sent = _Sent(time.monotonic(), method, size, num_tokens(step), step.speculate > 0)
         self._sent.append(sent if size else None)
         if size:
             self._metrics.note_step_sent(method, size, len(step.new), has_others=size > len(step.new))
@@ -61,10 +62,10 @@ class MeasuredShards:
             # With two steps in flight the second one starts when the first ends.
             seconds = now - max(sent.at, self._idle_since)
             self._metrics.note_step_done(sent.method, seconds)
-            self.times.note(num_tokens(sent.step), seconds)
-            if self._speculation is not None:
-                self._speculation.note_time(sent.step, result, seconds)
-            if sent.step.speculate:
+            self.times.note(sent.num_tokens, seconds)
+            if self._guess_cost is not None and sent.method == "decode":
+                self._guess_cost.note(sent.size, result.num_guessed, seconds)
+            if sent.speculates:
                 self._metrics.note_guesses(unpack(result.slots))
         self._idle_since = now
         return result

@@ -342,7 +342,7 @@ class Scheduler:
             copy_blocks=pack([block for _, block in draft.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],
             speculate=draft.speculate,
-            guess_cost=self.speculation.cost(draft.num_decodes) if draft.speculate else (0.0, 0.0),
+            guess_cost=self.speculation.cost.of(draft.num_decodes) if draft.speculate else (0.0, 0.0),
         )
         assert not step.speculate or len(draft.scheduled) == step.num_decodes, "a step with guesses is of decodes alone"
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):

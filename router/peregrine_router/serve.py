@@ -44,7 +44,7 @@ async def run(prepared: Prepared) -> int:
         info = model_info(prepared, ready)
         metrics = Metrics(info)
         scheduler, bound = make_scheduler(prepared, ready), queue_bound(prepared.settings)
-        measured = MeasuredShards(shards, metrics, scheduler.speculation)
+        measured = MeasuredShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
         engine = Engine(
             measured,
             scheduler,

@@ -16,9 +16,9 @@ from collections import Counter
 from peregrine_router.blocks import BlockPool
 from peregrine_router.guess_cost import GuessCost
 from peregrine_router.sequence import Sequence
-from peregrine_server.protocol import PROBE_STEPS, Step, StepResult
+from peregrine_server.protocol import PROBE_STEPS
 
-PATIENCE = 8
+PATIENCE = 4
 """Steps in a row in which nothing was guessed after which none is allowed to, but for those in which shards look again:
 what finding nothing costs, it then costs one time in sixteen."""
 PLAIN_EVERY = 128
@@ -34,7 +34,7 @@ class Speculation:
         self.num_right = 0
         self._most = most
         self._max_rows = max_rows
-        self._cost = GuessCost()
+        self.cost = GuessCost()
         self._newest: Sequence | None = None
         self._num_idle = 0
         """Steps in a row that might guess, and did not."""
@@ -51,15 +51,6 @@ class Speculation:
         # One block more for everybody: whatever is guessed right, the next step finds them.
         missing = sum(num_missing(pool, sequence, count) for sequence in decodes) + len(running)
         return count if missing <= pool.num_free else 0
-
-    def note_time(self, step: Step, result: StepResult, seconds: float) -> None:
-        """Of a step, from its start to its answer."""
-        if self._most and step.num_decodes == len(step.slots) // 4:  # int32
-            self._cost.note(step.num_decodes, result.num_guessed, seconds)
-
-    def cost(self, num_decodes: int) -> tuple[float, float]:
-        """As `Step.guess_cost`."""
-        return self._cost.of(num_decodes)
 
     def _rests_in(self, step_id: int, newest: Sequence | None) -> bool:
         """Whether nothing is to be gained in this step: all sequences rest, or the time of one without guesses is due

@@ -112,7 +112,7 @@ class Batch:
         """Whether a sequence may guess in this step: then what was sampled before it is waited for."""
         if self.speculation is None or not step.speculate:
             return False
-        return self.speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].astype(np.int64))
+        return self.speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].tolist())
 
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
@@ -164,18 +164,23 @@ class Batch:
     def _guess(self, step: Step, slots: _Ints) -> list[_Ints]:
         """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
         assert self.speculation is not None
-        lengths = self.lengths[slots]
-        room = np.minimum(self._num_blocks[slots] * self.block_size, self._max_total_tokens) - lengths - 1
-        # A mask is made for the token that was sampled, and not for one that is guessed.
-        room[[self.parameters[slot].grammar is not None for slot in slots.tolist()]] = 0
-        guesses = self.speculation.guess(step.id, slots, lengths, np.clip(room, 0, step.speculate), step.guess_cost)
-        counts = np.array([len(each) for each in guesses], dtype=np.int64)
-        if not counts.any():
+        which, lengths = slots.tolist(), self.lengths[slots].tolist()
+        most = [min(step.speculate, self._room(slot, length)) for slot, length in zip(which, lengths, strict=True)]
+        guesses = self.speculation.guess(step.id, which, lengths, most, step.guess_cost)
+        if not guesses:
             return []
+        counts = np.array([len(each) for each in guesses], dtype=np.int64)
         positions = np.concatenate([np.arange(n, n + d) for n, d in zip(lengths, counts, strict=True)])
         rows, tokens = np.repeat(slots, counts), np.concatenate(guesses)
         self.token_ids[self._on_device(rows), self._on_device(positions)] = self._on_device(tokens)
         return guesses
+
+    def _room(self, slot: int, length: int) -> int:
+        """For guesses of a sequence of that length. A mask is made for the token that was sampled, and for none that is
+        guessed."""
+        if self.parameters[slot].grammar is not None:
+            return 0
+        return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
         self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, has_forks: bool

@@ -34,6 +34,8 @@ GAIN = 0.25
 repeat is noticed in a few steps, and a guess that was right by accident gone as soon."""
 PATIENCE = 4
 """Steps in a row in which nothing is found after which a sequence rests."""
+FIRST_PROBE_STEPS = 64
+MAX_LOOK_STEPS = 64
 MAX_PROBE_STEPS = 256
 """A resting sequence looks again in every 16 steps, all in the same ones, and guesses one token if it can; in half as
 many whenever that is wrong, down to one in so many."""
@@ -54,7 +56,7 @@ class Speculation:
         """Guesses that went into that."""
         self._num_misses = [0] * max_batch_size
         """Steps in a row in which nothing was found."""
-        self._pauses: _Ints = np.ones(max_batch_size, dtype=np.int64)
+        self._pauses = [1] * max_batch_size
         """A slot guesses in every so many steps."""
 
     def add(self, slot: int, token_ids: _Ints) -> None:
@@ -71,27 +73,29 @@ class Speculation:
         """The tokens of a step are on their way: int64[S] slots, and where the token of each stands."""
         self._history.note(slots, positions, copying)
 
-    def guesses_in(self, step_id: int, slots: _Ints) -> bool:
+    def guesses_in(self, step_id: int, slots: list[int]) -> bool:
         """Whether one of these slots guesses in this step if it may: then what was sampled before is waited for."""
-        return bool((step_id % self._pauses[slots] == 0).any())
+        return any(step_id % self._pauses[slot] == 0 for slot in slots)
 
     def guess(
-        self, step_id: int, slots: _Ints, lengths: _Ints, most: _Ints, cost: tuple[float, float]
+        self, step_id: int, slots: list[int], lengths: list[int], most: list[int], cost: tuple[float, float]
     ) -> list[_Ints]:
-        """For each of int64[N] slots of so many tokens, at most `most` guesses of the next ones; all may be empty.
+        """For each of N slots of so many tokens, at most `most` guesses of the next ones; [] if there are none at all.
 
         `cost` as in `worth_guessing`.
         """
         self._history.wait()
-        found = [_NOTHING] * len(slots)
-        for at in np.flatnonzero((step_id % self._pauses[slots] == 0) & (most > 0)).tolist():
-            found[at] = self._look_up(int(slots[at]), int(lengths[at]), int(most[at]))
+        found = [
+            self._look_up(slot, length, count) if count > 0 and step_id % self._pauses[slot] == 0 else _NOTHING
+            for slot, length, count in zip(slots, lengths, most, strict=True)
+        ]
         if not any(map(len, found)):
-            return found
-        chances = [self._chances[slot] for slot in slots.tolist()]
+            return []
+        chances = [self._chances[slot] for slot in slots]
         counts = worth_guessing(chances, list(map(len, found)), len(slots), cost)
-        rows = zip(slots.tolist(), found, counts, strict=True)
-        return [tokens[: self._decide(slot, count)] if len(tokens) else tokens for slot, tokens, count in rows]
+        rows = zip(slots, found, counts, strict=True)
+        guesses = [tokens[: self._decide(slot, count)] if len(tokens) else tokens for slot, tokens, count in rows]
+        return guesses if any(map(len, guesses)) else []
 
     def verify(self, slots: _Ints, guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
         """Which of int64[S] rows yield a token: those of a slot up to its first wrong guess.
@@ -112,7 +116,7 @@ class Speculation:
         found = lookup(self._history.of(slot, length), most)
         self._num_misses[slot] = 0 if len(found) else self._num_misses[slot] + 1
         if self._num_misses[slot] >= PATIENCE:
-            self._rest(slot)
+            self._pauses[slot] = min(max(2 * self._pauses[slot], PROBE_STEPS), MAX_LOOK_STEPS)
         return found
 
     def _decide(self, slot: int, num_worth: int) -> int:
@@ -122,11 +126,12 @@ class Speculation:
             return num_worth
         if self._pauses[slot] > 1:
             return 1
-        self._rest(slot)
+        # On the word of others alone, it rests the longer: most answers would be over before it has its own.
+        self._rest(slot, PROBE_STEPS if self._num_seen[slot] else FIRST_PROBE_STEPS)
         return 0
 
-    def _rest(self, slot: int) -> None:
-        self._pauses[slot] = max(int(self._pauses[slot]), PROBE_STEPS)
+    def _rest(self, slot: int, steps: int = PROBE_STEPS) -> None:
+        self._pauses[slot] = max(self._pauses[slot], steps)
 
     def _learn(self, slot: int, tried: int, right: int) -> None:
         for outcome in [1.0] * right + [0.0] * (right < tried):
@@ -138,7 +143,7 @@ class Speculation:
         if right:
             self._pauses[slot] = 1
         elif self._pauses[slot] > 1:
-            self._pauses[slot] = min(2 * int(self._pauses[slot]), MAX_PROBE_STEPS)
+            self._pauses[slot] = min(2 * self._pauses[slot], MAX_PROBE_STEPS)
 
 
 def right_rows(guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:

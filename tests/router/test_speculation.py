@@ -112,7 +112,7 @@ def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, 
 
 
 def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
-    """After eight in a row, only those in which shards look again; who is new is looked at at once."""
+    """After four in a row, only those in which shards look again; who is new is looked at at once."""
     scheduler = make_scheduler()
     scheduler.submit(make_request("a", new=90))
     found = allowed(scheduler, 1 + PATIENCE + 60)
@@ -136,10 +136,10 @@ def test_a_step_without_guesses_now_and_then() -> None:
 async def test_shards_are_told_what_guesses_cost() -> None:
     """As measured: here a step with six takes four times as long."""
     shards, scheduler = RightShards(), make_scheduler()
-    measured = MeasuredShards(shards, Metrics(INFO), scheduler.speculation)
+    measured = MeasuredShards(shards, Metrics(INFO), scheduler.speculation.cost)
     scheduler.submit(make_request("a", new=100))
     costs = []
-    scheduler.speculation.note_time(Step(0, slots=pack([0]), num_decodes=1), StepResult(0, b"", b"", b""), 0.005)
+    scheduler.speculation.cost.note(1, 0, 0.005)
     while (step := scheduler.schedule()) is not None:
         shards.step_seconds = 0.02
         await measured.send(step)
