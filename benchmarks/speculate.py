@@ -65,9 +65,7 @@ class Case:
         passage = np.random.default_rng(round_).integers(FIRST_TOKEN, last, period)
         prompt = tuple(np.resize(passage, PROMPT_TOKENS).tolist())
         seeds = range(self.streams * round_, self.streams * (round_ + 1))
-        return [
-            Request(str(seed), prompt, replace(sampling, seed=seed), NEW_TOKENS, ignore_eos=True) for seed in seeds
-        ]
+        return [Request(str(seed), prompt, replace(sampling, seed=seed), NEW_TOKENS, ignore_eos=True) for seed in seeds]
 
 
 CASES = [

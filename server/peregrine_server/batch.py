@@ -225,9 +225,7 @@ class Batch:
         return to_device(array, self.device)
 
 
-def _expand(
-    guesses: list[_Ints], slots: _Ints, starts: _Ints, num_tokens: _Ints
-) -> tuple[_Ints, _Ints, _Ints]:
+def _expand(guesses: list[_Ints], slots: _Ints, starts: _Ints, num_tokens: _Ints) -> tuple[_Ints, _Ints, _Ints]:
     """Slots, starts and numbers of tokens of the sequences, the first of which, one a list of guesses, are decodes and
     become one more for each guess, every one starting behind the one before."""
     counts = np.ones(len(slots), dtype=np.int64)

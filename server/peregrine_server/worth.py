@@ -7,7 +7,9 @@ MARGIN = 1.05
 those that are estimated too high."""
 
 
-def worth_guessing(chances: Sequence[float], most: Sequence[int], num_decodes: int, cost: tuple[float, float]) -> list[int]:
+def worth_guessing(
+    chances: Sequence[float], most: Sequence[int], num_decodes: int, cost: tuple[float, float]
+) -> list[int]:
     """For each of N sequences so many guesses that the step yields the most tokens in its time.
 
     A guess of a sequence is right with its chance if those before it were: the k-th yields chance^k tokens more. A step
@@ -15,7 +17,11 @@ def worth_guessing(chances: Sequence[float], most: Sequence[int], num_decodes: i
     are the likeliest, and of one sequence the k-th is likelier than the one behind it: so they are tried in that order.
     """
     gains = sorted(
-        ((chance**k, at) for at, (chance, count) in enumerate(zip(chances, most, strict=True)) for k in range(1, count + 1)),
+        (
+            (chance**k, at)
+            for at, (chance, count) in enumerate(zip(chances, most, strict=True))
+            for k in range(1, count + 1)
+        ),
         key=lambda gain: -gain[0],
     )
     fixed, each = cost
