@@ -29,8 +29,8 @@ MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
 GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
 
 SPECULATIVE_ROWS = {"cpu": 16, "cuda": 64}
-"""Sequences and guesses of one step at most; within that, what they take decides (see guess_cost.py). 16 rows of a 1.15 B
-Falcon take twice as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
+"""Sequences and guesses of one step at most; within that their cost decides (see guess_cost.py). 16 rows of a
+1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that

@@ -34,11 +34,13 @@ GAIN = 0.25
 repeat is noticed in a few steps, and a guess that was right by accident gone as soon."""
 PATIENCE = 4
 """Steps in a row in which nothing is found after which a sequence rests."""
-FIRST_PROBE_STEPS = 64
 MAX_LOOK_STEPS = 64
+"""It then looks again in every 16th step, later every 32nd, at last in one of so many: all in the same ones."""
 MAX_PROBE_STEPS = 256
-"""A resting sequence looks again in every 16 steps, all in the same ones, and guesses one token if it can; in half as
-many whenever that is wrong, down to one in so many."""
+"""A sequence whose guesses were not worth it guesses one token in every 16th step; half as often whenever that is wrong,
+at last in one of so many."""
+FIRST_PROBE_STEPS = 64
+"""Instead of 16 for one that has not guessed yet, where those before it were wrong."""
 
 _Ints = NDArray[np.int64]
 _NOTHING = np.zeros(0, dtype=np.int64)
