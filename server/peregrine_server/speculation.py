@@ -37,7 +37,7 @@ PATIENCE = 4
 MAX_LOOK_STEPS = 64
 """It then looks again in every 16th step, later every 32nd, at last in one of so many: all in the same ones."""
 MAX_PROBE_STEPS = 256
-"""A sequence whose guesses were not worth it guesses one token in every 16th step; half as often whenever that is wrong,
+"""A sequence whose guesses are not worth it guesses one token in every 16th step; half as often whenever that is wrong,
 at last in one of so many."""
 FIRST_PROBE_STEPS = 64
 """Instead of 16 for one that has not guessed yet, where those before it were wrong."""
