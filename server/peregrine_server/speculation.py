@@ -28,6 +28,8 @@ FIRST_CHANCE = 0.5
 """Of a guess of the first sequence. The next begin with what the guesses of those before were."""
 COMMON_GAIN = 0.05
 """Of a sequence's guesses of one step in that."""
+FAIR_CHANCE = 0.2
+"""Of those before, with which a sequence finds out for itself what its guesses are worth."""
 FIRST_GAINS = (0.5, 0.33)
 GAIN = 0.25
 """Of one guess in the chance of the next: of the first two, and of all others. So large that a text that begins to
@@ -122,18 +124,15 @@ class Speculation:
         return found
 
     def _decide(self, slot: int, num_worth: int) -> int:
-        """How many are guessed where so many are worth it: one at least by who has rested."""
+        """How many are guessed where so many are worth it: one at least by who has rested, or guesses for the first
+        time, unless those before it were wrong nearly always."""
+        is_first = not self._num_seen[slot]
         if num_worth:
             self._pauses[slot] = 1
-            return num_worth
-        if self._pauses[slot] > 1:
-            return 1
-        # On the word of others alone, it rests the longer: most answers would be over before it has its own.
-        self._rest(slot, PROBE_STEPS if self._num_seen[slot] else FIRST_PROBE_STEPS)
-        return 0
-
-    def _rest(self, slot: int, steps: int = PROBE_STEPS) -> None:
-        self._pauses[slot] = max(self._pauses[slot], steps)
+        elif self._pauses[slot] == 1 and not (is_first and self._common_chance >= FAIR_CHANCE):
+            self._pauses[slot] = FIRST_PROBE_STEPS if is_first else PROBE_STEPS
+            return 0
+        return max(num_worth, 1)
 
     def _learn(self, slot: int, tried: int, right: int) -> None:
         for outcome in [1.0] * right + [0.0] * (right < tried):
