@@ -1,5 +1,6 @@
 """From a comparison's samples to tables: medians and spreads over the rounds, ratios within them."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -74,3 +75,17 @@ def spread(values: Sequence[float], digits: int) -> str:
         return ""
     median = f"{statistics.median(values):.{digits}f}"
     return median if len(values) == 1 else f"{median} [{min(values):.{digits}f}-{max(values):.{digits}f}]"
+
+
+def quartiles(values: Sequence[float], digits: int) -> str:
+    """Median, and the first and the third quarter: of many short samples, the outermost are the machine's."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"
+
+
+def median_bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Where the median of whatever these are samples of lies, 95 times of a hundred: between two of them in order, of
+    which a binomial distribution has so many below (here its normal approximation)."""
+    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
+    low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
+    return ordered[max(low, 0)], ordered[min(high, len(values) - 1)]

@@ -9,17 +9,25 @@ from peregrine_server.runner import Runner
 
 
 def load_shard(path: Path, max_batch_size: int, max_tokens: int, **options: Any) -> Runner:
-    """The model in a folder, in bfloat16 on all cores, with a cache for so many sequences of `max_tokens`.
+    """The model in a folder, as `config_of` says."""
+    return Runner.load(config_of(path, max_batch_size, max_tokens, **options), lambda _done, _total: None)
 
-    `options` are other fields of `ShardConfig`.
-    """
+
+def load_shards(configs: list[ShardConfig]) -> list[Runner]:
+    """Several shards of the same weights, each with its own cache and batch."""
+    first = Runner.load(configs[0], lambda _done, _total: None)
+    return [first, *(Runner(config, first.model) for config in configs[1:])]
+
+
+def config_of(path: Path, max_batch_size: int, max_tokens: int, **options: Any) -> ShardConfig:
+    """bfloat16 on all cores, with a cache for so many sequences of `max_tokens`; `options` are other fields."""
     settings = {
         "dtype": "bfloat16",
         "num_threads": len(os.sched_getaffinity(0)),
         "max_batch_total_tokens": max_batch_size * max_tokens,
         **options,
     }
-    config = ShardConfig(
+    return ShardConfig(
         rank=0,
         num_shards=1,
         socket_path="",
@@ -30,4 +38,3 @@ def load_shard(path: Path, max_batch_size: int, max_tokens: int, **options: Any)
         max_total_tokens=max_tokens,
         **settings,
     )
-    return Runner.load(config, lambda _done, _total: None)

@@ -1,92 +1,194 @@
-"""What guessing tokens gains and costs: one sequence with and without, taking turns, on texts that repeat or do not.
+"""`python -m benchmarks.speculate`: what guessing tokens gains, and that it costs nothing where nothing is gained.
 
-`python -m benchmarks.speculate --path MODEL`: the scheduler and a shard in one process, no HTTP. Greedy texts of the
-random model of `make bench` run in circles; sampled with a seed they repeat nothing.
+Two shards of one model in this process, one of which guesses, write the same answers and take turns every few tokens:
+what else the machine does meets both. A ratio is of seconds a token within one pair of turns, without guesses to with
+them; turns change places from pair to pair. Three kinds of text: greedy answers of the random model of `make bench`
+run in circles; sampled at a high temperature none repeats anything; and drawn from two dozen tokens they mislead, as
+the last two or three tokens were there before nearly always, and what followed them is right one time in 24.
 """
 
 import argparse
-import statistics
+import json
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
+from benchmarks.comparison import median_bounds, quartiles
 from benchmarks.machine import RESULTS, machine, write_json
-from benchmarks.shard import load_shard
+from benchmarks.shard import config_of, load_shards
 from peregrine_router.blocks import BlockPool
+from peregrine_router.hub import demo_path
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
+from peregrine_router.sequence import Sequence
 from peregrine_router.speculation import Speculation
 from peregrine_router.startup import SPECULATIVE_ROWS, STEP_TOKENS
 from peregrine_server.runner import Runner
 
-MAX_TOKENS = 1024
-NUM_SLOTS = 8
-PROMPT_TOKENS = 256
+MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"
+FILE = RESULTS / "speculate.json"
 GUESSES = 8
-SAMPLINGS = {"greedy": SamplingParams(), "sampled": SamplingParams(do_sample=True, seed=5)}
+NUM_SLOTS = 32
+MAX_TOKENS = 256
+"""Of a sequence, with blocks to spare."""
+PROMPT_TOKENS = 64
+PERIOD = 8
+"""Of a prompt that repeats itself."""
+NEW_TOKENS = 96
+TURN_TOKENS = 8
+NUM_MISLEADING = 24
+FIRST_TOKEN = 20
+"""Those before it are special, among them the ends of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """So many answers of one prompt at once."""
+
+    text: str
+    streams: int
+
+    def requests(self, vocab_size: int, round_: int) -> list[Request]:
+        """One group: its prompt is computed once, and each answer draws its own tokens."""
+        few = range(FIRST_TOKEN, FIRST_TOKEN + NUM_MISLEADING)
+        sampling = {
+            "repeats": SamplingParams(),
+            "repeats nothing": SamplingParams(do_sample=True, temperature=20.0),
+            "misleads": SamplingParams(do_sample=True, temperature=20.0, logit_bias=tuple((i, 1e6) for i in few)),
+        }[self.text]
+        last = few.stop if self.text == "misleads" else vocab_size
+        period = PERIOD if self.text == "repeats" else PROMPT_TOKENS
+        passage = np.random.default_rng(round_).integers(FIRST_TOKEN, last, period)
+        prompt = tuple(np.resize(passage, PROMPT_TOKENS).tolist())
+        seeds = range(self.streams * round_, self.streams * (round_ + 1))
+        return [Request(str(seed), prompt, replace(sampling, seed=seed), NEW_TOKENS, ignore_eos=True) for seed in seeds]
+
+
+CASES = [
+    *(Case(text, streams) for streams in (1, 8) for text in ("repeats", "repeats nothing", "misleads")),
+    Case("misleads", NUM_SLOTS),
+]
+
+
+@dataclass(slots=True)
+class Side:
+    """With or without guesses, over all rounds of a case: a server's scheduler and shard, without its sockets."""
+
+    runner: Runner
+    most: int
+    scheduler: Scheduler = field(init=False)
+    sequences: list[Sequence] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(
+            BlockPool(self.runner.ready.num_blocks, self.runner.ready.block_size),
+            max_batch_size=NUM_SLOTS,
+            max_step_tokens=STEP_TOKENS["cpu"],
+            eos_token_ids=frozenset(),
+            caches_prefixes=False,
+            speculation=Speculation(self.most, SPECULATIVE_ROWS["cpu"]),
+        )
+
+    def begin(self, requests: list[Request]) -> None:
+        """Up to the first token of each answer."""
+        self.sequences = self.scheduler.submit_group(requests)
+        while not all(sequence.num_generated for sequence in self.sequences):
+            self.step()
+
+    def turn(self) -> float:
+        """Seconds a token, until every answer has some more tokens or its end."""
+        lengths = [sequence.num_generated for sequence in self.sequences]
+        goal, start = min(min(lengths) + TURN_TOKENS, NEW_TOKENS), time.perf_counter()
+        while min(sequence.num_generated for sequence in self.sequences) < goal:
+            self.step()
+        taken = time.perf_counter() - start
+        return taken / (sum(sequence.num_generated for sequence in self.sequences) - sum(lengths))
+
+    @property
+    def is_done(self) -> bool:
+        return all(sequence.is_done for sequence in self.sequences)
+
+    def end(self) -> None:
+        """The rest of the answers; frees their slots."""
+        while not self.is_done:
+            self.step()
+        self.scheduler.commit(self.runner.execute(self.scheduler.heartbeat()))
+
+    def step(self) -> None:
+        step = self.scheduler.schedule()
+        assert step is not None
+        start = time.perf_counter()
+        result = self.runner.execute(step)
+        if self.most and step.num_decodes == len(self.sequences):
+            self.scheduler.speculation.cost.note(step.num_decodes, result.num_guessed, time.perf_counter() - start)
+        self.scheduler.commit(result)
 
 
 def main() -> None:
     """Measures, prints, and keeps the data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--path", type=Path, required=True, help="a folder with a model")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--save", action="store_true", help="write results/speculate-MODEL.json")
+    parser.add_argument("--demo", action="store_true", help="measure the demo model, whose steps take a millisecond")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each case")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--save", action="store_true", help="write results/speculate.json, the other model's kept")
     options = parser.parse_args()
-    runner = load_shard(options.path, NUM_SLOTS, MAX_TOKENS, dtype=options.dtype, speculate=GUESSES)
-    entries = [measure(runner, kind, options.rounds, options.new_tokens) for kind in SAMPLINGS]
-    for entry in entries:
-        print(
-            f"{entry['kind']:10}{entry['ratio']:6.2f} times as fast [{min(entry['ratios']):.2f}-"
-            f"{max(entry['ratios']):.2f}], {entry['right']} of {entry['guessed']} guesses right"
-        )
+    path = demo_path() if options.demo else MODEL
+    runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, speculate=GUESSES)] * 2)
+    entries = []
+    for case in CASES:
+        if options.only in f"{case.text}, {case.streams}":
+            entries.append(measure(runners, case, options.seconds))
+            print(describe(entries[-1]), flush=True)
     if options.save:
-        write_json(RESULTS / f"speculate-{options.path.name}.json", {"machine": machine(), "entries": entries})
+        others = json.loads(FILE.read_text()) if FILE.exists() else {}
+        write_json(FILE, {**others, path.name: {"machine": machine(), "entries": entries}})
 
 
-def measure(runner: Runner, kind: str, rounds: int, new_tokens: int) -> dict[str, object]:
-    """Ratios of seconds a token of decoding, without guesses to with them; the first round only warms up."""
-    ratios, guessed, right = [], 0, 0
-    for round_ in range(rounds + 1):
-        prompt = np.random.default_rng(round_).integers(20, runner.model.config.vocab_size, PROMPT_TOKENS).tolist()
-        request = Request(str(round_), tuple(prompt), SAMPLINGS[kind], new_tokens, ignore_eos=True)
-        # Whoever comes second is warmer: they change places.
-        order = (0, GUESSES) if round_ % 2 else (GUESSES, 0)
-        taken = {most: seconds(runner, request, most) for most in order}
-        with_guesses, speculation = taken[GUESSES]
-        if round_:
-            ratios.append(taken[0][0] / with_guesses)
-            guessed, right = guessed + speculation.num_guessed, right + speculation.num_right
-    return {
-        "kind": kind,
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-        "guessed": guessed,
-        "right": right,
-    }
+def measure(runners: list[Runner], case: Case, seconds: float) -> dict[str, Any]:
+    """The ratios of one case, in as many rounds as begin in the time."""
+    sides = [Side(runner, most) for runner, most in zip(runners, (0, GUESSES), strict=True)]
+    ratios: list[float] = []
+    start = time.perf_counter()
+    while not ratios or time.perf_counter() - start < seconds:
+        ratios += play(sides, case, len(ratios))
+    speculation = sides[1].scheduler.speculation
+    counts = {"guessed": speculation.num_guessed, "right": speculation.num_right}
+    return {"text": case.text, "streams": case.streams, "ratios": ratios, **counts}
 
 
-def seconds(runner: Runner, request: Request, guesses: int) -> tuple[float, Speculation]:
-    """From the first token to the last."""
-    speculation = Speculation(guesses, SPECULATIVE_ROWS["cpu"])
-    scheduler = Scheduler(
-        BlockPool(runner.ready.num_blocks, runner.ready.block_size),
-        max_batch_size=NUM_SLOTS,
-        max_step_tokens=STEP_TOKENS["cpu"],
-        eos_token_ids=frozenset(),
-        caches_prefixes=False,
-        speculation=speculation,
+def play(sides: list[Side], case: Case, round_: int) -> list[float]:
+    """The ratio of each pair of turns of one round."""
+    # Of two shards one may have its memory in better places: each takes both sides. Without guesses in its steps, what
+    # a shard could guess costs a call that returns at once.
+    sides[0].runner, sides[1].runner = sides[1].runner, sides[0].runner
+    requests = case.requests(sides[0].runner.model.config.vocab_size, round_)
+    for side in sides:
+        side.begin(requests)
+    ratios: list[float] = []
+    while not any(side.is_done for side in sides):
+        # Whoever comes second is warmer.
+        order = sides if len(ratios) % 2 else sides[::-1]
+        taken = {side.most: side.turn() for side in order}
+        ratios.append(taken[0] / taken[GUESSES])
+    for side in sides:
+        side.end()
+    assert [s.token_ids for s in sides[0].sequences] == [s.token_ids for s in sides[1].sequences], "a guess changed one"
+    return ratios
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """A line for the terminal."""
+    name = f"{entry['text']}, {entry['streams']} at once"
+    low, high = median_bounds(entry["ratios"])
+    spread, count = quartiles(entry["ratios"], 3), len(entry["ratios"])
+    return (
+        f"{name:30}{spread} of {count}, the median in {low:.3f}-{high:.3f}; "
+        f"{entry['right']} of {entry['guessed']} guesses right"
     )
-    sequence = scheduler.submit(request)
-    start = 0.0
-    while (step := scheduler.schedule()) is not None:
-        scheduler.commit(runner.execute(step))
-        if not start and sequence.num_generated:
-            start = time.perf_counter()
-    return time.perf_counter() - start, speculation
 
 
 if __name__ == "__main__":

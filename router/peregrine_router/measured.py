@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from peregrine_router.deadlines import StepTimes, num_tokens
 from peregrine_router.engine import Shards
+from peregrine_router.guess_cost import GuessCost
 from peregrine_router.metrics import Metrics
 from peregrine_server.protocol import Step, StepResult, unpack
 
@@ -24,10 +25,12 @@ class MeasuredShards:
     Steps without work, which only ask whether the shards are there, are not counted.
     """
 
-    def __init__(self, shards: Shards, metrics: Metrics) -> None:
+    def __init__(self, shards: Shards, metrics: Metrics, guess_cost: GuessCost | None = None) -> None:
+        """`guess_cost`: is told how long steps of decodes took."""
         self.times = StepTimes()
         self._shards = shards
         self._metrics = metrics
+        self._guess_cost = guess_cost
         self._sent: deque[_Sent | None] = deque()
         self._idle_since = 0.0
 
@@ -60,6 +63,8 @@ class MeasuredShards:
             seconds = now - max(sent.at, self._idle_since)
             self._metrics.note_step_done(sent.method, seconds)
             self.times.note(sent.num_tokens, seconds)
+            if self._guess_cost is not None and sent.method == "decode":
+                self._guess_cost.note(sent.size, result.num_guessed, seconds)
             if sent.speculates:
                 self._metrics.note_guesses(unpack(result.slots))
         self._idle_since = now

@@ -191,7 +191,7 @@ class Scheduler:
         decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
         decodes = self.sharing.decodes(decodes, shares) if shares.brief or shares.held else decodes
         if not (self.waiting and self.num_free_slots > 0):
-            draft.speculate = self.speculation.num_guesses(decodes, self.running, self.pool)
+            draft.speculate = self.speculation.num_guesses(self._next_step_id, decodes, self.running, self.pool)
         for sequence in decodes:
             if sequence.slot == -1:
                 continue  # preempted for an older sequence of this very loop
@@ -327,6 +327,7 @@ class Scheduler:
             copy_blocks=pack([block for _, block in draft.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],
             speculate=draft.speculate,
+            guess_cost=self.speculation.cost.of(draft.num_decodes) if draft.speculate else (0.0, 0.0),
         )
         assert not step.speculate or len(draft.scheduled) == step.num_decodes, "a step with guesses is of decodes alone"
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):

@@ -43,10 +43,11 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        measured, bound = MeasuredShards(shards, metrics), queue_bound(prepared.settings)
+        scheduler, bound = make_scheduler(prepared, ready), queue_bound(prepared.settings)
+        measured = MeasuredShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
         engine = Engine(
             measured,
-            make_scheduler(prepared, ready),
+            scheduler,
             prepared.tokenizer,
             bound,
             measured.times,

@@ -12,10 +12,17 @@ computed with that step; and the token of the next has a place.
 """
 
 from collections import Counter
-from collections.abc import Collection
 
 from peregrine_router.blocks import BlockPool
+from peregrine_router.guess_cost import GuessCost
 from peregrine_router.sequence import Sequence
+from peregrine_server.protocol import PROBE_STEPS
+
+PATIENCE = 4
+"""Steps in a row in which nothing was guessed after which none is allowed to, but for those in which shards look again:
+what finding nothing costs, it then costs one time in sixteen."""
+PLAIN_EVERY = 128
+"""One step in so many guesses nothing: what guesses cost is known by comparison."""
 
 
 class Speculation:
@@ -27,23 +34,39 @@ class Speculation:
         self.num_right = 0
         self._most = most
         self._max_rows = max_rows
+        self.cost = GuessCost()
+        self._newest: Sequence | None = None
+        self._num_idle = 0
+        """Steps in a row that might guess, and did not."""
 
-    def num_guesses(self, decodes: Collection[Sequence], running: Collection[Sequence], pool: BlockPool) -> int:
+    def num_guesses(self, step_id: int, decodes: list[Sequence], running: list[Sequence], pool: BlockPool) -> int:
         """How many tokens each of the decodes may guess if nobody waits to be admitted."""
         count = min(self._most, self._max_rows // max(len(decodes), 1) - 1)
+        if count <= 0 or self._rests_in(step_id, running[-1] if running else None):
+            return 0
         # Forks begin where their leader's prompt ends, and not behind guesses.
         is_prompt = (sequence.followers or sequence.num_computed < sequence.num_known - 1 for sequence in running)
-        if count <= 0 or any(is_prompt):
+        if any(is_prompt):
             return 0
         # One block more for everybody: whatever is guessed right, the next step finds them.
         missing = sum(num_missing(pool, sequence, count) for sequence in decodes) + len(running)
         return count if missing <= pool.num_free else 0
+
+    def _rests_in(self, step_id: int, newest: Sequence | None) -> bool:
+        """Whether nothing is to be gained in this step: all sequences rest, or the time of one without guesses is due
+        to be measured. Who is new finds its shard awake."""
+        if newest is not self._newest:
+            self._newest, self._num_idle = newest, 0
+        if self._num_idle >= PATIENCE:
+            return step_id % PROBE_STEPS != 0
+        return step_id % PLAIN_EVERY == PLAIN_EVERY - 1
 
     def settle(self, by_slot: dict[int, Sequence], slots: list[int], most: int, num_guessed: int) -> None:
         """The answer to a step with up to `most` guesses a slot is back, its tokens in `slots`: those that were guessed
         right are pending and computed like any other."""
         num_gained = Counter(slots)
         self.num_guessed += num_guessed
+        self._num_idle = 0 if num_guessed else self._num_idle + 1
         for slot, sequence in by_slot.items():
             num_right = num_gained[slot] - 1
             sequence.num_extra -= most

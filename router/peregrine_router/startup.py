@@ -28,9 +28,9 @@ MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
 """Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
 GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
 
-SPECULATIVE_ROWS = {"cpu": 8, "cuda": 64}
-"""Sequences and guesses of one step at most: what makes it hardly longer. A CPU reads 1.15 B Falcon's weights at 30.2,
-30.0, 29.9 and 28.5 GB/s for 1, 4, 8 and 12 rows; a GPU's GEMMs are bound by its memory up to about 64."""
+SPECULATIVE_ROWS = {"cpu": 16, "cuda": 64}
+"""Sequences and guesses of one step at most; within that their cost decides (see guess_cost.py). 16 rows of a
+1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from peregrine_kernels import PagedBatch
 from peregrine_kernels.paged import SlotRows
+from peregrine_server.history import History
 from peregrine_server.parameters import Parameters
 from peregrine_server.protocol import Fork, NewSequence, Step, unpack
 from peregrine_server.speculation import Speculation
@@ -54,15 +55,14 @@ class Batch:
         max_total_tokens: int,
         block_size: int,
         device: torch.device,
-        speculation: Speculation | None = None,
         *,
+        speculates: bool = False,
         by_slot: bool = False,
     ) -> None:
-        """`speculation`: guesses tokens in steps that allow it. `by_slot`: decodes are given as `SlotRows`."""
+        """`speculates`: tokens are guessed in steps that allow it. `by_slot`: decodes are given as `SlotRows`."""
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
-        self._speculation = speculation
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
         self.parameters = Parameters(max_batch_size)
@@ -73,6 +73,7 @@ class Batch:
         self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
         self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if by_slot else None
         self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+        self.speculation = Speculation(History(self.token_ids, is_copy=device.type != "cpu")) if speculates else None
 
     def apply(self, step: Step) -> StepWork | None:
         """Updates the batch; the work of this step, or None if it schedules nothing.
@@ -109,9 +110,9 @@ class Batch:
 
     def guesses_in(self, step: Step) -> bool:
         """Whether a sequence may guess in this step: then what was sampled before it is waited for."""
-        if self._speculation is None or not step.speculate:
+        if self.speculation is None or not step.speculate:
             return False
-        return self._speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].astype(np.int64))
+        return self.speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].tolist())
 
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
@@ -122,8 +123,8 @@ class Batch:
         self.lengths[slot] = len(ids)
         self._computed[slot] = sequence.num_cached
         self._num_blocks[slot] = 0
-        if self._speculation is not None:
-            self._speculation.add(slot, ids)
+        if self.speculation is not None:
+            self.speculation.add(slot, ids)
 
     def _fork(self, fork: Fork) -> None:
         slot, parent = fork.slot, fork.parent
@@ -134,8 +135,8 @@ class Batch:
             state[slot] = state[parent]
         if self._device_tables is not None:
             self._device_tables[slot] = self._device_tables[parent]
-        if self._speculation is not None:
-            self._speculation.fork(slot, parent, length)
+        if self.speculation is not None:
+            self.speculation.fork(slot, parent, length)
 
     def _exchange_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> tuple[Tensor, Tensor] | None:
         """Puts a block in place of each slot's last one; what is to be copied."""
@@ -160,21 +161,26 @@ class Batch:
             rows, columns, values = self._on_device(np.stack([slots, at, blocks]))
             self._device_tables[rows, columns] = values
 
-    def _guess(self, step: Step, slots: _Ints) -> list[NDArray[np.int32]]:
+    def _guess(self, step: Step, slots: _Ints) -> list[_Ints]:
         """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
-        assert self._speculation is not None
-        lengths = self.lengths[slots]
-        room = np.minimum(self._num_blocks[slots] * self.block_size, self._max_total_tokens) - lengths - 1
-        # A mask is made for the token that was sampled, and not for one that is guessed.
-        room[[self.parameters[slot].grammar is not None for slot in slots.tolist()]] = 0
-        guesses = self._speculation.guess(step.id, slots, lengths, np.clip(room, 0, step.speculate))
-        counts = np.array([len(each) for each in guesses], dtype=np.int64)
-        if not counts.any():
+        assert self.speculation is not None
+        which, lengths = slots.tolist(), self.lengths[slots].tolist()
+        most = [min(step.speculate, self._room(slot, length)) for slot, length in zip(which, lengths, strict=True)]
+        guesses = self.speculation.guess(step.id, which, lengths, most, step.guess_cost)
+        if not guesses:
             return []
+        counts = np.array([len(each) for each in guesses], dtype=np.int64)
         positions = np.concatenate([np.arange(n, n + d) for n, d in zip(lengths, counts, strict=True)])
-        rows, tokens = np.repeat(slots, counts), np.concatenate(guesses).astype(np.int64)
+        rows, tokens = np.repeat(slots, counts), np.concatenate(guesses)
         self.token_ids[self._on_device(rows), self._on_device(positions)] = self._on_device(tokens)
         return guesses
+
+    def _room(self, slot: int, length: int) -> int:
+        """For guesses of a sequence of that length. A mask is made for the token that was sampled, and for none that is
+        guessed."""
+        if self.parameters[slot].grammar is not None:
+            return 0
+        return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
         self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, has_forks: bool
@@ -219,9 +225,7 @@ class Batch:
         return to_device(array, self.device)
 
 
-def _expand(
-    guesses: list[NDArray[np.int32]], slots: _Ints, starts: _Ints, num_tokens: _Ints
-) -> tuple[_Ints, _Ints, _Ints]:
+def _expand(guesses: list[_Ints], slots: _Ints, starts: _Ints, num_tokens: _Ints) -> tuple[_Ints, _Ints, _Ints]:
     """Slots, starts and numbers of tokens of the sequences, the first of which, one a list of guesses, are decodes and
     become one more for each guess, every one starting behind the one before."""
     counts = np.ones(len(slots), dtype=np.int64)
@@ -231,7 +235,7 @@ def _expand(
     return np.repeat(slots, counts), np.repeat(starts, counts) + offsets, np.repeat(num_tokens, counts)
 
 
-def _behind(guesses: list[NDArray[np.int32]], num_sampled: int) -> _Ints:
+def _behind(guesses: list[_Ints], num_sampled: int) -> _Ints:
     """int64[S]: the guess behind each row of the decodes, which come first; -1 behind their last, and elsewhere."""
     behind = [guess for each in guesses for guess in (*each.tolist(), -1)]
     return np.array(behind + [-1] * (num_sampled - len(behind)), dtype=np.int64)

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+PROBE_STEPS = 16
+"""Sequences whose guesses were not worth it look again in steps whose id is a multiple of this."""
 MAX_MESSAGE_BYTES = 64 * 2**20
 """A peer that sends more is broken; ZeroMQ drops the connection."""
 
@@ -113,6 +115,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """int32[c]: the copies. All are read before any is written."""
     forks: list[Fork] = []
     speculate: int = 0
+    guess_cost: tuple[float, float] = (0.0, 0.0)
+    """(fixed, each): a step that takes one unit without guesses takes 1 + fixed + each * g with g of them."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):

@@ -23,7 +23,6 @@ from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
 from peregrine_server.sampler import Sampled, Sampler
-from peregrine_server.speculation import Speculation
 
 if TYPE_CHECKING:
     from peregrine_server.graphs import DecodeGraphs, Recorder
@@ -61,8 +60,10 @@ class Runner:
         """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
-        self._speculation = Speculation(*sizes) if config.speculate else None
-        self._batch = Batch(*sizes, config.block_size, model.device, self._speculation, by_slot=record is not None)
+        self._batch = Batch(
+            *sizes, config.block_size, model.device, speculates=config.speculate > 0, by_slot=record is not None
+        )
+        self._speculation = self._batch.speculation
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._constraints, model.rank.backend.sample)

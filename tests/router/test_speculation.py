@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
 from fakes import INFO
@@ -14,8 +15,8 @@ from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
-from peregrine_router.speculation import Speculation
-from peregrine_server.protocol import Step, StepResult, pack
+from peregrine_router.speculation import PATIENCE, PLAIN_EVERY, Speculation
+from peregrine_server.protocol import PROBE_STEPS, Step, StepResult, pack
 
 BLOCK_SIZE = 4
 
@@ -97,6 +98,56 @@ def test_no_guesses_where_blocks_are_few() -> None:
         scheduler.submit(make_request(name, length, new=4))
         scheduler.commit(model.execute(next_step(scheduler)))
     assert next_step(scheduler).speculate == 0
+
+
+def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, int]:
+    """The next steps by id, and how many guesses each allows; all of those that may be are said to be made, or none."""
+    steps = []
+    for _ in range(count):
+        step = next_step(scheduler)
+        result = answer(step, 0, [5])
+        scheduler.commit(replace(result, num_guessed=min(guessed, step.speculate)))
+        steps.append(step)
+    return {step.id: step.speculate for step in steps}
+
+
+def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
+    """After four in a row, only those in which shards look again; who is new is looked at at once."""
+    scheduler = make_scheduler()
+    scheduler.submit(make_request("a", new=90))
+    found = allowed(scheduler, 1 + PATIENCE + 60)
+    asking = [step_id for step_id, most in found.items() if most]
+    assert asking == [*range(1, 1 + PATIENCE), *range(PROBE_STEPS, max(found) + 1, PROBE_STEPS)]
+    scheduler.submit(make_request("b"))
+    model_answer = next_step(scheduler)
+    scheduler.commit(StepResult(model_answer.id, pack([0, 1]), pack([5, 5]), b""))
+    assert next_step(scheduler).speculate > 0
+
+
+def test_a_step_without_guesses_now_and_then() -> None:
+    """However right they are: what guesses cost is known by comparison with it."""
+    scheduler = make_scheduler(num_blocks=256)
+    scheduler.submit(make_request("a", new=400))
+    found = allowed(scheduler, 3 * PLAIN_EVERY, guessed=6)
+    without = [step_id for step_id, most in found.items() if not most]
+    assert without == [0, *range(PLAIN_EVERY - 1, 3 * PLAIN_EVERY, PLAIN_EVERY)]
+
+
+async def test_shards_are_told_what_guesses_cost() -> None:
+    """As measured: here a step with six takes four times as long."""
+    shards, scheduler = RightShards(), make_scheduler()
+    measured = MeasuredShards(shards, Metrics(INFO), scheduler.speculation.cost)
+    scheduler.submit(make_request("a", new=100))
+    costs = []
+    scheduler.speculation.cost.note(1, 0, 0.005)
+    while (step := scheduler.schedule()) is not None:
+        shards.step_seconds = 0.02
+        await measured.send(step)
+        scheduler.commit(await measured.receive())
+        costs += [step.guess_cost] * (step.speculate > 0)
+    (fixed, each), (fixed_later, each_later) = costs[0], costs[-1]
+    assert fixed + 6 * each < 0.5
+    assert fixed_later + 6 * each_later > 1.5
 
 
 def test_tokens_behind_the_end_are_dropped() -> None:

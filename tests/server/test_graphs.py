@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from transformers import FalconForCausalLM
 
 from checkpoints import build_model, write_checkpoint
@@ -19,7 +20,7 @@ from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import decode_to_shard, encode
 from peregrine_server.runner import Runner
-from runners import shard_config
+from runners import free_guesses, generated, load_runner, make_scheduler, run, shard_config
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 8
@@ -139,3 +140,28 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
         tokens = list(sequence.token_ids)
         logits = oracle(torch.tensor([tokens])).logits[0]
         assert tokens[len(prompt) :] == logits[len(prompt) - 1 : -1].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(), SamplingParams(do_sample=True, temperature=1e-4, seed=3)])
+def test_guesses_are_replayed_too(sampling: SamplingParams, path: Path, model: Falcon) -> None:
+    """Two sequences with guesses are one replay of the rung of three or four rows; their tokens stay the same."""
+    sizes = {"max_total_tokens": MAX_TOKENS, "max_batch_total_tokens": 4 * MAX_TOKENS, "max_batch_size": 4}
+    config = shard_config(path, **sizes)
+    requests = [Request(str(i), prompt, sampling, 12 + 4 * i) for i, prompt in enumerate([(5, 9, 3) * 4, (7, 7, 7)])]
+    plain = run(load_runner(path, **sizes), make_scheduler(4 * MAX_TOKENS // BLOCK_SIZE, max_batch_size=4), requests)
+    speculation = free_guesses(3, 4)
+    scheduler = make_scheduler(4 * MAX_TOKENS // BLOCK_SIZE, max_batch_size=4, speculation=speculation)
+    sizes_replayed = set()
+
+    def record(step: Replay) -> Replay:
+        def replay() -> torch.Tensor:
+            logits = step()
+            sizes_replayed.add(len(logits))
+            return logits
+
+        return replay
+
+    guessed = run(Runner(replace(config, speculate=3), model, record), scheduler, requests)
+    assert list(map(generated, guessed)) == list(map(generated, plain))
+    assert speculation.num_right > 0
+    assert 4 in sizes_replayed

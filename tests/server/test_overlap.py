@@ -15,11 +15,12 @@ from peregrine_router.scheduler import Scheduler
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar, Step, StepResult, decode_to_shard, encode
 from peregrine_server.runner import Runner
-from runners import load_runner, make_scheduler
+from runners import free_guesses, load_runner, make_scheduler
 
 EOS = 0
 TOKENIZER = Tokenizer.load(demo_path())
 PROMPTS = [tuple(TOKENIZER.encode(f"Once upon a time there was a {who}")) for who in ("fox", "dog who", "bird")]
+REPETITIVE = tuple(TOKENIZER.encode("The fox saw the bird. The bird saw the fox. The fox saw the bird. The bird saw"))
 
 
 class RunnerShards:
@@ -47,7 +48,7 @@ def runner() -> Runner:
     return load_runner(demo_path(), eos_token_ids=(EOS,))
 
 
-def make_groups() -> list[list[Request]]:
+def make_groups(prompts: list[tuple[int, ...]]) -> list[list[Request]]:
     """One of everything that depends on the tokens before."""
     random = Random(3)
     kinds: list[dict[str, Any]] = [
@@ -61,7 +62,7 @@ def make_groups() -> list[list[Request]]:
     ]
     groups = []
     for i, kind in enumerate(kinds * 2):
-        prompt, count = PROMPTS[random.randrange(3)], random.randrange(6, 40)
+        prompt, count = random.choice(prompts), random.randrange(6, 40)
         groups.append(
             [
                 Request(f"{i}-{seed}", prompt, SamplingParams(seed=seed, **kind), count, stop=(" her",))
@@ -84,11 +85,13 @@ async def read(generation: Generation, leaves: bool) -> list[TokenEvent]:
     return events
 
 
-async def outcomes(runner: Runner, scheduler: Scheduler, overlaps: bool) -> list[list[TokenEvent]]:
+async def outcomes(
+    runner: Runner, scheduler: Scheduler, overlaps: bool, prompts: list[tuple[int, ...]] = PROMPTS
+) -> list[list[TokenEvent]]:
     engine = Engine(RunnerShards(runner, Random(1)), scheduler, TOKENIZER, overlaps=overlaps)
     stepping = asyncio.create_task(engine.run())
     readers = []
-    for number, group in enumerate(make_groups()):
+    for number, group in enumerate(make_groups(prompts)):
         for generation in engine.submit_group(group):
             readers.append(asyncio.create_task(read(generation, leaves=number % 5 == 4)))
         await asyncio.sleep(0.002)
@@ -125,3 +128,15 @@ async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) 
     assert (schedulers[1].num_preemptions > 0) == (num_blocks == 24)
     reasons = {events[-1].finished.reason for events in plain if events[-1].finished}
     assert len(reasons) == 3
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+async def test_guesses_give_the_same_tokens(overlaps: bool, runner: Runner) -> None:
+    """Of all of these requests, in steps that are sent before it is known how many tokens the last one gave."""
+    scheduler = make_scheduler(max_step_tokens=32, eos=frozenset({EOS}), speculation=free_guesses(8, 64))
+    guessing = load_runner(demo_path(), eos_token_ids=(EOS,), speculate=8)
+    prompts = [*PROMPTS, REPETITIVE, REPETITIVE[:-5]]
+    plain = await outcomes(runner, make_scheduler(max_step_tokens=32, eos=frozenset({EOS})), False, prompts)
+    guessed = await outcomes(guessing, scheduler, overlaps, prompts)
+    assert list(map(rounded, guessed)) == list(map(rounded, plain))
+    assert scheduler.speculation.num_right > 0

@@ -13,10 +13,10 @@ from peregrine_router.hub import demo_path
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
 from peregrine_router.sequence import Sequence
-from peregrine_router.speculation import Speculation as Account
 from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.copyout import Copying
+from peregrine_server.history import History
 from peregrine_server.protocol import (
+    PROBE_STEPS,
     Grammar,
     Step,
     StepResult,
@@ -26,9 +26,8 @@ from peregrine_server.protocol import (
     unpack_floats,
 )
 from peregrine_server.runner import Runner
-from peregrine_server.sampler import Sampled
-from peregrine_server.speculation import PATIENCE, PROBE_STEPS, Speculation, right_rows
-from runners import BLOCK_SIZE, generated, load_runner, make_scheduler, run, run_step
+from peregrine_server.speculation import PATIENCE, Speculation, right_rows
+from runners import BLOCK_SIZE, free_guesses, generated, load_runner, make_scheduler, run, run_step
 
 EOS = frozenset({0})
 TOKENIZER = Tokenizer.load(demo_path())
@@ -52,7 +51,7 @@ def runner() -> Runner:
 
 
 def speculating(num_blocks: int = 192, rows: int = 64, most: int = 8) -> Scheduler:
-    return make_scheduler(num_blocks, max_step_tokens=32, eos=EOS, speculation=Account(most, rows))
+    return make_scheduler(num_blocks, max_step_tokens=32, eos=EOS, speculation=free_guesses(most, rows))
 
 
 def make_requests() -> list[Request]:
@@ -156,48 +155,90 @@ def test_right_rows_end_at_the_first_wrong_guess() -> None:
     assert right_rows(np.array(guesses), np.array(tokens)).tolist() == [0, 1, 2, 3, 6, 7, 8]
 
 
-def guesses_of(speculation: Speculation, step_id: int, length: int) -> int:
-    zero = np.zeros(1, dtype=np.int64)
-    (guess,) = speculation.guess(step_id, zero, zero + length, zero + 8)
-    return len(guess)
+CHEAP, DEAR = (0.0, 0.05), (0.8, 0.1)
 
 
-def test_guesses_that_are_wrong_become_few() -> None:
-    """After a few wrong ones a sequence rests, but for every sixteenth step; right ones bring it back."""
-    speculation = Speculation(1, 64)
-    speculation.add(0, np.array([1, 2, 3] * 6))
-    tried = []
-    for step_id in range(1, 4 * PROBE_STEPS + 1):
-        count = guesses_of(speculation, step_id, 18)
-        tried.append(step_id) if count else None
-        if count:
-            speculation.verify(
-                np.zeros(count + 1, np.int64), np.array([1] * count + [-1]), np.zeros(count + 1, np.int64)
-            )
-    assert tried == [*range(1, PATIENCE + 1), *range(PROBE_STEPS, 4 * PROBE_STEPS + 1, PROBE_STEPS)]
-    speculation.verify(np.zeros(2, np.int64), np.array([1, -1]), np.array([1, 1]))
-    assert guesses_of(speculation, 4 * PROBE_STEPS + 1, 18) == 2
+class Alone:
+    """One sequence that goes round in circles of three, in the only slot."""
+
+    def __init__(self) -> None:
+        self.speculation = Speculation(History(torch.zeros(1, 64, dtype=torch.int64), is_copy=True))
+        self.begin([1, 2, 3] * 6)
+
+    def begin(self, tokens: list[int]) -> None:
+        self.length = len(tokens)
+        self.speculation.add(0, np.array(tokens))
+
+    def step(self, step_id: int, cost: tuple[float, float] = CHEAP, *, is_right: bool = False) -> int:
+        """How many tokens it guesses in a step: all right or all wrong."""
+        slot = np.zeros(1, dtype=np.int64)
+        guess = next(iter(self.speculation.guess(step_id, [0], [self.length], [8], cost)), slot[:0])
+        if len(guess):
+            tokens = [*guess.tolist(), 7] if is_right else [0] * (len(guess) + 1)
+            self.speculation.verify(slot.repeat(len(tokens)), np.array([*guess.tolist(), -1]), np.array(tokens))
+        return len(guess)
 
 
-def test_tokens_of_who_left_do_not_reach_who_came() -> None:
-    """What was sampled for the last sequence of a slot is not read as the next one's."""
-    speculation, zero = Speculation(1, 16), np.zeros(1, dtype=np.int64)
-    speculation.add(0, np.array([1, 2, 3, 4]))
-    speculation.note(zero, zero + 4, Copying(Sampled(torch.tensor([9])), None))
-    speculation.add(0, np.array([5, 6, 7, 5, 6, 7]))
-    (guess,) = speculation.guess(1, zero, zero + 6, zero + 3)
-    assert guess.tolist() == [5, 6]
+def test_guesses_that_are_wrong_become_rare() -> None:
+    """After a few, one token is guessed in every 16th step, then in every 32nd, and so on up to the 256th."""
+    alone = Alone()
+    tried = {step_id: count for step_id in range(1, 1025) if (count := alone.step(step_id))}
+    first = max(step_id for step_id in tried if step_id < PROBE_STEPS)
+    assert list(tried)[:first] == [*range(1, first + 1)]
+    assert sorted(tried.values(), reverse=True) == list(tried.values())
+    rest = [step_id for step_id in tried if step_id > first]
+    assert rest == [16, 32, 64, 128, 256, 512, 768, 1024]
+    assert {tried[step_id] for step_id in rest} == {1}
 
 
-def test_ranks_guess_alike(runner: Runner) -> None:
+def test_right_guesses_bring_a_sequence_back() -> None:
+    """One that rests guesses in every step again as soon as that is worth it, and then as many as it may."""
+    alone = Alone()
+    for step_id in range(1, 128):
+        alone.step(step_id)
+    counts = [alone.step(step_id, is_right=True) for step_id in range(128, 134)]
+    assert counts[0] == 1
+    assert 0 < counts[1] <= counts[2] <= counts[3]
+    assert counts[-1] == 8
+
+
+def test_dear_guesses_need_better_chances() -> None:
+    """What is worth a little time is not worth more."""
+    assert Alone().step(1, (0.0, 0.0)) == 8
+    assert 0 < Alone().step(1, CHEAP) < 8
+    assert Alone().step(1, DEAR) == 1  # to find out
+
+
+def test_where_nothing_is_found_a_sequence_looks_seldom() -> None:
+    """After a few steps: on CUDA each of them is waited for."""
+    alone = Alone()
+    alone.begin([*range(1, 19)])
+    looked = []
+    for step_id in range(1, 200):
+        looked += [step_id] * alone.speculation.guesses_in(step_id, [0])
+        assert alone.step(step_id) == 0
+    assert looked == [*range(1, PATIENCE + 1), 16, 32, 64, 128, 192]
+
+
+def test_a_sequence_begins_with_what_others_had() -> None:
+    """Where guesses were wrong time and again, the next sequence does not begin with any."""
+    alone = Alone()
+    for _ in range(60):
+        alone.begin([1, 2, 3] * 6)
+        alone.step(1)
+    alone.begin([1, 2, 3] * 6)
+    assert alone.step(1) == 0
+
+
+def test_ranks_guess_alike() -> None:
     """Two shards that are sent the same steps answer the same, guesses and all."""
-    other = load_runner(demo_path(), speculate=8)
+    one, other = (load_runner(demo_path(), speculate=8) for _ in range(2))
     scheduler = speculating()
     for request in make_requests()[:6]:
         scheduler.submit(request)
     while (step := scheduler.schedule()) is not None:
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
-        result = runner.execute(decoded)
+        result = one.execute(decoded)
         assert replace(other.execute(decoded), logprobs=b"") == replace(result, logprobs=b"")
         scheduler.commit(result)
