@@ -31,9 +31,10 @@ class Speculation:
     def num_guesses(self, decodes: Collection[Sequence], running: Collection[Sequence], pool: BlockPool) -> int:
         """How many tokens each of the decodes may guess if nobody waits to be admitted."""
         count = min(self._most, self._max_rows // max(len(decodes), 1) - 1)
+        if count <= 0:
+            return 0
         # Forks begin where their leader's prompt ends, and not behind guesses.
-        is_prompt = (sequence.followers or sequence.num_computed < sequence.num_known - 1 for sequence in running)
-        if count <= 0 or any(is_prompt):
+        if any(sequence.followers or sequence.num_computed < sequence.num_known - 1 for sequence in running):
             return 0
         # One block more for everybody: whatever is guessed right, the next step finds them.
         missing = sum(num_missing(pool, sequence, count) for sequence in decodes) + len(running)
@@ -54,9 +55,6 @@ class Speculation:
 
 def num_missing(pool: BlockPool, sequence: Sequence, num_guesses: int) -> int:
     """Blocks to take before the next token and guesses are computed, the copy of a shared one among them."""
-    if num_guesses == sequence.num_extra == 0:  # nearly every decode, on the router's one core
-        at = sequence.num_computed // pool.block_size
-        return int(at == len(sequence.blocks) or pool.is_shared(sequence.blocks[at]))
     most = min(sequence.num_computed + sequence.num_extra + 1 + num_guesses, sequence.max_total)
     return max(pool.num_blocks_for(most) - len(sequence.blocks), 0) + writes_to_shared(pool, sequence)
 
