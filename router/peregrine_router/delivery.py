@@ -11,7 +11,8 @@ MIN_TOGETHER, MAX_TOGETHER = 4, 16
 """Tokens that share a wakeup and a write under pressure: as many as `MAX_LATE_SECONDS` of steps bring."""
 MAX_LATE_SECONDS = 0.03
 """How late a token may be for that: two frames of a screen. A few tokens may be later where steps take longer."""
-WINDOW_SECONDS = 0.1
+WINDOW_SECONDS = 0.03
+"""After which pressure is judged anew: a reader notices no sooner what is late, and a burst is over in little more."""
 MIN_SLACK = 0.2
 """Share of the time that an event loop without pressure spends waiting for the shards, its streams all written."""
 
