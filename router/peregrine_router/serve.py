@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """What was made by now is never garbage; a full collection that looked at all of it would delay every stream."""
+        """What was made by now is never garbage: a full collection that looked at it would delay every stream."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
