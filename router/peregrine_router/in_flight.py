@@ -39,5 +39,5 @@ def sampled_tokens(result: StepResult) -> list[tuple[int, int, int, float | None
     """(slot, row, token id, log-probability) of each token of an answer."""
     # Of a few numbers an array is made in a third of the time that numpy takes.
     slots, ids = array("i", result.slots).tolist(), array("i", result.token_ids).tolist()
-    logprobs = array("f", result.logprobs).tolist() or [None] * len(slots)
+    logprobs: list[float] | list[None] = array("f", result.logprobs).tolist() or [None] * len(slots)
     return list(zip(slots, range(len(slots)), ids, logprobs, strict=True))
