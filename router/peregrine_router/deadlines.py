@@ -51,6 +51,11 @@ class StepTimes:
         alike = (seconds * min(1.0, num_tokens / n) for n, seconds in self._recent.get(size, ()))
         return max(least, min(alike, default=0.0))
 
+    @property
+    def longest_least(self) -> float:
+        """What `at_least` never exceeds, in a tenth of its time."""
+        return max(self._least.values(), default=0.0)
+
     def num_within(self, seconds: float) -> int | None:
         """How many tokens a step computes in that time, by the steps of about that size; None if none were measured."""
         if not self._rates:
@@ -64,7 +69,7 @@ _seconds = itemgetter(1)
 
 def num_tokens(step: Step) -> int:
     """How many tokens a step computes, without those that it guesses, which make it hardly longer."""
-    return step.num_decodes + sum(memoryview(step.num_tokens).cast("i"))
+    return step.num_decodes + (sum(memoryview(step.num_tokens).cast("i")) if step.num_tokens else 0)
 
 
 class Deadlines:
@@ -95,13 +100,16 @@ class Deadlines:
         if request.deadline is not None and (timer := self._timers.pop(request.id, None)) is not None:
             timer.cancel()
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no request has a deadline."""
+        return not self._timers
+
     def end_hopeless(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
         """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
 
         Each comes with what counts the tokens to compute before that one.
         """
-        if not self._timers:
-            return
         now = time.monotonic()
         for request, count in list(waiting):
             if request.deadline is not None and request.deadline - now < self._needed(count(), max_step_tokens):

@@ -11,7 +11,8 @@ MIN_TOGETHER, MAX_TOGETHER = 4, 16
 """Tokens that share a wakeup and a write under pressure: as many as `MAX_LATE_SECONDS` of steps bring."""
 MAX_LATE_SECONDS = 0.03
 """How late a token may be for that: two frames of a screen. A few tokens may be later where steps take longer."""
-WINDOW_SECONDS = 0.1
+WINDOW_SECONDS = 0.03
+"""After which pressure is judged anew: a reader notices no sooner what is late, and a burst is over in little more."""
 MIN_SLACK = 0.2
 """Share of the time that an event loop without pressure spends waiting for the shards, its streams all written."""
 
@@ -67,13 +68,12 @@ class Delivery:
 
     def put(self, mailbox: Mailbox[TokenEvent], event: TokenEvent) -> None:
         """One token. A first and a last one never wait."""
-        waiting, pressure = len(mailbox), self.pressure
-        is_due = waiting >= pressure.num_together - 1 or event.finished is not None or event.index == 1
-        if is_due or not pressure.is_high:
-            mailbox.put(event)
-            return
-        mailbox.leave(event)
-        if not waiting:
+        items, pressure = mailbox.items, self.pressure
+        items.append(event)
+        count = len(items)
+        if not pressure.is_high or count >= pressure.num_together or event.finished is not None or event.index == 1:
+            mailbox.wake()
+        elif count == 1:
             self._holding.append(mailbox)
 
     def end_step(self) -> None:
@@ -81,6 +81,6 @@ class Delivery:
         self._held.append(self._holding)
         while len(self._held) >= self.pressure.num_together:
             for mailbox in self._held.popleft():
-                if mailbox:
+                if mailbox.items:
                     mailbox.wake()
         self.pressure.note_delivery()

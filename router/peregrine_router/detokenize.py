@@ -49,7 +49,10 @@ class TextStream:
         """What the token adds: nothing if it is special, leaves a character incomplete, or may begin a hidden stop."""
         piece = self._piece(token_id)
         if piece is not None and not (piece and self._held):
-            return self._append(piece) if self._stop else self._give_out(piece)
+            if self._stop:
+                return self._append(piece)
+            self._parts.append(piece)
+            return piece
         delta = self._step(token_id)
         return self._append(self._cut() if len(self._held) > MAX_HELD_TOKENS else delta)
 

@@ -16,20 +16,16 @@ from peregrine_router.deadlines import Deadlines, StepTimes, num_tokens
 from peregrine_router.delivery import Delivery
 from peregrine_router.generation import EngineStats
 from peregrine_router.in_flight import Committed
-from peregrine_router.mailbox import Mailbox
+from peregrine_router.outgoing import Generation
 from peregrine_router.overload import QueueBound
 from peregrine_router.request import (
     Cancelled,
-    Finished,
     FinishReason,
     GenerationFailed,
     InvalidRequest,
     Request,
-    Token,
-    TokenEvent,
 )
 from peregrine_router.scheduler import Scheduler
-from peregrine_router.sequence import Sequence
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -37,7 +33,6 @@ from peregrine_server.protocol import (
     Step,
     StepResult,
     TopTokens,
-    unpack,
     unpack_floats,
 )
 
@@ -66,42 +61,6 @@ class Shards(Protocol):
     async def send(self, step: Step) -> None: ...
 
     async def receive(self) -> StepResult: ...
-
-
-class Generation:
-    """One request's tokens as they come. Closing it, or cancelling the task that reads it, cancels the request."""
-
-    def __init__(
-        self, engine: "Engine", sequence: Sequence, tokenizer: Tokenizer, prompt_logprobs: list[float | None]
-    ) -> None:
-        self.sequence = sequence
-        self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
-        self.events: Mailbox[TokenEvent] = Mailbox()
-        self.prompt_logprobs = prompt_logprobs
-        """Filled in while the prompt is computed; shared by a group, for which that happens once."""
-        self.scheduled_at: float | None = None
-        self._engine = engine
-        self._is_over = False
-
-    async def take(self) -> list[TokenEvent]:
-        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
-        if self._is_over:
-            return []
-        try:
-            events = await self.events.take()
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        except Exception:
-            self._is_over = True
-            raise
-        self._is_over = events[-1].finished is not None
-        return events
-
-    async def aclose(self) -> None:
-        """Cancels the request if it still runs. May be called twice."""
-        self._is_over = True
-        self._engine.cancel(self.sequence.request.id)
 
 
 class Engine:
@@ -217,7 +176,7 @@ class Engine:
             await self._take_answer()
 
     async def _until_late(self) -> None:
-        if self._num_in_flight != 1 or self._step_started is None:
+        if self._num_in_flight != 1 or self._step_started is None or self._steps.longest_least < SLACK_SECONDS:
             return
         least = self._steps.at_least(self._num_tokens_sent)
         late = self._step_started + min(LATE * least, least - SLACK_SECONDS)
@@ -259,10 +218,12 @@ class Engine:
         self._step_started = time.monotonic() if self._num_in_flight else None
         self._take_failures(result.failed)
         self._take_prompt_logprobs(result.prompt_logprobs)
-        top_tokens = {top.row: top for top in result.top_tokens}
+        top_tokens = {top.row: top for top in result.top_tokens} if result.top_tokens else {}
         self._delivery.start_step()
         for committed in self._scheduler.commit(result):
-            self._deliver(committed, top_tokens.get(committed.row))
+            generation = self._generations.get(committed.sequence.request.id)
+            if generation is not None:
+                self._deliver(generation, committed, top_tokens.get(committed.row))
         self._delivery.end_step()
 
     def _submit(self, group: list[Request]) -> list[Generation]:
@@ -274,7 +235,7 @@ class Engine:
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
         prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
-        generations = [Generation(self, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
+        generations = [Generation(self.cancel, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
         for generation in generations:
             self._remember(generation)
         return generations
@@ -301,6 +262,8 @@ class Engine:
             self._scheduler.max_mixed_tokens = min(count, self._scheduler.max_step_tokens)
 
     def _end_hopeless(self) -> None:
+        if self._deadlines.are_none:
+            return
         waiting = self._scheduler.waiting_sequences()
         max_step_tokens = self._scheduler.max_step_tokens
         count = self._scheduler.prefixes.num_to_compute
@@ -340,48 +303,21 @@ class Engine:
                 values = unpack_floats(chunk.logprobs).tolist()
                 generation.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
 
-    def _deliver(self, committed: Committed, top: TopTokens | None) -> None:
-        sequence = committed.sequence
-        generation = self._generations.get(sequence.request.id)
-        if generation is None:
-            return
-        if len(generation.events) >= MAX_UNREAD_EVENTS:
+    def _deliver(self, generation: Generation, committed: Committed, top: TopTokens | None) -> None:
+        text, request_id = generation.text, committed.sequence.request.id
+        if len(generation.events.items) >= MAX_UNREAD_EVENTS:
             message = f"the client reads too slowly: {MAX_UNREAD_EVENTS} tokens wait for it"
-            self._end(sequence.request.id, GenerationFailed(message))
+            self._end(request_id, GenerationFailed(message))
             return
-        delta = generation.text.push(committed.token_id)
-        if generation.text.matched is not None and committed.finish_reason is None:
+        delta = text.push(committed.token_id)
+        if text.matched is not None and committed.finish_reason is None:
             # Of the tokens of one step, those behind the match are not the answer's, whatever they end.
-            self._scheduler.finish(sequence, FinishReason.STOP_SEQUENCE, committed.index)
+            self._scheduler.finish(committed.sequence, FinishReason.STOP_SEQUENCE, committed.index)
             committed.finish_reason = FinishReason.STOP_SEQUENCE
         if committed.finish_reason is not None:
-            delta += generation.text.flush()
-            self._forget(sequence.request.id)
-        self._delivery.put(generation.events, self._event(generation, committed, top, delta))
-
-    def _event(self, generation: Generation, committed: Committed, top: TopTokens | None, delta: str) -> TokenEvent:
-        sequence, token_id = committed.sequence, committed.token_id
-        if self._tokenizer.is_special(token_id):
-            token = self._tokenizer.describe(token_id, committed.logprob)
-        else:
-            token = Token(token_id, delta, committed.logprob)
-        has_prefill = committed.index == 1 and sequence.request.sampling.prompt_logprobs
-        return TokenEvent(
-            committed.index,
-            token,
-            delta,
-            self._top_tokens(top) if top else (),
-            self._prefill(generation) if has_prefill else (),
-            None if committed.finish_reason is None else _finished(committed.finish_reason, generation),
-        )
-
-    def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:
-        pairs = zip(unpack(top.token_ids).tolist(), unpack_floats(top.logprobs).tolist(), strict=True)
-        return tuple(self._tokenizer.describe(token_id, logprob) for token_id, logprob in pairs)
-
-    def _prefill(self, generation: Generation) -> tuple[Token, ...]:
-        ids = generation.sequence.request.prompt_ids
-        return tuple(map(self._tokenizer.describe, ids, generation.prompt_logprobs))
+            delta += text.flush()
+            self._forget(request_id)
+        self._delivery.put(generation.events, generation.event(committed, delta, top))
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
@@ -393,8 +329,3 @@ class Engine:
 def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:
     """What requests must have in common for one computation of the prompt to serve them all."""
     return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt
-
-
-def _finished(reason: FinishReason, generation: Generation) -> Finished:
-    sequence = generation.sequence
-    return Finished(reason, generation.text.text, sequence.num_generated, cached_tokens=sequence.num_cached or 0)

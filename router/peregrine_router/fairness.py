@@ -11,7 +11,6 @@ and waits itself for no more than what comes while 8,000 tokens are served.
 """
 
 from bisect import insort
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -137,7 +136,10 @@ class FairQueue(Generic[T]):
 
     def charge_outputs(self, tenants: Iterable[str]) -> None:
         """A token was generated for a request of each of these tenants, which need not be in the queue."""
-        for name, count in Counter(tenants).items():
+        counts: dict[str, int] = {}
+        for name in tenants:  # Making a `Counter` takes as long as counting a hundred.
+            counts[name] = counts.get(name, 0) + 1
+        for name, count in counts.items():
             self._charge(self._tenant(name), OUTPUT_WEIGHT * count)
 
     def counter(self, tenant: str) -> int:

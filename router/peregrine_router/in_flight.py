@@ -1,20 +1,21 @@
 """Steps that were sent, and what their answers give."""
 
+from array import array
 from typing import NamedTuple
 
 import msgspec
 
 from peregrine_router.request import FinishReason
 from peregrine_router.sequence import Sequence
-from peregrine_server.protocol import StepResult, unpack, unpack_floats
+from peregrine_server.protocol import StepResult
 
 
 class InFlight(NamedTuple):
     """A step whose answer is not back."""
 
     id: int
-    sequences: dict[int, tuple[Sequence, int]]
-    """By slot: who ran there, and its epoch."""
+    sequences: dict[int, Sequence]
+    """By slot: who runs there, and has not left it since."""
     speculate: int
     """How many tokens each might guess."""
 
@@ -36,6 +37,7 @@ class Committed(msgspec.Struct, gc=False):
 
 def sampled_tokens(result: StepResult) -> list[tuple[int, int, int, float | None]]:
     """(slot, row, token id, log-probability) of each token of an answer."""
-    slots = unpack(result.slots).tolist()
-    logprobs = unpack_floats(result.logprobs).tolist() or [None] * len(slots)
-    return list(zip(slots, range(len(slots)), unpack(result.token_ids).tolist(), logprobs, strict=True))
+    # Of a few numbers an array is made in a third of the time that numpy takes.
+    slots, ids = array("i", result.slots).tolist(), array("i", result.token_ids).tolist()
+    logprobs: list[float] | list[None] = array("f", result.logprobs).tolist() or [None] * len(slots)
+    return list(zip(slots, range(len(slots)), ids, logprobs, strict=True))

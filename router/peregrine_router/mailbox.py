@@ -10,20 +10,14 @@ class Mailbox(Generic[T]):
     """A queue of one reader, who takes all there is. `asyncio.Queue` would cost each item a turn of its own."""
 
     def __init__(self) -> None:
-        self._items: list[T] = []
+        self.items: list[T] = []
+        """What lies there."""
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def leave(self, item: T) -> None:
-        """Adds an item for which the reader need not wake."""
-        self._items.append(item)
-
     def put(self, item: T) -> None:
         """Adds an item and wakes the reader. Never waits."""
-        self._items.append(item)
+        self.items.append(item)
         self.wake()
 
     def fail(self, error: Exception) -> None:
@@ -33,16 +27,18 @@ class Mailbox(Generic[T]):
 
     def wake(self) -> None:
         """The reader, if it waits, takes what is there."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def take(self) -> list[T]:
         """Waits until something is there; everything that is. Raises the error that ended it."""
-        if not self._items and self._error is None:
+        if not self.items and self._error is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        items, self._items = self._items, []
+        items, self.items = self.items, []
         if not items and self._error is not None:
             raise self._error
         return items

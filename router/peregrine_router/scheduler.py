@@ -14,8 +14,9 @@ still share takes a copy of it first. From then on all are sequences like any ot
 
 A step may be scheduled while others are in flight. Their tokens count as known to the shards (`num_pending`); a
 sequence whose length they will reach is left out. One that ends otherwise, or gives up its slot, has then computed a
-token too many: `epoch` tells its answer from those that still count. It spoils no block that others can find, because
-the K and V of a token are written when the next is sampled: they are an accepted token's, or lie behind all of those.
+token too many: it leaves the steps in flight with its slot, and their answers pass it by. That token spoils no block
+that others can find, because the K and V of a token are written when the next is sampled: they are an accepted token's,
+or lie behind all of those.
 
 Beginnings that are known are not computed again: see `Prefixes`. Decodes may guess tokens, and yield several in a
 step: see `Speculation`.
@@ -26,7 +27,7 @@ from collections.abc import Collection, Iterator
 from operator import attrgetter
 
 from peregrine_router.blocks import BlockPool
-from peregrine_router.draft import Draft, new_sequence
+from peregrine_router.draft import Draft
 from peregrine_router.fairness import FairQueue
 from peregrine_router.in_flight import Committed, InFlight, sampled_tokens
 from peregrine_router.prefixes import Prefixes
@@ -34,7 +35,7 @@ from peregrine_router.request import FinishReason, Request
 from peregrine_router.sequence import Sequence, overtakes
 from peregrine_router.sharing import Shares, Sharing
 from peregrine_router.speculation import Speculation, num_missing, writes_to_shared
-from peregrine_server.protocol import Fork, Step, StepResult, pack
+from peregrine_server.protocol import Step, StepResult
 
 _due = attrgetter("due")
 
@@ -142,28 +143,29 @@ class Scheduler:
 
     def in_flight(self, at: int = 0) -> dict[int, Sequence]:
         """By slot, the sequences of a step in flight, the oldest by default, that still want its answer."""
-        sequences = self._in_flight[at].sequences
-        return {slot: sequence for slot, (sequence, epoch) in sequences.items() if sequence.epoch == epoch}
+        return self._in_flight[at].sequences
 
     def commit(self, result: StepResult) -> list[Committed]:
         """Appends the sampled tokens of the oldest step in flight; marks what reached its length or an end token.
 
         Raises ValueError if the answer is not that step's.
         """
-        by_slot = self.in_flight()
-        step = self._in_flight.popleft()
+        step = self._in_flight[0]
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         tokens = sampled_tokens(result)
         if step.speculate:
-            self.speculation.settle(by_slot, [slot for slot, *_ in tokens], step.speculate, result.num_guessed)
-        # What a sequence gains behind the token that ends it is not its own.
+            slots = [slot for slot, *_ in tokens]
+            self.speculation.settle(step.sequences, slots, step.speculate, result.num_guessed)
+        # A sequence that ends leaves the step: what it gains behind its last token is not its own.
+        running = step.sequences
         committed = [
             self._commit(sequence, row, token_id, logprob)
             for slot, row, token_id, logprob in tokens
-            if (sequence := by_slot.get(slot)) is not None and not sequence.is_done
+            if (sequence := running.get(slot)) is not None
         ]
-        self.waiting.charge_outputs(each.sequence.request.tenant for each in committed)
+        self._in_flight.popleft()
+        self.waiting.charge_outputs([each.sequence.request.tenant for each in committed])
         return committed
 
     def check_integrity(self) -> None:
@@ -185,19 +187,21 @@ class Scheduler:
 
     def _begun(self) -> list[Sequence]:
         """Whose prompts are being computed, in blocks that were all taken on admission; the first that is due first."""
-        return sorted((s for s in self.running if len(s.token_ids) - s.num_computed > 1), key=_due)
+        return sorted([s for s in self.running if len(s.token_ids) - s.num_computed > 1], key=_due)
 
     def _schedule_decodes(self, draft: Draft, shares: Shares) -> None:
-        decodes = [s for s in self.running if s.num_computed + 1 == s.num_known < s.max_total]
+        # As `num_known`, which is asked of every sequence in every step.
+        decodes = [s for s in self.running if s.num_computed + 1 == len(s.token_ids) + s.num_pending < s.max_total]
         decodes = self.sharing.decodes(decodes, shares) if shares.brief or shares.held else decodes
         if not (self.waiting and self.num_free_slots > 0):
             draft.speculate = self.speculation.num_guesses(self._next_step_id, decodes, self.running, self.pool)
         for sequence in decodes:
-            if sequence.slot == -1:
-                continue  # preempted for an older sequence of this very loop
-            is_short = num_missing(self.pool, sequence, draft.speculate) > 0
-            if (blocks := self._grow(sequence, draft.speculate) if is_short else []) is not None:
+            if sequence.num_computed < sequence.num_writable and draft.speculate == sequence.num_extra == 0:
+                draft.scheduled.append(sequence)
+            # Else it may have been preempted for an older sequence of this very loop.
+            elif sequence.slot >= 0 and (blocks := self._grow(sequence, draft.speculate)) is not None:
                 self._add_decode(draft, sequence, blocks)
+        draft.close_decodes()
 
     def _grow(self, sequence: Sequence, num_guesses: int) -> list[int] | None:
         """The blocks for one more token and guesses, at the cost of the newest; None if `sequence` itself had to go."""
@@ -231,8 +235,9 @@ class Scheduler:
             self.pool.free([sequence.blocks.pop()])
             sequence.blocks.append(copy)
         sequence.blocks += blocks
-        draft.add(sequence, 1, blocks)
-        draft.num_decodes += 1
+        sequence.num_writable = len(sequence.blocks) * self.pool.block_size
+        draft.give_blocks(blocks)
+        draft.scheduled.append(sequence)
 
     def _schedule_prompts(self, draft: Draft, begun: list[Sequence], held: Collection[str]) -> None:
         left, is_open = deque(s for s in begun if s.slot >= 0 and s.request.tenant not in held), True
@@ -301,8 +306,9 @@ class Scheduler:
 
     def _fork(self, draft: Draft) -> None:
         """The followers of every prompt that this step completes."""
-        for leader, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
-            if not leader.followers or leader.num_computed + num_tokens < len(leader.token_ids):
+        leaders = [pair for pair in zip(draft.scheduled, draft.num_tokens, strict=True) if pair[0].followers]
+        for leader, num_tokens in leaders:
+            if leader.num_computed + num_tokens < len(leader.token_ids):
                 continue
             for fork in leader.followers:
                 self.pool.share(leader.blocks)
@@ -311,33 +317,21 @@ class Scheduler:
                 fork.num_remembered, fork.block_hashes = leader.num_remembered, list(leader.block_hashes)
                 self.running.append(fork)
                 draft.forks.append((fork, leader))
-            leader.followers = []
+            leader.followers, leader.num_writable = [], 0
 
     def _seal(self, draft: Draft) -> Step:
-        step = Step(
-            id=self._next_step_id,
-            freed=pack(self._freed),
-            new=[new_sequence(sequence) for sequence in draft.new],
-            slots=pack([sequence.slot for sequence in draft.scheduled]),
-            num_decodes=draft.num_decodes,
-            num_tokens=pack(draft.num_tokens[draft.num_decodes :]),
-            block_rows=pack(draft.block_rows),
-            new_blocks=pack(draft.new_blocks),
-            copy_rows=pack([row for row, _ in draft.copies]),
-            copy_blocks=pack([block for _, block in draft.copies]),
-            forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in draft.forks],
-            speculate=draft.speculate,
-            guess_cost=self.speculation.cost.of(draft.num_decodes) if draft.speculate else (0.0, 0.0),
-        )
-        assert not step.speculate or len(draft.scheduled) == step.num_decodes, "a step with guesses is of decodes alone"
+        if draft.speculate:
+            draft.guess_cost = self.speculation.cost.of(draft.num_decodes)
+        step, block_size = draft.message(self._next_step_id, self._freed), self.pool.block_size
         for sequence, num_tokens in zip(draft.scheduled, draft.num_tokens, strict=True):
             sequence.num_computed += num_tokens
         running = draft.scheduled + [fork for fork, _ in draft.forks]
         for sequence in running:
-            sequence.num_pending += sequence.num_computed == sequence.num_known
+            sequence.num_pending += sequence.num_computed == len(sequence.token_ids) + sequence.num_pending
             sequence.num_extra += step.speculate
-            self.prefixes.remember(sequence)
-        self._in_flight.append(InFlight(step.id, {s.slot: (s, s.epoch) for s in running}, step.speculate))
+            if sequence.num_computed // block_size > sequence.num_remembered:
+                self.prefixes.remember(sequence)
+        self._in_flight.append(InFlight(step.id, {s.slot: s for s in running}, step.speculate))
         self._next_step_id += 1
         self._freed = []
         return step
@@ -349,7 +343,8 @@ class Scheduler:
         if reason is not None:
             self.finish(sequence, reason)
         logprob = logprob if sequence.request.sampling.logprobs else None
-        return Committed(sequence, row, sequence.num_generated, token_id, logprob, reason)
+        index = len(sequence.token_ids) - len(sequence.request.prompt_ids)
+        return Committed(sequence, row, index, token_id, logprob, reason)
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)
@@ -375,9 +370,11 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self.prefixes.remember(sequence)
         self.running.remove(sequence)
+        for step in self._in_flight:
+            step.sequences.pop(sequence.slot, None)
         self.pool.free(sequence.blocks)
         self._freed.append(sequence.slot)
         self._free_slots.append(sequence.slot)
         sequence.slot, sequence.blocks = -1, []
-        sequence.num_computed = sequence.num_pending = sequence.num_extra = sequence.num_remembered = 0
-        sequence.epoch += 1
+        sequence.num_computed = sequence.num_pending = sequence.num_extra = 0
+        sequence.num_remembered = sequence.num_writable = 0

@@ -18,9 +18,9 @@ class Sequence:
     """Tokens of prompt and answer at most: where those in flight reach it, no other step works on the sequence."""
     slot: int = -1
     """Row of the shards' batch; -1 while it waits."""
-    epoch: int = 0
-    """How often it has left a slot: what a step computed for it in an earlier epoch is not for this one."""
     blocks: list[int] = field(default_factory=list)
+    num_writable: int = 0
+    """Tokens for which its blocks have places that no other shares: so many at least, and decodes need not ask."""
     num_computed: int = 0
     """Tokens whose K and V are in the cache once every step sent so far has run: so many at least, if steps in flight
     may guess tokens."""
@@ -64,7 +64,7 @@ class Sequence:
         """Why the last of its tokens is the last at all; None if it is not."""
         request = self.request
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
-        if self.num_generated >= request.max_new_tokens:
+        if len(self.token_ids) >= self.max_total:
             return FinishReason.LENGTH
         if token_id in request.stop_token_ids:
             return FinishReason.STOP_SEQUENCE
@@ -105,7 +105,7 @@ class Sequence:
             "a block can be found before its tokens are known and sent"
         )
         most = min(self.num_computed + self.num_extra, self.max_total)
-        assert len(self.blocks) * block_size >= most, "computed tokens lie outside the blocks"
+        assert len(self.blocks) * block_size >= max(most, self.num_writable), "tokens lie outside the blocks"
 
 
 def overtakes(newcomer: Sequence, begun: Sequence, running: Iterable[Sequence]) -> bool:

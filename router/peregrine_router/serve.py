@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -77,6 +79,12 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Nothing: see `on_signals`."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """What was made by now is never garbage: a full collection that looked at it would delay every stream."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     def request_stop(self) -> None:
         """The first request lets running requests finish, the second does not."""

@@ -77,9 +77,6 @@ class Speculation:
 
 def num_missing(pool: BlockPool, sequence: Sequence, num_guesses: int) -> int:
     """Blocks to take before the next token and guesses are computed, the copy of a shared one among them."""
-    if num_guesses == sequence.num_extra == 0:  # nearly every decode, on the router's one core
-        at = sequence.num_computed // pool.block_size
-        return int(at == len(sequence.blocks) or pool.is_shared(sequence.blocks[at]))
     most = min(sequence.num_computed + sequence.num_extra + 1 + num_guesses, sequence.max_total)
     return max(pool.num_blocks_for(most) - len(sequence.blocks), 0) + writes_to_shared(pool, sequence)
 

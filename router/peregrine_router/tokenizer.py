@@ -61,11 +61,11 @@ class Tokenizer:
         self._backend = backend
         self._plain = _without_special_tokens(backend)
         added = backend.get_added_tokens_decoder()
-        self._special_ids = frozenset(id for id, token in added.items() if token.special)
+        self.special_ids = frozenset(id for id, token in added.items() if token.special)
         self._bytes = _byte_alphabet(backend)
         self._texts = _Texts(backend)
-        self._pieces = _Pieces(self._texts, self._special_ids, is_bytes=bool(self._bytes))
-        self.special_tokens = {added[id].content: id for id in self._special_ids}
+        self._pieces = _Pieces(self._texts, self.special_ids, is_bytes=bool(self._bytes))
+        self.special_tokens = {added[id].content: id for id in self.special_ids}
         """Text and id of the tokens that generated text hides."""
         self.eos_token_ids = eos_token_ids
         """Tokens that end a generation."""
@@ -100,16 +100,12 @@ class Tokenizer:
 
     def describe(self, token_id: int, logprob: float | None = None) -> Token:
         """One token by itself, special tokens shown. Part of a character reads as U+FFFD."""
-        return Token(token_id, self._texts[token_id], logprob, token_id in self._special_ids)
-
-    def is_special(self, token_id: int) -> bool:
-        """Whether generated text hides the token."""
-        return token_id in self._special_ids
+        return Token(token_id, self._texts[token_id], logprob, token_id in self.special_ids)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; they may be part of a character."""
         token = self._backend.id_to_token(token_id) or ""
-        if token_id not in self._special_ids and self._bytes and all(character in self._bytes for character in token):
+        if token_id not in self.special_ids and self._bytes and all(character in self._bytes for character in token):
             return bytes(self._bytes[character] for character in token)
         return self._texts[token_id].encode()
 

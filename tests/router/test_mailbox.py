@@ -24,7 +24,7 @@ async def test_an_item_that_is_left_does_not_wake() -> None:
     box: Mailbox[int] = Mailbox()
     waiting = asyncio.create_task(box.take())
     await asyncio.sleep(0)
-    box.leave(1)
+    box.items.append(1)
     await asyncio.sleep(0.01)
     assert not waiting.done()
     box.wake()
@@ -50,4 +50,4 @@ async def test_a_reader_that_was_cancelled_is_not_woken() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     box.put(1)
-    assert len(box) == 1
+    assert box.items == [1]

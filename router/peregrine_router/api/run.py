@@ -1,7 +1,6 @@
 """One request from arrival to end: admitted, validated, submitted, read, measured, and given back whatever happens."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -121,17 +120,9 @@ class Run:
             self._streams += self._engine.submit_group(group.requests)
         self._queued = time.monotonic()
 
-    async def events(self) -> AsyncGenerator[Batch, None]:
+    def events(self) -> AsyncGenerator[Batch, None]:
         """Tokens as they come. IncompleteGeneration if a last token never comes."""
-        single = len(self._streams) == 1
-        source = self._numbered(0) if single else self._merged()
-        async with contextlib.aclosing(source) as batches:
-            async for batch in batches:
-                finished = batch[1][-1].finished
-                if finished is not None and self._note_end(finished):
-                    # Before the client sees the end: its next request may need this one's permit.
-                    await self.close()
-                yield batch
+        return self._numbered(0) if len(self._streams) == 1 else self._merged()
 
     async def collect(self) -> list[list[Generated]]:
         """All sequences in full: a list for each prompt."""
@@ -180,7 +171,6 @@ class Run:
         async for _, events in self._numbered(number):
             for event in events:
                 generated.add(event)
-        self._note_end(generated.end)
         return generated
 
     async def _merged(self) -> AsyncGenerator[Batch, None]:
@@ -213,18 +203,21 @@ class Run:
         stream = self._streams[number]
         while events := await stream.take():
             previous = self._measure_tokens(len(events), previous)
-            yield number, events
-            if events[-1].finished is not None:
+            finished = events[-1].finished
+            if finished is not None:
+                await self._note_end(finished)
+                yield number, events
                 return
+            yield number, events
         raise IncompleteGeneration
 
-    def _note_end(self, finished: Finished) -> bool:
-        """Whether that was the last sequence; the request then counts as answered."""
+    async def _note_end(self, finished: Finished) -> None:
+        """With its last sequence the request counts as answered."""
         self._ended.append(finished)
-        if len(self._ended) < len(self._streams):
-            return False
-        self._settle()
-        return True
+        if len(self._ended) == len(self._streams):
+            self._settle()
+            # Before the client sees the end: its next request may need this one's permit.
+            await self.close()
 
     def _settle(self) -> None:
         self._is_settled = True

@@ -91,8 +91,8 @@ class RunResponse(Response):
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
     def _encode(self, number: int, events: list[TokenEvent]) -> bytes:
-        bodies = [self._describe.event(number, event) for event in events]
-        bodies = [body for body in bodies if body is not None]
+        describe = self._describe.event
+        bodies = [body for event in events if (body := describe(number, event)) is not None]
         return encode_events(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:
