@@ -15,7 +15,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCES = "kernels/peregrine_kernels/native"
 FLAGS = ["-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
-TARGET = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx512vnni", "-mfma", "-mprfchw"]
+AVX512 = ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "prfchw"]
+TARGETS = {"avx512": AVX512, "avx2": []}
+"""What each library may use besides AVX2 and FMA; the loader knows which of them a CPU runs."""
 
 
 class NativeKernels(BuildHookInterface[Any]):
@@ -30,19 +32,26 @@ class NativeKernels(BuildHookInterface[Any]):
         if self.target_name != "wheel" or not has_native_kernels():
             return
         folder = Path(self.root) / SOURCES
-        compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
-        library = folder / "libperegrine.so"
-        partial = library.with_suffix(".partial")
-        sources = [str(source) for source in sorted(folder.glob("*.c"))]
-        done = subprocess.run([*compiler, *FLAGS, *TARGET, *sources, "-lm", "-o", str(partial)], check=False)
-        if done.returncode:
+        libraries = [folder / f"libperegrine_{target}.so" for target in TARGETS]
+        if not all(map(compile_library, libraries, TARGETS.values())):
             self.app.display_warning("the native CPU kernels do not compile here: bfloat16 on a CPU will be slower")
             return
-        # Renamed into place: a running server keeps the file that it has mapped.
-        partial.replace(library)
-        build_data["artifacts"].append(f"{SOURCES}/{library.name}")
+        build_data["artifacts"] += [f"{SOURCES}/{library.name}" for library in libraries]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform.system().lower()}_{platform.machine()}"
+
+
+def compile_library(library: Path, features: list[str]) -> bool:
+    """Whether the sources beside it compile."""
+    compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
+    partial = library.with_suffix(".partial")
+    sources = [str(source) for source in sorted(library.parent.glob("*.c"))]
+    target = [f"-m{feature}" for feature in ("avx2", "fma", *features)]
+    done = subprocess.run([*compiler, *FLAGS, *target, *sources, "-lm", "-o", str(partial)], check=False)
+    if done.returncode == 0:
+        # Renamed into place: a running server keeps the file that it has mapped.
+        partial.replace(library)
+    return done.returncode == 0
 
 
 def has_native_kernels() -> bool:

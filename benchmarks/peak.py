@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.hardware import Device
 from peregrine_kernels import backend_for
-from peregrine_kernels.cpu_linear import PackedLinear
+from peregrine_kernels.cpu_linear import PackedLinear, is_packable
 from peregrine_kernels.cpu_native import NativeBackend
 from peregrine_kernels.native import library
 
@@ -25,18 +25,26 @@ class Peak:
         weight = torch.randn(OUT_FEATURES, IN_FEATURES).bfloat16()
         backend, kernels = backend_for(torch.device("cpu")), library()
         self._buffer = torch.ones(MEMORY_BYTES // 4)
-        self._x = torch.randn(ROWS, IN_FEATURES).bfloat16()
-        self._linears = [backend.linear(weight), PackedLinear.pack(weight, None, None)]
-        self._int8 = [] if kernels is None else [NativeBackend(kernels, quantizes=True).linear(weight)]
+        x, theirs = torch.randn(ROWS, IN_FEATURES).bfloat16(), peer_dtype()
+        self._products = [
+            partial(backend.linear(weight), x),
+            partial(PackedLinear.pack(weight.to(theirs), None, None), x.to(theirs)),
+        ]
+        self._int8 = [] if kernels is None else [partial(NativeBackend(kernels, quantizes=True).linear(weight), x)]
 
     def measure(self, weights: str) -> Device | None:
         """For `bf16` or `int8` weights; None where the kernels have no such product."""
-        linears = self._linears if weights == "bf16" else self._int8
-        if not linears:
+        products = self._products if weights == "bf16" else self._int8
+        if not products:
             return None
         bandwidth = MEMORY_BYTES / best(self._buffer.sum)
-        flops = 2 * ROWS * OUT_FEATURES * IN_FEATURES / min(best(partial(linear, self._x)) for linear in linears)
+        flops = 2 * ROWS * OUT_FEATURES * IN_FEATURES / min(map(best, products))
         return Device("this machine", bandwidth, flops, 0.0)
+
+
+def peer_dtype() -> torch.dtype:
+    """What others compute in here: bfloat16, or float32 on a CPU for which torch would only emulate it."""
+    return torch.bfloat16 if is_packable(torch.bfloat16) else torch.float32
 
 
 @torch.inference_mode()

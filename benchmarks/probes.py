@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriteria, StoppingCriteriaList
 
+from benchmarks.peak import peer_dtype
 from benchmarks.shard import load_shard
 from peregrine_kernels import Linear
 from peregrine_kernels.cpu import CpuBackend
@@ -50,7 +51,7 @@ class BareGemms:
     """
 
     def __init__(self, model: Falcon) -> None:
-        self._dtype = model.dtype
+        self._dtypes = {"ours": model.dtype, "oneDNN": peer_dtype()}
         linears = [
             linear
             for block in model.blocks
@@ -59,20 +60,22 @@ class BareGemms:
         ]
         self._products = {
             "ours": [product(linear) for linear in (*linears, model.head.linear)],
-            "oneDNN": [PackedLinear.pack(unpacked(linear), None, None) for linear in (*linears, model.head.linear)],
+            "oneDNN": [
+                PackedLinear.pack(unpacked(linear).to(peer_dtype()), None, None)
+                for linear in (*linears, model.head.linear)
+            ],
         }
 
     @torch.inference_mode()
     def seconds(self, packing: str, num_tokens: int, num_sampled: int) -> float:
         """Every layer on `num_tokens` rows, the head on `num_sampled`. oneDNN's few rows are padded before the clock
         runs: it is faster at four than at one."""
+        dtype = self._dtypes[packing]
         if packing == "oneDNN":
-            num_tokens, num_sampled = (
-                max(rows, CpuBackend().min_rows(self._dtype)) for rows in (num_tokens, num_sampled)
-            )
+            num_tokens, num_sampled = (max(rows, CpuBackend().min_rows(dtype)) for rows in (num_tokens, num_sampled))
         *layers, head = self._products[packing]
         widths = {linear.in_features for linear in layers}
-        inputs = {width: torch.randn(num_tokens, width).to(self._dtype) for width in widths}
+        inputs = {width: torch.randn(num_tokens, width).to(dtype) for width in widths}
 
         def run() -> None:
             for linear in layers:
@@ -135,7 +138,7 @@ class Ours:
 
 
 class Transformers:
-    """`generate` in bfloat16 on the same weights, all streams in one static batch, in a process of its own with malloc
+    """`generate` on the same weights, all streams in one static batch, in a process of its own with malloc
     as it comes: as users run it."""
 
     def __init__(self, path: Path, num_threads: int) -> None:
@@ -170,7 +173,7 @@ def generate_in_peer(path: Path, num_threads: int, batch_size: int, length: int,
 @cache
 def load_peer(path: Path) -> FalconForCausalLM:
     """Once a process."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=peer_dtype())
     assert isinstance(model, FalconForCausalLM)
     return model.eval()
 

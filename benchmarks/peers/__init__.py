@@ -6,6 +6,7 @@ What is not installed is skipped by name. scripts/peers.sh installs them.
 import os
 from pathlib import Path
 
+from benchmarks.peak import peer_dtype
 from benchmarks.peers.http import HttpPeer
 from benchmarks.peers.llamacpp import llamacpp
 from benchmarks.peers.peregrine import peregrine
@@ -25,13 +26,14 @@ PEERS_FOLDER = Path(os.environ.get("PEERS", "/tmp/peers"))
 def all_peers(model: Path, threads: int) -> list[Peer]:
     """In the order of the table, ours first; each may turn out not to be installed."""
     drivers = Path(__file__).parent / "drivers"
+    dtype = str(peer_dtype()).removeprefix("torch.")
     openvino = PEERS_FOLDER / "openvino" / "bin" / "python"
     return [
         peregrine(model, "bf16"),
         llamacpp(PEERS_FOLDER, model, threads, "bf16"),
-        vllm(PEERS_FOLDER, model, threads),
+        vllm(PEERS_FOLDER, model, dtype, threads),
         InProcessPeer("OpenVINO bf16", openvino, drivers / "run_openvino.py", (str(model), "fp16", str(threads))),
-        InProcessPeer("transformers bf16", None, drivers / "run_transformers.py", (str(model), str(threads))),
+        InProcessPeer("transformers bf16", None, drivers / "run_transformers.py", (str(model), dtype, str(threads))),
         peregrine(model, "int8"),
         llamacpp(PEERS_FOLDER, model, threads, "q8_0"),
         InProcessPeer("OpenVINO int8", openvino, drivers / "run_openvino.py", (str(model), "int8", str(threads))),

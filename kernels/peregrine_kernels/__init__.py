@@ -202,4 +202,4 @@ def _refuse_pages(backend: str, kv_dtype: str | None) -> None:
 
 def _refuse(quantize: str | None) -> None:
     if quantize is not None:
-        raise ValueError(f"--quantize {quantize} needs a CPU with AVX512-BF16 and the native kernels: leave it out")
+        raise ValueError(f"--quantize {quantize} needs a CPU with AVX2 and the native kernels: leave it out")

@@ -47,7 +47,7 @@ class NativeLinear:
         """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8."""
         scales = offsets = None
         if is_int8:
-            weight, scales = quantize(weight)
+            weight, scales = quantize(weight, library.peregrine_max_weight())
             offsets = 128.0 * weight.sum(1, dtype=torch.int32)
         unit = 4 // weight.element_size()
         padded = F.pad(weight, (0, 0, 0, -len(weight) % TILE))
@@ -73,10 +73,10 @@ class NativeLinear:
         )
 
 
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [out, in] -> int8[out, in] and float32[out], whose product it is: each row's largest is 127."""
+def quantize(weight: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """weight [out, in] -> int8[out, in] and float32[out], whose product it is: each row's largest is `largest`."""
     integers = torch.empty(weight.shape, dtype=torch.int8)
-    scales = weight.abs().amax(1).float().clamp(min=1e-20) / 127
+    scales = weight.abs().amax(1).float().clamp(min=1e-20) / largest
     # By parts: in float32 the whole weight would take twice the memory that it has.
     for out, rows, scale in zip(*(torch.split(x, PART_ROWS) for x in (integers, weight, scales)), strict=True):
         out.copy_((rows.float() / scale[:, None]).round_())

@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from peregrine_kernels.native import library
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -30,4 +32,5 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _cpu_multiplies_bfloat16() -> bool:
     # mkldnn's own check accepts emulation through AVX512, which is slower than float32.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return has_instructions or library() is not None

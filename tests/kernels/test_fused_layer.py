@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpu_backends import native, native_backend
+from cpu_backends import native_backend, targets
 from peregrine_kernels import Backend, KVCache, LayerParts, PagedBatch
 from peregrine_kernels.cpu import CpuBackend
 
@@ -41,15 +41,15 @@ def make_batch() -> tuple[PagedBatch, Tensor]:
     return PagedBatch(positions, slots, tables, (1, 3), (20, 5), 1), pages.copy_(torch.randn(pages.shape))
 
 
-@native
+@targets
 @pytest.mark.parametrize("has_residual", [True, False])
 @pytest.mark.parametrize(("has_bias", "has_two_norms", "alibi"), [(False, False, False), (True, True, True)])
 def test_a_fused_layer_is_its_parts_to_the_bit(
-    has_bias: bool, has_two_norms: bool, alibi: bool, has_residual: bool
+    has_bias: bool, has_two_norms: bool, alibi: bool, has_residual: bool, target: str
 ) -> None:
     """One call gives what the operations give that it is made of, in the output as in the pages."""
     torch.manual_seed(0)
-    backend = native_backend()
+    backend = native_backend(target)
     parts = make_parts(backend, has_bias, has_two_norms, alibi)
     batch, pages = make_batch()
     angles = torch.randn(4, 1, HEAD_DIM // 2).repeat(1, 1, 2)
@@ -69,7 +69,7 @@ def test_a_fused_layer_is_its_parts_to_the_bit(
     assert torch.equal(pages, expected_pages)
 
 
-@native
-def test_only_native_linears_are_fused() -> None:
+@targets
+def test_only_native_linears_are_fused(target: str) -> None:
     """A layer whose weights are not packed for the native kernels is called part by part."""
-    assert native_backend().fused_layer(make_parts(CpuBackend(), False, False, False)) is None
+    assert native_backend(target).fused_layer(make_parts(CpuBackend(), False, False, False)) is None

@@ -6,39 +6,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cpu_backends import native
+from cpu_backends import native_backend, targets
 from peregrine_kernels import Linear, backend_for
-from peregrine_kernels.cpu_native import NativeBackend
 from peregrine_kernels.cpu_native_linear import quantize
-from peregrine_kernels.native import library
+from peregrine_kernels.native import library_for
 
 
-def pack(weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-    kernels = library()
-    assert kernels is not None
-    return NativeBackend(kernels, quantizes=True).linear(weight, bias, activation)
+def pack(target: str, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+    return native_backend(target, quantizes=True).linear(weight, bias, activation)
 
 
-def exact(x: Tensor, weight: Tensor) -> Tensor:
+def exact(target: str, x: Tensor, weight: Tensor) -> Tensor:
     """float64: the product of the integers that both are made, times what they stand for."""
-    integers, scales = quantize(weight)
+    kernels = library_for(target)
+    assert kernels is not None
+    integers, scales = quantize(weight, kernels.peregrine_max_weight())
     row_scales = x.float().abs().amax(1, keepdim=True) / 127
     inputs = (x.float() * (1 / row_scales)).round().double()
     return inputs @ integers.double().T * row_scales * scales
 
 
-@native
+@targets
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 60), st.integers(1, 300), st.integers(0, 9))
-def test_integers_are_multiplied_exactly(num_tokens: int, quads: int, num_outputs: int, seed: int) -> None:
+@given(num_tokens=st.integers(1, 70), quads=st.integers(1, 60), num_outputs=st.integers(1, 300), seed=st.integers(0, 9))
+def test_integers_are_multiplied_exactly(target: str, num_tokens: int, quads: int, num_outputs: int, seed: int) -> None:
     """Of any shape, the result is the product of the integers, rounded to bfloat16."""
     torch.manual_seed(seed)
     x, weight = torch.randn(num_tokens, 4 * quads).bfloat16(), torch.randn(num_outputs, 4 * quads).bfloat16()
-    torch.testing.assert_close(pack(weight)(x).double(), exact(x, weight), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(pack(target, weight)(x).double(), exact(target, x, weight), rtol=2**-8, atol=1e-5)
 
 
-@native
-def test_a_quantized_layer_is_near_the_weight() -> None:
+@targets
+def test_a_quantized_layer_is_near_the_weight(target: str) -> None:
     """With 2,048 inputs the product differs from the unquantized one by less than 2 %, bias and activation included."""
     torch.manual_seed(0)
     x, weight, bias = (
@@ -47,15 +46,15 @@ def test_a_quantized_layer_is_near_the_weight() -> None:
         torch.randn(300).bfloat16(),
     )
     near = torch.nn.functional.gelu(x.float() @ weight.float().T + bias.float())
-    assert (pack(weight, bias, "gelu")(x).float() - near).norm() < 0.02 * near.norm()
+    assert (pack(target, weight, bias, "gelu")(x).float() - near).norm() < 0.02 * near.norm()
 
 
-@native
-def test_rows_of_zeros_are_zero() -> None:
+@targets
+def test_rows_of_zeros_are_zero(target: str) -> None:
     """Inputs or weights without a largest element give zero and no NaN."""
     weight = torch.randn(64, 32).bfloat16()
-    assert (pack(weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
-    assert (pack(torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
+    assert (pack(target, weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
+    assert (pack(target, torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
 
 
 def test_other_devices_refuse_in_one_line() -> None:

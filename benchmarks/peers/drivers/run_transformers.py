@@ -1,4 +1,4 @@
-"""`transformers.generate` in bfloat16: one static batch, padded on the left, as long as its longest answer."""
+"""`transformers.generate`: one static batch, padded on the left, as long as its longest answer."""
 
 import json
 import sys
@@ -23,9 +23,9 @@ class Clock(StoppingCriteria):
 
 
 def main() -> None:
-    """Arguments: model folder, threads."""
-    torch.set_num_threads(int(sys.argv[2]))
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
+    """Arguments: model folder, dtype, threads."""
+    torch.set_num_threads(int(sys.argv[3]))
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=sys.argv[2]).eval()
     print("> ready", flush=True)
     for line in sys.stdin:
         print("> " + json.dumps(run(model, json.loads(line))), flush=True)

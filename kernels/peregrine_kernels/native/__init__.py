@@ -1,4 +1,4 @@
-"""The native CPU kernels: C for AVX512-BF16, compiled when the package is built (`hatch_build.py`), called by address.
+"""The native CPU kernels: C, compiled for two kinds of CPU when the package is built (`hatch_build.py`).
 
 `library()` is None where they cannot run; the CPU backend then computes with torch alone.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-PATH = Path(__file__).parent / "libperegrine.so"
+TARGETS = ("avx512", "avx2")
+"""What there are libraries for, the fastest first: AVX512 with BF16 and VNNI; AVX2 with FMA."""
 _P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _SIGNATURES = {
     "peregrine_threads": [_P, ctypes.c_int],
@@ -20,15 +21,21 @@ _SIGNATURES = {
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
-"""As the C files declare them; nothing returns a value."""
+"""As the C files declare them; these return no value, and `peregrine_max_weight`, which takes none, an int."""
+
+
+def library() -> ctypes.CDLL | None:
+    """The fastest kernels, on as many threads as torch has now; None if this CPU or this build has none."""
+    return next(filter(None, map(library_for, TARGETS)), None)
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The kernels, on as many threads as torch has now; None if this CPU or this build has none."""
-    if not PATH.exists() or not _runs_here() or (parallel := _torch_parallel()) is None:
+def library_for(target: str) -> ctypes.CDLL | None:
+    """The kernels for one of TARGETS, or None."""
+    path = Path(__file__).parent / f"libperegrine_{target}.so"
+    if not path.exists() or not _runs_here(target) or (parallel := _torch_parallel()) is None:
         return None
-    kernels = ctypes.CDLL(str(PATH))
+    kernels = ctypes.CDLL(str(path))
     for name, arguments in _SIGNATURES.items():
         function = getattr(kernels, name)
         function.argtypes, function.restype = arguments, None
@@ -36,9 +43,11 @@ def library() -> ctypes.CDLL | None:
     return kernels
 
 
-def _runs_here() -> bool:
-    # Where there is AMX, oneDNN multiplies many rows several times faster than AVX512-BF16 can.
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+def _runs_here(target: str) -> bool:
+    # Where there is AMX, oneDNN multiplies many rows several times faster than AVX512-BF16 can. No CPU has AVX512-BF16
+    # without AVX512-VNNI, or AVX2 without FMA.
+    has = {"avx512": torch.cpu._is_avx512_bf16_supported, "avx2": torch.cpu._is_avx2_supported}
+    return has[target]() and not torch.cpu._is_amx_tile_supported()
 
 
 def _torch_parallel() -> ctypes.c_void_p | None:

@@ -14,9 +14,11 @@
 
 enum {
     TILE = 2 * LANES,
+    LINE = 32, /* bfloat16 of a cache line */
     MAX_ROWS = MAX_SUMS / 2, /* of a product with both vectors of a tile */
     SEGMENT = 128,
     SPLIT = 512,
+    AHEAD = 32, /* tokens whose K and V are prefetched for a decode; a block of pages is too short for the hardware's own */
 };
 
 struct attention {
@@ -51,9 +53,11 @@ struct place {
 };
 
 struct tile {
+    const bf16 *keys[SEGMENT + AHEAD]; /* K of each token of a segment, and of some that follow */
     int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[SEGMENT * TILE];
-    int32_t p[SEGMENT / 2 * TILE];  /* [pair of tokens][lane] */
+    unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
+    unit k[MAX_ROWS * 128];         /* of some tokens, where they are not read in place */
     int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
@@ -111,101 +115,123 @@ static void load_queries(const struct attention *a, struct place at, struct tile
             rows[i] = a->q + (at.first_query + query) * a->ldq + (at.head * a->group + row % a->group) * a->head_dim;
         }
         for (long k = 0; k < num_pairs; k += LANES) {
-            __m512i x[LANES];
+            ivec x[LANES];
 #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) x[i] = _mm512_maskz_loadu_epi32(first(num_pairs - k), rows[i] + 2 * k);
+            for (int i = 0; i < LANES; i++) x[i] = iload_first(rows[i] + 2 * k, num_pairs - k);
             transpose(x);
             for (int i = 0; i < LANES && k + i < num_pairs; i++)
-                _mm512_storeu_si512(t->q + (k + i) * TILE + lane, x[i]);
+                istore(t->q + (k + i) * TILE + lane, x[i]);
         }
     }
 }
 
-/* K of a token; V lies num_kv_heads * head_dim further on. */
-static const bf16 *keys_of(const struct attention *a, struct place at, long token) {
-    long block = a->block_tables[at.sequence * a->max_blocks + token / a->block_size];
-    long slot = block * a->block_size + token % a->block_size;
-    return a->pages + slot * 2 * a->num_kv_heads * a->head_dim + at.head * a->head_dim;
+/* K of each token; V lies num_kv_heads * head_dim further on. */
+static void find_keys(const struct attention *a, struct place at, long start, long count, const bf16 **keys) {
+    long step = 2 * a->num_kv_heads * a->head_dim, slot = start % a->block_size;
+    const int64_t *block = a->block_tables + at.sequence * a->max_blocks + start / a->block_size;
+    for (long i = 0; i < count; i++) {
+        keys[i] = a->pages + (*block * a->block_size + slot) * step + at.head * a->head_dim;
+        if (++slot == a->block_size) slot = 0, block++;
+    }
 }
 
-static void score(const struct attention *a, struct place at, struct tile *t, long start, long count) {
-    long row = a->num_kv_heads * a->head_dim; /* 2 * that in bfloat16 */
-    for (long token = start, run; token < start + count; token += run) {
-        long in_block = a->block_size - token % a->block_size, left = start + count - token;
+static void prefetch_tokens(const struct attention *a, const bf16 **keys, long count) {
+    long to_values = a->num_kv_heads * a->head_dim;
+    for (long i = 0; i < count; i++)
+        for (long n = 0; n < a->head_dim; n += LINE) {
+            __builtin_prefetch(keys[i] + n);
+            __builtin_prefetch(keys[i] + to_values + n);
+        }
+}
+
+/* K of some of the tokens of `t->keys`. */
+static const unit *load_keys(const struct attention *a, struct tile *t, long first, long count) {
+    long num_units = a->head_dim / 2;
+    for (long i = 0; i < count; i++)
+        for (long k = 0; k < num_units; k += LANES) {
+            ivec x = iload_first(t->keys[first + i] + 2 * k, num_units - k);
+            store_units(t->k + i * num_units + k, x, num_units - k, BFLOAT16);
+        }
+    return t->k;
+}
+
+/* Of `count` tokens from `start`, of which `t->keys` has `known`. */
+static void score(const struct attention *a, struct place at, struct tile *t, long start, long count, long known) {
+    long num_units = a->head_dim / 2, row = IN_PLACE ? 2 * a->num_kv_heads * num_units : num_units;
+    for (long token = 0, run; token < count; token += run) {
+        long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
         run = in_block < left ? in_block : left;
+        if (at.num_queries == 1 && token + AHEAD < known)
+            prefetch_tokens(a, t->keys + token + AHEAD, run < known - token - AHEAD ? run : known - token - AHEAD);
         long step = ceil_div(run, ceil_div(run, MAX_ROWS));
-        for (long i = 0; i < run; i += step) {
+        for (long i = token; i < token + run; i += step) {
+            long rows = token + run - i < step ? token + run - i : step;
             struct product product = {
-                .x = (const int32_t *)keys_of(a, at, token + i), .row = row, .unit = 1, .w = t->q,
-                .ldw = TILE, .apart = LANES, .num_units = a->head_dim / 2, .c = t->scores + (token + i - start) * TILE, .ldc = TILE,
+                .x = IN_PLACE ? (const unit *)t->keys[i] : load_keys(a, t, i, rows), .row = row, .column = 1,
+                .w = t->q, .ldw = TILE, .apart = LANES, .num_units = num_units, .c = t->scores + i * TILE, .ldc = TILE,
             };
-            multiply(product, run - i < step ? run - i : step, at.rows > LANES ? 2 : 1);
+            multiply(product, rows, at.rows > LANES ? 2 : 1);
         }
     }
 }
 
 /* Scores become 2 ** (score * log2_scale - maximum): 1 / sqrt(d), and e's logarithm. */
-INLINE __m512 log2_scale(const struct attention *a) {
-    return _mm512_set1_ps(1.44269504f / __builtin_sqrtf(a->head_dim));
+INLINE vec log2_scale(const struct attention *a) {
+    return splat(1.44269504f / __builtin_sqrtf(a->head_dim));
 }
 
 /* scores -> scores + alibi, masked; the new maximum of each lane, scaled. */
 static void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
-    __m512i position = _mm512_loadu_si512(t->position + lane);
-    __m512 largest = _mm512_set1_ps(-1e30f), slope = _mm512_setzero_ps();
+    ivec position = iload(t->position + lane);
+    vec most = splat(-1e30f), slope = zero();
     if (a->slopes) {
         float slopes[LANES];
         for (long i = 0; i < LANES; i++) slopes[i] = a->slopes[at.head * a->group + (at.first_row + lane + i) % a->group];
-        slope = _mm512_loadu_ps(slopes);
+        slope = load(slopes);
     }
     int is_masked = start + count - 1 > t->position[0], has_slopes = a->slopes != 0;
     for (long i = 0; i < count; i++) {
-        __m512 s = _mm512_loadu_ps(t->scores + i * TILE + lane);
+        vec s = load(t->scores + i * TILE + lane);
         /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before it scales. */
-        if (has_slopes) s = _mm512_add_ps(s, rounded(_mm512_mul_ps(slope, rounded(_mm512_set1_ps(start + i)))));
+        if (has_slopes) s = add(s, rounded(mul(slope, rounded(splat(start + i)))));
         if (is_masked) {
-            __mmask16 is_known = _mm512_cmple_epi32_mask(_mm512_set1_epi32(start + i), position);
-            s = _mm512_mask_mov_ps(_mm512_set1_ps(-1e30f), is_known, s);
+            s = where_at_most(isplat(start + i), position, s, splat(-1e30f));
         }
-        if (has_slopes | is_masked) _mm512_storeu_ps(t->scores + i * TILE + lane, s);
-        largest = _mm512_max_ps(largest, s);
+        if (has_slopes | is_masked) store(t->scores + i * TILE + lane, s);
+        most = largest(most, s);
     }
-    __m512 before = _mm512_loadu_ps(t->maximum + lane);
-    __m512 maximum = _mm512_max_ps(before, _mm512_mul_ps(largest, log2_scale(a)));
-    __m512 rescale = exp2_512(_mm512_sub_ps(before, maximum));
-    _mm512_storeu_ps(t->rescale + lane, rescale);
-    _mm512_storeu_ps(t->sum + lane, _mm512_mul_ps(_mm512_loadu_ps(t->sum + lane), rescale));
-    _mm512_storeu_ps(t->maximum + lane, maximum);
+    vec before = load(t->maximum + lane);
+    vec maximum = largest(before, mul(most, log2_scale(a)));
+    vec rescale = exp2_of(sub(before, maximum));
+    store(t->rescale + lane, rescale);
+    store(t->sum + lane, mul(load(t->sum + lane), rescale));
+    store(t->maximum + lane, maximum);
 }
 
 /* p = 2 ** (scaled score - maximum), two tokens of a lane side by side. */
 static void exponentiate(const struct attention *a, struct tile *t, long count, long lane) {
-    __m512 maximum = _mm512_loadu_ps(t->maximum + lane), sum = _mm512_loadu_ps(t->sum + lane), scale = log2_scale(a);
+    vec maximum = load(t->maximum + lane), sum = load(t->sum + lane), scale = log2_scale(a);
     for (long i = 0; i < count; i += 2) {
         const float *scores = t->scores + i * TILE + lane;
-        __m512 even = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores), scale, maximum)), odd = _mm512_setzero_ps();
-        if (i + 1 < count) odd = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores + TILE), scale, maximum));
-        sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
-        __m512i pair = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
-        pair = _mm512_or_si512(pair, _mm512_cvtepu16_epi32(narrow(even)));
-        _mm512_storeu_si512(t->p + i / 2 * TILE + lane, pair);
+        vec even = exp2_of(fmsub(load(scores), scale, maximum)), odd = zero();
+        if (i + 1 < count) odd = exp2_of(fmsub(load(scores + TILE), scale, maximum));
+        sum = add(sum, add(even, odd));
+        store_pairs(t->p + i / 2 * TILE + lane, even, odd);
     }
-    _mm512_storeu_ps(t->sum + lane, sum);
+    store(t->sum + lane, sum);
 }
 
 /* V of a segment in tiles of 32 columns, two tokens of a column side by side; past its end zeros. */
-static void load_values(const struct attention *a, struct place at, int32_t *out, long start, long count) {
+static void load_values(const struct attention *a, const bf16 **keys, int32_t *out, long count) {
     long to_values = a->num_kv_heads * a->head_dim;
     for (long i = 0; i < count; i += 2) {
-        const bf16 *even = keys_of(a, at, start + i) + to_values;
-        const bf16 *odd = i + 1 < count ? keys_of(a, at, start + i + 1) + to_values : 0;
+        const bf16 *even = keys[i] + to_values;
+        const bf16 *odd = i + 1 < count ? keys[i + 1] + to_values : 0;
         for (long n = 0; n < a->head_dim; n += LANES) {
-            __mmask16 mask = first(a->head_dim - n);
-            __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + n));
-            __m512i high = _mm512_setzero_si512();
-            if (odd) high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + n)), 16);
+            vec low = load_bf16(even + n, a->head_dim - n), high = zero();
+            if (odd) high = load_bf16(odd + n, a->head_dim - n);
             int32_t *v = out + (n / TILE * (SEGMENT / 2) + i / 2) * TILE + n % TILE;
-            _mm512_storeu_si512(v, _mm512_or_si512(low, high));
+            istore(v, pairs_of(low, high));
         }
     }
 }
@@ -224,16 +250,19 @@ static void load_segment(void *args, long item) {
     long sequence = sequence_of(p->first_segment, p->a.num_sequences, item), context = p->a.context_lengths[sequence];
     long local = item - p->first_segment[sequence], segments = ceil_div(context, SEGMENT);
     long start = local % segments * SEGMENT, left = context - start;
-    struct place at = {.sequence = sequence, .head = local / segments};
-    load_values(&p->a, at, p->values + item * segment_size(&p->a), start, left < SEGMENT ? left : SEGMENT);
+    long count = left < SEGMENT ? left : SEGMENT;
+    const bf16 *keys[SEGMENT];
+    find_keys(&p->a, (struct place){.sequence = sequence, .head = local / segments}, start, count, keys);
+    load_values(&p->a, keys, p->values + item * segment_size(&p->a), count);
 }
 
 /* V of a segment, loaded for all tiles or now for this one. */
 static const int32_t *values_of(const struct plan *p, struct place at, struct tile *t, long start, long count) {
-    long base = p->first_segment[at.sequence], segments = ceil_div(p->a.context_lengths[at.sequence], SEGMENT);
+    const struct attention *a = &p->a;
+    long base = p->first_segment[at.sequence], segments = ceil_div(a->context_lengths[at.sequence], SEGMENT);
     if (base < p->first_segment[at.sequence + 1])
-        return p->values + (base + at.head * segments + start / SEGMENT) * segment_size(&p->a);
-    load_values(&p->a, at, t->v, start, count);
+        return p->values + (base + at.head * segments + start / SEGMENT) * segment_size(a);
+    load_values(a, t->keys, t->v, count);
     return t->v;
 }
 
@@ -243,12 +272,12 @@ static void add_values(const struct attention *a, struct place at, struct tile *
     for (long lane = 0; lane < at.rows; lane++)
         for (long n = 0; n < width; n += LANES) {
             float *out = t->out + lane * width + n;
-            _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_loadu_ps(out), _mm512_set1_ps(t->rescale[lane])));
+            store(out, mul(load(out), splat(t->rescale[lane])));
         }
     for (long n = 0; n < width; n += TILE)
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
-                .x = t->p + lane, .row = 1, .unit = TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
+                .x = t->p + lane, .row = 1, .column = TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
                 .ldw = TILE, .apart = LANES, .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width,
                 .accumulates = 1,
             };
@@ -260,8 +289,8 @@ static void write_row(const struct attention *a, struct place at, long lane, con
     long row = at.first_row + lane;
     bf16 *out = a->out + (at.first_query + row / a->group) * a->ldo + (at.head * a->group + row % a->group) * a->head_dim;
     for (long n = 0; n < a->head_dim; n += LANES) {
-        __m512 y = _mm512_mul_ps(_mm512_loadu_ps(x + n), _mm512_set1_ps(1.0f / sum));
-        _mm256_mask_storeu_epi16(out + n, first(a->head_dim - n), narrow(y));
+        vec y = mul(load(x + n), splat(1.0f / sum));
+        store_bf16(out + n, y, a->head_dim - n);
     }
 }
 
@@ -272,13 +301,19 @@ static void attend_item(void *args, long item) {
     long sequence = sequence_of(p->first_item, a->num_sequences, item), splits = num_splits(a, sequence);
     long local = item - p->first_item[sequence], width = ceil_div(a->head_dim, TILE) * TILE;
     struct place at = place_of(a, sequence, local / splits, local % splits);
-    long lanes = at.rows > LANES ? TILE : LANES;
+    long lanes = at.rows > LANES ? TILE : LANES, all = at.stop - at.start;
+    if (at.num_queries == 1) {
+        find_keys(a, at, at.start, all < AHEAD ? all : AHEAD, t->keys);
+        prefetch_tokens(a, t->keys, all < AHEAD ? all : AHEAD);
+    }
     load_queries(a, at, t);
     for (long lane = 0; lane < TILE; lane++) t->maximum[lane] = -1e30f, t->sum[lane] = 0;
     memset(t->out, 0, at.rows * width * sizeof(float));
     for (long start = at.start; start < at.stop; start += SEGMENT) {
-        long count = at.stop - start < SEGMENT ? at.stop - start : SEGMENT;
-        score(a, at, t, start, count);
+        long left = at.stop - start, count = left < SEGMENT ? left : SEGMENT;
+        long known = left < SEGMENT + AHEAD ? left : SEGMENT + AHEAD;
+        find_keys(a, at, start, known, t->keys);
+        score(a, at, t, start, count, known);
         for (long lane = 0; lane < lanes; lane += LANES) {
             mask_scores(a, at, t, start, count, lane);
             exponentiate(a, t, count, lane);

@@ -9,10 +9,10 @@
 enum {
     TILE = LANES, /* columns */
     UNIT_BYTES = TILE * sizeof(int32_t),
-    ROWS_AT_ONCE = 9 * MAX_SUMS,      /* rows of x that are packed together: 1 MiB of them at K = 2048 */
+    ROWS_AT_ONCE = 252,               /* rows of x that are packed together: 1 MiB of them at K = 2048 */
     UNITS_AT_ONCE = 1024,             /* of a tile: 64 KiB, a sixteenth of a core's second-level cache */
+    MAX_DIRECT_ROWS = IN_PLACE ? 6 : 0, /* rows that are read in place: more of them, 4 KiB apart, evict one another */
     MAX_STREAMED_ROWS = 2 * MAX_SUMS, /* rows that wait for memory; more are held up by the cores */
-    MAX_DIRECT_ROWS = 6,              /* rows that are read in place: more of them, 4 KiB apart, evict one another */
 };
 
 /* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 33 GB/s, and where
@@ -28,53 +28,55 @@ struct packed {
     long ld, rows, depth;
     enum kind kind;
     long num_units;
-    const int32_t *x;     /* what is multiplied: the source itself, or it as integers, or either in packed rows */
-    long row, unit, step; /* of x, in units; rows of one `multiply` */
+    const int32_t *plain;   /* the source itself, or its integers */
+    long plain_row;
+    const unit *x;          /* what is multiplied: that, or that in packed rows */
+    long row, column, step; /* of x, in units; rows of one `multiply` */
     const float *row_scales;
 };
 
 /* 1 / x to float32's precision: a 14-bit estimate and one of Newton's steps take a third of a division's time. */
-INLINE __m512 reciprocal(__m512 x) {
-    __m512 estimate = _mm512_rcp14_ps(x);
-    return _mm512_mul_ps(estimate, _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(2.0f)));
+INLINE vec reciprocal(vec x) {
+    vec estimate = estimate_reciprocal(x);
+    return mul(estimate, fnmadd(x, estimate, splat(2.0f)));
 }
 
 /* erf by Abramowitz and Stegun 7.1.26, to 1.5e-7. */
-INLINE __m512 gelu(__m512 x) {
-    const __m512 one = _mm512_set1_ps(1.0f);
-    __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678f));
-    __m512 t = reciprocal(_mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
-    __m512 p = _mm512_set1_ps(1.061405429f);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284496736f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254829592f));
-    __m512 square = _mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-1.44269504f));
-    __m512 tail = _mm512_mul_ps(_mm512_mul_ps(p, t), exp2_512(square)); /* 1 - erf(z) */
-    __m512 half = _mm512_mul_ps(_mm512_set1_ps(0.5f), x);
-    __m512 scaled = _mm512_mul_ps(half, tail);
+INLINE vec gelu(vec x) {
+    const vec one = splat(1.0f);
+    vec z = mul(absolute(x), splat(0.70710678f));
+    vec t = reciprocal(fmadd(z, splat(0.3275911f), one));
+    vec p = splat(1.061405429f);
+    p = fmadd(p, t, splat(-1.453152027f));
+    p = fmadd(p, t, splat(1.421413741f));
+    p = fmadd(p, t, splat(-0.284496736f));
+    p = fmadd(p, t, splat(0.254829592f));
+    vec square = mul(mul(z, z), splat(-1.44269504f));
+    vec tail = mul(mul(p, t), exp2_of(square)); /* 1 - erf(z) */
+    vec half = mul(splat(0.5f), x);
+    vec scaled = mul(half, tail);
     /* x / 2 (1 + erf): x - x / 2 * tail on the right, x / 2 * tail on the left */
-    return _mm512_mask_sub_ps(scaled, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ), x, scaled);
+    return by_sign(x, sub(x, scaled), scaled);
 }
 
 /* x / (1 + exp(-t)) */
-INLINE __m512 times_sigmoid(__m512 x, __m512 t) {
-    __m512 e = exp2_512(_mm512_mul_ps(_mm512_abs_ps(t), _mm512_set1_ps(-1.44269504f))); /* exp(-|t|) */
-    __m512 of_negative = _mm512_mul_ps(_mm512_mul_ps(x, e), reciprocal(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
-    return _mm512_mask_sub_ps(of_negative, _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_GE_OQ), x, of_negative);
+INLINE vec times_sigmoid(vec x, vec t) {
+    vec e = exp2_of(mul(absolute(t), splat(-1.44269504f))); /* exp(-|t|) */
+    vec of_negative = mul(mul(x, e), reciprocal(add(splat(1.0f), e)));
+    return by_sign(t, sub(x, of_negative), of_negative);
 }
 
 /* x / 2 (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
-INLINE __m512 gelu_tanh(__m512 x) {
-    __m512 cubic = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), _mm512_set1_ps(1.0f));
-    return times_sigmoid(x, _mm512_mul_ps(_mm512_mul_ps(x, cubic), _mm512_set1_ps(2.0f * 0.79788456f)));
+INLINE vec gelu_tanh(vec x) {
+    vec cubic = fmadd(mul(x, x), splat(0.044715f), splat(1.0f));
+    return times_sigmoid(x, mul(mul(x, cubic), splat(2.0f * 0.79788456f)));
 }
 
-INLINE __m512 activate(__m512 x, enum activation activation) {
+INLINE vec activate(vec x, enum activation activation) {
     switch (activation) {
         case GELU: return gelu(x);
         case GELU_TANH: return gelu_tanh(x);
-        case RELU: return _mm512_max_ps(x, _mm512_setzero_ps());
+        case RELU: return largest(x, zero());
         case SILU: return times_sigmoid(x, x);
         default: return x;
     }
@@ -97,25 +99,25 @@ INLINE void finish_rows(const struct packed *p, struct output to, const int32_t 
                         int rows, const enum kind kind, const enum activation activation) {
     const struct weight w = *to.w;
     const float *row_scales = p->row_scales;
-    __mmask16 mask = first(w.columns - column);
-    __m512 scales = _mm512_setzero_ps(), offsets = scales, bias = scales;
-    if (w.bias) bias = load_bf16_masked(mask, w.bias + column);
+    long left = w.columns - column;
+    vec scales = zero(), offsets = scales, bias = scales;
+    if (w.bias) bias = load_bf16(w.bias + column, left);
     if (kind == INT8) {
-        scales = _mm512_maskz_loadu_ps(mask, w.scales + column);
-        offsets = _mm512_maskz_loadu_ps(mask, w.offsets + column);
+        scales = load_first(w.scales + column, left);
+        offsets = load_first(w.offsets + column, left);
     }
     for (long m = row; m < row + rows; m++) {
-        __m512i sum = _mm512_loadu_si512(sums + (m - row) * ld);
-        __m512 y = _mm512_castsi512_ps(sum);
+        ivec sum = iload(sums + (m - row) * ld);
+        vec y = as_floats(sum);
         if (kind == INT8) {
-            y = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), offsets);
-            y = _mm512_mul_ps(y, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[m])));
+            y = sub(of_integers(sum), offsets);
+            y = mul(y, mul(scales, splat(row_scales[m])));
         }
         /* transformers rounds the product before it adds the bias. */
-        if (w.bias) y = _mm512_add_ps(rounded(y), bias);
+        if (w.bias) y = add(rounded(y), bias);
         y = activate(y, activation);
-        if (to.residual) y = _mm512_add_ps(y, load_bf16_masked(mask, to.residual + m * w.columns + column));
-        _mm256_mask_storeu_epi16(to.y + m * w.columns + column, mask, narrow(y));
+        if (to.residual) y = add(y, load_bf16(to.residual + m * w.columns + column, left));
+        store_bf16(to.y + m * w.columns + column, y, left);
     }
 }
 
@@ -149,9 +151,9 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
             /* The first rows wait for the weights, the last leave memory idle: they fetch what comes next (two passes of
              * 8 rows, 1.15 B Falcon, 2 cores: 103 to 95 ms). */
             long next = m + rows == p->rows ? (is_last ? count * p->num_units - k : units) * UNIT_BYTES : 0;
-            const int32_t *x = p->unit == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
+            const unit *x = p->column == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
             struct product product = {
-                .kind = p->kind, .x = x, .row = p->row, .unit = p->unit == 1 ? 1 : rows, .w = w, .ldw = TILE,
+                .kind = p->kind, .x = x, .row = p->row, .column = p->column == 1 ? 1 : rows, .w = w, .ldw = TILE,
                 .apart = p->num_units * TILE, .num_units = units, .c = sums + m * width, .ldc = width,
                 .accumulates = k > 0, .ahead = m == 0 ? ahead(p->rows) : next,
             };
@@ -163,15 +165,17 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
     }
 }
 
+/* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many rows,
+ * which memory does not hold up, each input is loaded once for both. */
+static int takes_pairs(long rows) { return rows == 1 || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
+
 static void multiply_pair(void *args, long pair) {
     const struct packed *p = args;
     const struct output *to = p->outputs;
     for (; pair >= num_pairs(to); to++) pair -= num_pairs(to);
     long tile = 2 * pair;
     int count = tile + 1 < num_tiles(to) ? 2 : 1;
-    /* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many
-     * rows, which memory does not hold up, each input is loaded once for both. */
-    if (p->rows == 1 || p->rows > MAX_STREAMED_ROWS)
+    if (takes_pairs(p->rows))
         multiply_tiles(p, to, tile, count);
     else
         for (int i = 0; i < count; i++) multiply_tiles(p, to, tile + i, 1);
@@ -182,31 +186,21 @@ static void quantize_row(void *args, long row) {
     const struct packed *p = args;
     long depth = p->depth;
     const bf16 *x = p->source + row * p->ld;
-    uint8_t *out = (uint8_t *)(p->x + row * p->num_units);
-    __m512i largest = _mm512_setzero_si512(); /* without its sign, a bfloat16 is as large as its bits */
-    for (long k = 0; k < depth; k += 2 * LANES) {
-        __mmask32 mask = depth - k < 2 * LANES ? (1u << (depth - k)) - 1 : ~0u;
-        __m512i bits = _mm512_and_si512(_mm512_maskz_loadu_epi16(mask, x + k), _mm512_set1_epi16(0x7FFF));
-        largest = _mm512_max_epu16(largest, bits);
-    }
-    __m512 low = widen(_mm512_castsi512_si256(largest)), high = widen(_mm512_extracti64x4_epi64(largest, 1));
-    float scale = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(low, high), _mm512_set1_ps(1e-20f))) / 127.0f;
+    uint8_t *out = (uint8_t *)(p->plain + row * p->num_units);
+    vec most = splat(1e-20f);
+    for (long k = 0; k < depth; k += LANES) most = largest(most, absolute(load_bf16(x + k, depth - k)));
+    float scale = largest_of(most) / 127.0f;
     ((float *)p->row_scales)[row] = scale;
     for (long k = 0; k < depth; k += LANES) {
-        __mmask16 mask = first(depth - k);
-        __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(load_bf16_masked(mask, x + k), _mm512_set1_ps(1.0f / scale)));
-        /* Through a register: masked stores that narrow are microcode. */
-        __m128i narrowed = _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128)));
-        _mm_mask_storeu_epi8(out + k, mask, narrowed);
+        ivec q = to_integers(mul(load_bf16(x + k, depth - k), splat(1.0f / scale)));
+        store_bytes(out + k, iadd(q, isplat(128)), depth - k);
     }
 }
 
 /* Rows of x, `step` at a time, as [units][step]: `multiply` then reads them as one stream. */
 struct rows_to_pack {
     const struct packed *p;
-    const int32_t *x;
-    long row;
-    int32_t *out;
+    unit *out;
 };
 
 static void pack_rows(void *args, long block) {
@@ -215,37 +209,37 @@ static void pack_rows(void *args, long block) {
     long rows = a->p->rows - m < a->p->step ? a->p->rows - m : a->p->step;
     for (long start = 0; start < rows; start += LANES)
         for (long k = 0; k < num_units; k += LANES) {
-            __mmask16 in = first(num_units - k), here = first(rows - start);
-            int32_t *out = a->out + m * num_units + k * rows + start;
-            __m512i x[LANES];
+            unit *out = a->out + m * num_units + k * rows + start;
+            ivec x[LANES];
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++) {
                 long row = start + i < rows ? m + start + i : m;
-                x[i] = _mm512_maskz_loadu_epi32(in, a->x + row * a->row + k);
+                x[i] = iload_first(a->p->plain + row * a->p->plain_row + k, num_units - k);
             }
             transpose(x);
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++)
-                _mm512_mask_storeu_epi32(out + i * rows, k + i < num_units ? here : 0, x[i]);
+                if (k + i < num_units) store_units(out + i * rows, x[i], rows - start, a->p->kind);
         }
 }
 
 /* An input through `count` linears of one depth. */
 static void run(struct packed p, int count) {
-    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16, p.unit = 1, p.step = p.rows;
+    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16, p.column = 1, p.step = p.rows;
     p.num_units = p.depth / (p.kind == INT8 ? 4 : 2);
-    p.x = (const int32_t *)p.source, p.row = p.ld / 2;
+    p.plain = (const int32_t *)p.source, p.plain_row = p.ld / 2;
     if (p.kind == INT8) {
-        p.x = scratch(SCRATCH_INTEGERS, p.rows * (p.num_units + 1) * sizeof(int32_t));
-        p.row_scales = (const float *)(p.x + p.rows * p.num_units), p.row = p.num_units;
+        p.plain = scratch(SCRATCH_INTEGERS, p.rows * (p.num_units + 1) * sizeof(int32_t));
+        p.row_scales = (const float *)(p.plain + p.rows * p.num_units), p.plain_row = p.num_units;
         for_rows(p.rows, p.depth, quantize_row, &p);
     }
+    p.x = (const unit *)p.plain, p.row = p.plain_row;
     if (p.rows > MAX_DIRECT_ROWS) {
-        long most = p.rows > MAX_STREAMED_ROWS ? MAX_SUMS / 2 : MAX_SUMS, blocks = (p.rows + most - 1) / most;
+        long most = takes_pairs(p.rows) ? MAX_SUMS / 2 : MAX_SUMS, blocks = (p.rows + most - 1) / most;
         p.step = (p.rows + blocks - 1) / blocks;
-        struct rows_to_pack rows = {&p, p.x, p.row, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(int32_t))};
+        struct rows_to_pack rows = {&p, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(unit))};
         parallel_for((p.rows + p.step - 1) / p.step, pack_rows, &rows);
-        p.x = rows.out, p.row = 1, p.unit = p.step;
+        p.x = rows.out, p.row = 1, p.column = p.step;
     }
     long pairs = 0;
     for (int i = 0; i < count; i++) pairs += num_pairs(p.outputs + i);
@@ -266,6 +260,9 @@ void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int cou
                             .depth = here->w->depth}, count);
     }
 }
+
+/* How large the integers of a weight may be. */
+EXPORT int peregrine_max_weight(void) { return MAX_WEIGHT; }
 
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
 EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,

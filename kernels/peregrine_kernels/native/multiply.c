@@ -4,38 +4,24 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-INLINE __m512i dot(__m512i sum, __m512i w, __m512i x, const enum kind kind) {
-    if (kind == INT8) return _mm512_dpbusd_epi32(sum, x, w);
-    return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)w, (__m512bh)x));
-}
-
 /* `row` is p.row, as a constant where it is 1: a dozen rows at unknown distances need more registers than there are. */
 INLINE void multiply_rows(struct product p, const int rows, const int vectors, const enum kind kind, const long row) {
     /* Every loop over rows is unrolled, or clang keeps the sums in memory. */
-    __m512i sums[MAX_SUMS][2];
+    ivec sums[MAX_SUMS][2];
     int32_t *c = p.c;
 #pragma GCC unroll 28
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++)
-            sums[m][v] = p.accumulates ? _mm512_loadu_si512(c + m * p.ldc + v * LANES) : _mm512_setzero_si512();
+            sums[m][v] = p.accumulates ? iload(c + m * p.ldc + v * LANES) : izero();
     for (long k = 0; k < p.num_units; k++) {
         const int32_t *w = p.w + k * p.ldw;
-        __m512i columns[2];
-        for (int v = 0; v < vectors; v++) {
-            columns[v] = _mm512_loadu_si512(w + v * p.apart);
-            if (p.ahead) _mm_prefetch((const char *)(w + v * p.apart) + p.ahead, _MM_HINT_T1);
-        }
-#pragma GCC unroll 28
-        for (int m = 0; m < rows; m++) {
-            __m512i x = _mm512_set1_epi32(p.x[m * row + k * p.unit]);
-            /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
-            __asm__("" : "+v"(x));
-            for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], x, kind);
-        }
+        for (int v = 0; p.ahead && v < vectors; v++)
+            _mm_prefetch((const char *)(w + v * p.apart) + p.ahead, _MM_HINT_T1);
+        add_unit(sums, w, p.apart, p.x + k * p.column, row, rows, vectors, kind);
     }
 #pragma GCC unroll 28
     for (int m = 0; m < rows; m++)
-        for (int v = 0; v < vectors; v++) _mm512_storeu_si512(c + m * p.ldc + v * LANES, sums[m][v]);
+        for (int v = 0; v < vectors; v++) istore(c + m * p.ldc + v * LANES, sums[m][v]);
 }
 
 INLINE void multiply_vectors(struct product p, const int rows, const int vectors, const enum kind kind) {
@@ -67,11 +53,15 @@ INLINE void multiply_vectors(struct product p, const int rows, const int vectors
 
 void multiply(struct product p, int rows, int vectors) {
     switch (rows) {
+#ifdef __AVX512BF16__
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
         CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
         CASE_OF_MANY(15) CASE_OF_MANY(16) CASE_OF_MANY(17) CASE_OF_MANY(18) CASE_OF_MANY(19) CASE_OF_MANY(20)
         CASE_OF_MANY(21) CASE_OF_MANY(22) CASE_OF_MANY(23) CASE_OF_MANY(24) CASE_OF_MANY(25) CASE_OF_MANY(26)
         CASE_OF_MANY(27) CASE_OF_MANY(28)
+#else
+        CASE(1) CASE(2) CASE(3) CASE_OF_MANY(4) CASE_OF_MANY(5) CASE_OF_MANY(6)
+#endif
     }
 }
 

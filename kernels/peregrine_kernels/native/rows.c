@@ -24,21 +24,21 @@ struct norm {
 static void normalize_row(void *args, long row) {
     const struct norm *a = args;
     const bf16 *x = a->x + row * a->columns;
-    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    vec sum = zero(), squares = zero();
     for (long n = 0; n < a->columns; n += LANES)
-        sum = _mm512_add_ps(sum, load_bf16_masked(first(a->columns - n), x + n));
-    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / a->columns);
+        sum = add(sum, load_bf16(x + n, a->columns - n));
+    vec mean = splat(sum_of(sum) / a->columns);
     for (long n = 0; n < a->columns; n += LANES) {
-        __mmask16 mask = first(a->columns - n);
-        __m512 centred = _mm512_maskz_sub_ps(mask, load_bf16_masked(mask, x + n), mean);
-        squares = _mm512_fmadd_ps(centred, centred, squares);
+        long left = a->columns - n;
+        vec centred = keep_first(sub(load_bf16(x + n, left), mean), left);
+        squares = fmadd(centred, centred, squares);
     }
-    __m512 scale = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) / a->columns + a->epsilon));
+    vec scale = splat(1.0f / sqrtf(sum_of(squares) / a->columns + a->epsilon));
     for (long n = 0; n < a->columns; n += LANES) {
-        __mmask16 mask = first(a->columns - n);
-        __m512 y = _mm512_mul_ps(_mm512_sub_ps(load_bf16_masked(mask, x + n), mean), scale);
-        y = _mm512_fmadd_ps(y, load_bf16_masked(mask, a->weight + n), load_bf16_masked(mask, a->bias + n));
-        _mm256_mask_storeu_epi16(a->out + row * a->columns + n, mask, narrow(y));
+        long left = a->columns - n;
+        vec y = mul(sub(load_bf16(x + n, left), mean), scale);
+        y = fmadd(y, load_bf16(a->weight + n, left), load_bf16(a->bias + n, left));
+        store_bf16(a->out + row * a->columns + n, y, left);
     }
 }
 
@@ -61,14 +61,14 @@ struct rotary {
 /* (a, b) -> (a cos - b sin, b cos + a sin) over the halves a, b of one head; products are rounded, as transformers does. */
 static void rotate_head(bf16 *x, const bf16 *cos, const bf16 *sin, long half) {
     for (long n = 0; n < half; n += LANES) {
-        __mmask16 mask = first(half - n);
-        __m512 a = load_bf16_masked(mask, x + n), b = load_bf16_masked(mask, x + half + n);
-        __m512 ca = load_bf16_masked(mask, cos + n), cb = load_bf16_masked(mask, cos + half + n);
-        __m512 sa = load_bf16_masked(mask, sin + n), sb = load_bf16_masked(mask, sin + half + n);
-        __m512 left = _mm512_sub_ps(rounded(_mm512_mul_ps(a, ca)), rounded(_mm512_mul_ps(b, sa)));
-        __m512 right = _mm512_add_ps(rounded(_mm512_mul_ps(b, cb)), rounded(_mm512_mul_ps(a, sb)));
-        _mm256_mask_storeu_epi16(x + n, mask, narrow(left));
-        _mm256_mask_storeu_epi16(x + half + n, mask, narrow(right));
+        long left = half - n;
+        vec a = load_bf16(x + n, left), b = load_bf16(x + half + n, left);
+        vec ca = load_bf16(cos + n, left), cb = load_bf16(cos + half + n, left);
+        vec sa = load_bf16(sin + n, left), sb = load_bf16(sin + half + n, left);
+        vec first = sub(rounded(mul(a, ca)), rounded(mul(b, sa)));
+        vec second = add(rounded(mul(b, cb)), rounded(mul(a, sb)));
+        store_bf16(x + n, first, left);
+        store_bf16(x + half + n, second, left);
     }
 }
 

@@ -1,0 +1,245 @@
+/* Vectors of 16 lanes on AVX2 and FMA (Haswell, Zen and later): two registers each. Two bfloat16 that lie in 32 bits are
+ * multiplied as float32 in two parts: first the even one, then the odd one. */
+#pragma once
+
+typedef struct { __m256 a, b; } vec;
+typedef struct { __m256i a, b; } ivec;
+typedef struct { int32_t even, odd; } unit; /* of an input: two bfloat16 as float32; or four integers, in the first */
+
+enum {
+    MAX_WEIGHT = 63,     /* of an integer: two of them times inputs up to 255 are added in 16 bits, which saturate */
+    IN_PLACE = 0,        /* bfloat16 in memory are not units of an input */
+    MAX_SUMS = 6,        /* vectors of sums that `multiply` keeps: 12 of the 16 registers */
+    PAIRS_TILES = 0,     /* the cores are the limit of many rows, not loads */
+};
+
+#define BOTH(type, f, x) (type){f(x.a), f(x.b)}
+#define BOTH2(type, f, x, y) (type){f(x.a, y.a), f(x.b, y.b)}
+#define BOTH3(type, f, x, y, z) (type){f(x.a, y.a, z.a), f(x.b, y.b, z.b)}
+
+INLINE vec zero(void) { return (vec){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+INLINE vec splat(float x) { return (vec){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+INLINE vec load(const float *x) { return (vec){_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)}; }
+INLINE void store(float *out, vec x) { _mm256_storeu_ps(out, x.a), _mm256_storeu_ps(out + 8, x.b); }
+INLINE vec add(vec x, vec y) { return BOTH2(vec, _mm256_add_ps, x, y); }
+INLINE vec sub(vec x, vec y) { return BOTH2(vec, _mm256_sub_ps, x, y); }
+INLINE vec mul(vec x, vec y) { return BOTH2(vec, _mm256_mul_ps, x, y); }
+INLINE vec fmadd(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmadd_ps, x, y, z); }
+INLINE vec fmsub(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmsub_ps, x, y, z); }
+INLINE vec fnmadd(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fnmadd_ps, x, y, z); }
+INLINE vec largest(vec x, vec y) { return BOTH2(vec, _mm256_max_ps, x, y); }
+INLINE vec estimate_reciprocal(vec x) { return BOTH(vec, _mm256_rcp_ps, x); }
+
+INLINE ivec izero(void) { return (ivec){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+INLINE ivec isplat(int32_t x) { return (ivec){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+INLINE __m256i load_half(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
+INLINE ivec iload(const int32_t *x) { return (ivec){load_half(x), load_half(x + 8)}; }
+INLINE void istore(int32_t *out, ivec x) {
+    _mm256_storeu_si256((__m256i *)out, x.a), _mm256_storeu_si256((__m256i *)(out + 8), x.b);
+}
+INLINE ivec iadd(ivec x, ivec y) { return BOTH2(ivec, _mm256_add_epi32, x, y); }
+INLINE ivec to_integers(vec x) { return BOTH(ivec, _mm256_cvtps_epi32, x); }
+INLINE vec of_integers(ivec x) { return BOTH(vec, _mm256_cvtepi32_ps, x); }
+INLINE vec as_floats(ivec x) { return BOTH(vec, _mm256_castsi256_ps, x); }
+INLINE ivec as_integers(vec x) { return BOTH(ivec, _mm256_castps_si256, x); }
+
+INLINE __m256 absolute_half(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+INLINE vec absolute(vec x) { return BOTH(vec, absolute_half, x); }
+
+INLINE __m256 nearest_half(__m256 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE vec nearest(vec x) { return BOTH(vec, nearest_half, x); }
+
+INLINE float sum_of(vec x) {
+    float lanes[LANES], sum = 0;
+    store(lanes, x);
+    for (int i = 0; i < LANES; i++) sum += lanes[i];
+    return sum;
+}
+
+INLINE float largest_of(vec x) {
+    float lanes[LANES], most;
+    store(lanes, x);
+    most = lanes[0];
+    for (int i = 1; i < LANES; i++) most = lanes[i] > most ? lanes[i] : most;
+    return most;
+}
+
+/* x * 2**whole; 0 for whole <= -127, whose power is denormal */
+INLINE __m256 scale_half(__m256 x, __m256 whole) {
+    __m256i exponent = _mm256_cvtps_epi32(_mm256_max_ps(whole, _mm256_set1_ps(-127.0f)));
+    exponent = _mm256_slli_epi32(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(exponent));
+}
+INLINE vec scale_by_power(vec x, vec whole) { return BOTH2(vec, scale_half, x, whole); }
+
+/* In each lane: is sign >= 0 ? x : y */
+INLINE vec by_sign(vec sign, vec x, vec y) {
+    return (vec){_mm256_blendv_ps(x.a, y.a, sign.a), _mm256_blendv_ps(x.b, y.b, sign.b)};
+}
+
+/* In each lane: x <= y ? p : q */
+INLINE __m256 where_half(__m256i x, __m256i y, __m256 p, __m256 q) {
+    return _mm256_blendv_ps(p, q, _mm256_castsi256_ps(_mm256_cmpgt_epi32(x, y)));
+}
+INLINE vec where_at_most(ivec x, ivec y, vec p, vec q) {
+    return (vec){where_half(x.a, y.a, p.a, q.a), where_half(x.b, y.b, p.b, q.b)};
+}
+
+/* What is not a whole vector goes through memory: it is the end of a row. */
+INLINE ivec iload_first(const void *x, long count) {
+    int32_t lanes[LANES] = {0};
+    if (count >= LANES) return iload(x);
+    if (count > 0) __builtin_memcpy(lanes, x, count * sizeof *lanes);
+    return iload(lanes);
+}
+INLINE vec load_first(const float *x, long count) { return as_floats(iload_first(x, count)); }
+INLINE vec keep_first(vec x, long count) {
+    float lanes[LANES];
+    if (count >= LANES) return x;
+    store(lanes, x);
+    return load_first(lanes, count);
+}
+INLINE void istore_first(int32_t *out, ivec x, long count) {
+    int32_t lanes[LANES];
+    if (count >= LANES) {
+        istore(out, x);
+    } else if (count > 0) {
+        istore(lanes, x);
+        __builtin_memcpy(out, lanes, count * sizeof *lanes);
+    }
+}
+
+INLINE void store_bytes(uint8_t *out, ivec x, long count) {
+    int32_t lanes[LANES];
+    istore(lanes, x);
+    for (long i = 0; i < LANES && i < count; i++) out[i] = lanes[i];
+}
+
+/* The nearest bfloat16, of two as near the even one, in the upper half; the lower half is not cleared. Not for NaN that
+ * would overflow to a number: those of arithmetic have the quiet bit alone. */
+INLINE __m256i round_half(__m256 x) {
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+}
+INLINE __m256i upper_half(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF0000)); }
+INLINE __m256 rounded_half(__m256 x) { return _mm256_castsi256_ps(upper_half(round_half(x))); }
+INLINE vec rounded(vec x) { return BOTH(vec, rounded_half, x); }
+
+/* Two vectors to bfloat16, side by side in each lane. */
+INLINE __m256i pairs_half(__m256 even, __m256 odd) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(round_half(even), 16), round_half(odd), 0xAA);
+}
+INLINE ivec pairs_of(vec even, vec odd) { return BOTH2(ivec, pairs_half, even, odd); }
+
+INLINE __m256 widen_half(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
+INLINE vec load_bf16(const bf16 *x, long count) {
+    bf16 lanes[LANES] = {0};
+    if (count < LANES) {
+        if (count > 0) __builtin_memcpy(lanes, x, count * sizeof *lanes);
+        x = lanes;
+    }
+    return (vec){widen_half(_mm_loadu_si128((const __m128i *)x)), widen_half(_mm_loadu_si128((const __m128i *)(x + 8)))};
+}
+INLINE void store_bf16(bf16 *out, vec x, long count) {
+    __m256i a = _mm256_srli_epi32(round_half(x.a), 16), b = _mm256_srli_epi32(round_half(x.b), 16);
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
+    if (count >= LANES) {
+        _mm256_storeu_si256((__m256i *)out, both);
+    } else if (count > 0) {
+        bf16 lanes[LANES];
+        _mm256_storeu_si256((__m256i *)lanes, both);
+        __builtin_memcpy(out, lanes, count * sizeof *lanes);
+    }
+}
+
+/* 8 registers of 8, transposed: by pairs of rows, by fours, as a whole. */
+INLINE void transpose_block(__m256i x[8]) {
+    __m256i y[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_epi32(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm256_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm256_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm256_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        y[i] = _mm256_permute2x128_si256(x[i], x[i + 4], 0x20);
+        y[i + 4] = _mm256_permute2x128_si256(x[i], x[i + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) x[i] = y[i];
+}
+
+/* 16 vectors of 16 pairs, transposed: four blocks, of which two change places. */
+INLINE void transpose(ivec x[LANES]) {
+    __m256i block[2][8];
+    for (int i = 0; i < 8; i++) block[0][i] = x[i].a;
+    transpose_block(block[0]);
+    for (int i = 0; i < 8; i++) x[i].a = block[0][i], block[0][i] = x[i].b;
+    transpose_block(block[0]);
+    for (int i = 0; i < 8; i++) block[1][i] = x[8 + i].a;
+    transpose_block(block[1]);
+    for (int i = 0; i < 8; i++) x[i].b = block[1][i], x[8 + i].a = block[0][i], block[0][i] = x[8 + i].b;
+    transpose_block(block[0]);
+    for (int i = 0; i < 8; i++) x[8 + i].b = block[0][i];
+}
+
+/* The even or the odd of pairs of bfloat16, as float32. */
+INLINE __m256i element_of(__m256i pairs, const int is_odd) {
+    return is_odd ? upper_half(pairs) : _mm256_slli_epi32(pairs, 16);
+}
+
+INLINE void interleave(unit *out, __m256i even, __m256i odd) {
+    __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
+    _mm256_storeu_si256((__m256i *)out, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((__m256i *)(out + 4), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+INLINE void store_units(unit *out, ivec x, long count, enum kind kind) {
+    unit lanes[LANES], *to = count < LANES ? lanes : out;
+    interleave(to, kind == INT8 ? x.a : element_of(x.a, 0), element_of(x.a, 1));
+    interleave(to + 8, kind == INT8 ? x.b : element_of(x.b, 0), element_of(x.b, 1));
+    if (count < LANES && count > 0) __builtin_memcpy(out, lanes, count * sizeof *out);
+}
+
+INLINE void store_pairs(unit *out, vec even, vec odd) {
+    ivec x = as_integers(even), y = as_integers(odd);
+    interleave(out, x.a, y.a), interleave(out + 8, x.b, y.b);
+}
+
+/* Written out, into the register of the sum itself: left to itself, gcc moves sums about until some are in memory. */
+INLINE void dot_half(__m256i *sum, __m256i w, __m256i x, const enum kind kind) {
+    if (kind == INT8)
+        __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(_mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1))));
+    else
+        __asm__("vfmadd231ps %1, %2, %0" : "+x"(*sum) : "x"(w), "x"(x));
+}
+
+INLINE __m256i load_weights(const int32_t *w, const int is_odd, const enum kind kind) {
+    return kind == INT8 ? load_half(w) : element_of(load_half(w), is_odd);
+}
+
+/* sums[m][v] += unit m of x . unit of w: see `struct product`. */
+INLINE void add_unit(ivec sums[MAX_SUMS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+                     const int vectors, const enum kind kind) {
+    const int parts = kind == INT8 ? 1 : 2;
+#pragma GCC unroll 2
+    for (int is_odd = 0; is_odd < parts; is_odd++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            __m256i a = load_weights(w + v * apart, is_odd, kind), b = load_weights(w + v * apart + 8, is_odd, kind);
+#pragma GCC unroll 6
+            for (int m = 0; m < rows; m++) {
+                __m256i one = _mm256_set1_epi32(is_odd ? x[m * row].odd : x[m * row].even);
+                dot_half(&sums[m][v].a, a, one, kind);
+                dot_half(&sums[m][v].b, b, one, kind);
+            }
+        }
+}

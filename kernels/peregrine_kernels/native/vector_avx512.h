@@ -1,0 +1,129 @@
+/* Vectors of 16 lanes on AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later): a register each. */
+#pragma once
+
+typedef __m512 vec;
+typedef __m512i ivec;
+typedef int32_t unit; /* of an input, as it lies in memory */
+
+enum {
+    MAX_WEIGHT = 127,    /* of an integer */
+    IN_PLACE = 1,        /* bfloat16 in memory are units of an input */
+    MAX_SUMS = 28,       /* vectors of sums that `multiply` keeps: with 2 weights and 1 input they fill the 32 registers */
+    PAIRS_TILES = 1,     /* of many rows, each input is loaded once for two tiles: loads are the limit */
+};
+
+INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
+
+INLINE vec zero(void) { return _mm512_setzero_ps(); }
+INLINE vec splat(float x) { return _mm512_set1_ps(x); }
+INLINE vec load(const float *x) { return _mm512_loadu_ps(x); }
+INLINE vec load_first(const float *x, long count) { return _mm512_maskz_loadu_ps(first(count), x); }
+INLINE vec keep_first(vec x, long count) { return _mm512_maskz_mov_ps(first(count), x); }
+INLINE void store(float *out, vec x) { _mm512_storeu_ps(out, x); }
+INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
+INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+INLINE vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+INLINE vec fmadd(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vec fmsub(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
+INLINE vec fnmadd(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
+INLINE vec largest(vec a, vec b) { return _mm512_max_ps(a, b); }
+INLINE vec absolute(vec x) { return _mm512_abs_ps(x); }
+INLINE vec nearest(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE vec estimate_reciprocal(vec x) { return _mm512_rcp14_ps(x); }
+INLINE float sum_of(vec x) { return _mm512_reduce_add_ps(x); }
+INLINE float largest_of(vec x) { return _mm512_reduce_max_ps(x); }
+
+/* x * 2**whole, for whole >= -160 */
+INLINE vec scale_by_power(vec x, vec whole) { return _mm512_scalef_ps(x, whole); }
+
+/* In each lane: is sign >= 0 ? a : b */
+INLINE vec by_sign(vec sign, vec a, vec b) {
+    return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(sign, _mm512_setzero_ps(), _CMP_GE_OQ), a);
+}
+
+INLINE ivec izero(void) { return _mm512_setzero_si512(); }
+INLINE ivec isplat(int32_t x) { return _mm512_set1_epi32(x); }
+INLINE ivec iload(const int32_t *x) { return _mm512_loadu_si512(x); }
+INLINE ivec iload_first(const void *x, long count) { return _mm512_maskz_loadu_epi32(first(count), x); }
+INLINE void istore(int32_t *out, ivec x) { _mm512_storeu_si512(out, x); }
+INLINE void istore_first(int32_t *out, ivec x, long count) { _mm512_mask_storeu_epi32(out, first(count), x); }
+INLINE ivec iadd(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
+INLINE ivec to_integers(vec x) { return _mm512_cvtps_epi32(x); }
+INLINE vec of_integers(ivec x) { return _mm512_cvtepi32_ps(x); }
+INLINE vec as_floats(ivec x) { return _mm512_castsi512_ps(x); }
+
+/* In each lane: a <= b ? x : y */
+INLINE vec where_at_most(ivec a, ivec b, vec x, vec y) {
+    return _mm512_mask_mov_ps(y, _mm512_cmple_epi32_mask(a, b), x);
+}
+
+/* Through a register: masked stores that narrow are microcode. */
+INLINE void store_bytes(uint8_t *out, ivec x, long count) {
+    _mm_mask_storeu_epi8(out, first(count), _mm512_cvtepi32_epi8(x));
+}
+
+INLINE vec widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+INLINE __m256i narrow(vec x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+INLINE vec rounded(vec x) { return widen(narrow(x)); }
+INLINE vec load_bf16(const bf16 *x, long count) { return widen(_mm256_maskz_loadu_epi16(first(count), x)); }
+INLINE void store_bf16(bf16 *out, vec x, long count) { _mm256_mask_storeu_epi16(out, first(count), narrow(x)); }
+
+/* Two vectors to bfloat16, side by side in each lane. */
+INLINE ivec pairs_of(vec even, vec odd) {
+    ivec high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
+    return _mm512_or_si512(high, _mm512_cvtepu16_epi32(narrow(even)));
+}
+
+INLINE void store_units(unit *out, ivec x, long count, enum kind kind) {
+    (void)kind;
+    istore_first(out, x, count);
+}
+
+INLINE void store_pairs(unit *out, vec even, vec odd) { istore(out, pairs_of(even, odd)); }
+
+/* 16 vectors of 16 pairs, transposed: by pairs of rows, by fours, by eights, as a whole. */
+INLINE void transpose(ivec x[LANES]) {
+    ivec y[LANES];
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        int low = i % 4 + i / 4 * 8;
+        y[low] = _mm512_shuffle_i32x4(x[low], x[low + 4], 0x88);
+        y[low + 4] = _mm512_shuffle_i32x4(x[low], x[low + 4], 0xdd);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
+        x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
+    }
+}
+
+INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
+    if (kind == INT8) return _mm512_dpbusd_epi32(sum, x, w);
+    return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)w, (__m512bh)x));
+}
+
+/* sums[m][v] += unit m of x . unit of w: see `struct product`. */
+INLINE void add_unit(ivec sums[MAX_SUMS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+                     const int vectors, const enum kind kind) {
+    ivec columns[2];
+    for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * apart);
+#pragma GCC unroll 28
+    for (int m = 0; m < rows; m++) {
+        ivec one = isplat(x[m * row]);
+        /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
+        __asm__("" : "+v"(one));
+        for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], one, kind);
+    }
+}
