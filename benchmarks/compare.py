@@ -28,7 +28,7 @@ from benchmarks.hardware import FALCON_1B, Device, load_seconds
 from benchmarks.load.client import Answer
 from benchmarks.load.report import Slo, summarize
 from benchmarks.load.workload import Session
-from benchmarks.machine import RESULTS, ROOT, machine, write_json
+from benchmarks.machine import RESULTS, ROOT, instruction_set, machine, write_json
 from benchmarks.peak import Peak
 from benchmarks.peers import GROUPS, Peer, all_peers
 from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
@@ -209,7 +209,7 @@ def measure(
 
 def save(group: str, data: dict[str, Any]) -> None:
     """Beside what is kept of other groups."""
-    file = RESULTS / "compare.json"
+    file = RESULTS / f"compare-{instruction_set()}.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
     write_json(file, {**kept, group: data})
 
@@ -222,7 +222,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="of servers that run at once")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help='for example "Peregrine bf16"; all if not given')
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/compare.json")
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/compare-*.json")
     return parser.parse_args(argv)
 
 

@@ -22,6 +22,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def instruction_set() -> str:
+    """Which of the C kernels' libraries such a CPU runs: results of different ones are kept apart."""
+    return "avx512" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "avx2"
+
+
 def cpu_name() -> str:
     """As the kernel calls it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():

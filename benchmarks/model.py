@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.machine import RESULTS as FOLDER
-from benchmarks.machine import ROOT, machine, write_json
+from benchmarks.machine import ROOT, instruction_set, machine, write_json
 from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
 from peregrine_router.shards import MALLOC_TUNABLES
 
-RESULTS = FOLDER / "model-cpu.json"
+RESULTS = FOLDER / f"model-cpu-{instruction_set()}.json"
 BATCHES = (1, 8, 32)
 PROMPTS = (128, 1024)
 CONTEXT = 128

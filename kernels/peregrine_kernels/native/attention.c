@@ -15,7 +15,7 @@
 enum {
     TILE = 2 * LANES,
     LINE = 32, /* bfloat16 of a cache line */
-    MAX_ROWS = MAX_SUMS / 2, /* of a product with both vectors of a tile */
+    MAX_ROWS = PAIRS_TILES ? MAX_SUMS / 2 : MAX_SUMS, /* of a product with both vectors of a tile */
     SEGMENT = 128,
     SPLIT = 512,
     AHEAD = 32, /* tokens whose K and V are prefetched for a decode; a block of pages is too short for the hardware's own */

@@ -24,43 +24,53 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
         for (int v = 0; v < vectors; v++) istore(c + m * p.ldc + v * LANES, sums[m][v]);
 }
 
-INLINE void multiply_vectors(struct product p, const int rows, const int vectors, const enum kind kind) {
-    if (p.row == 1)
-        multiply_rows(p, rows, vectors, kind, 1);
+INLINE void multiply_kind(struct product p, const int rows, const int vectors, const long row) {
+    if (p.kind == INT8)
+        multiply_rows(p, rows, vectors, INT8, row);
     else
-        multiply_rows(p, rows, vectors, kind, p.row);
+        multiply_rows(p, rows, vectors, BFLOAT16, row);
 }
 
-#define CASE(rows)                                  \
-    case rows:                                      \
-        if (p.kind == INT8 && vectors == 2)         \
-            multiply_vectors(p, rows, 2, INT8);     \
-        else if (p.kind == INT8)                    \
-            multiply_vectors(p, rows, 1, INT8);     \
-        else if (vectors == 2)                      \
-            multiply_vectors(p, rows, 2, BFLOAT16); \
-        else                                        \
-            multiply_vectors(p, rows, 1, BFLOAT16); \
+INLINE void multiply_any(struct product p, const int rows, const int vectors) {
+    if (p.row == 1)
+        multiply_kind(p, rows, vectors, 1);
+    else
+        multiply_kind(p, rows, vectors, p.row);
+}
+
+#define CASE(rows)                     \
+    case rows:                         \
+        if (vectors == 2)              \
+            multiply_any(p, rows, 2);  \
+        else                           \
+            multiply_any(p, rows, 1);  \
         break;
 
-#define CASE_OF_MANY(rows)                          \
-    case rows:                                      \
-        if (p.kind == INT8)                         \
-            multiply_rows(p, rows, 1, INT8, 1);     \
-        else                                        \
-            multiply_rows(p, rows, 1, BFLOAT16, 1); \
+#define CASE_OF_ONE(rows)          \
+    case rows:                     \
+        multiply_any(p, rows, 1);  \
+        break;
+
+#define CASE_SIDE_BY_SIDE(rows)        \
+    case rows:                         \
+        multiply_kind(p, rows, 1, 1);  \
         break;
 
 void multiply(struct product p, int rows, int vectors) {
+    if (rows * vectors > MAX_SUMS) {
+        multiply(p, rows, 1);
+        p.w += p.apart, p.c = (int32_t *)p.c + LANES;
+        vectors = 1;
+    }
     switch (rows) {
 #ifdef __AVX512BF16__
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
         CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-        CASE_OF_MANY(15) CASE_OF_MANY(16) CASE_OF_MANY(17) CASE_OF_MANY(18) CASE_OF_MANY(19) CASE_OF_MANY(20)
-        CASE_OF_MANY(21) CASE_OF_MANY(22) CASE_OF_MANY(23) CASE_OF_MANY(24) CASE_OF_MANY(25) CASE_OF_MANY(26)
-        CASE_OF_MANY(27) CASE_OF_MANY(28)
+        CASE_SIDE_BY_SIDE(15) CASE_SIDE_BY_SIDE(16) CASE_SIDE_BY_SIDE(17) CASE_SIDE_BY_SIDE(18) CASE_SIDE_BY_SIDE(19)
+        CASE_SIDE_BY_SIDE(20) CASE_SIDE_BY_SIDE(21) CASE_SIDE_BY_SIDE(22) CASE_SIDE_BY_SIDE(23) CASE_SIDE_BY_SIDE(24)
+        CASE_SIDE_BY_SIDE(25) CASE_SIDE_BY_SIDE(26) CASE_SIDE_BY_SIDE(27) CASE_SIDE_BY_SIDE(28)
 #else
-        CASE(1) CASE(2) CASE(3) CASE_OF_MANY(4) CASE_OF_MANY(5) CASE_OF_MANY(6)
+        CASE(1) CASE(2) CASE(3) CASE_OF_ONE(4) CASE_OF_ONE(5) CASE_OF_ONE(6)
 #endif
     }
 }

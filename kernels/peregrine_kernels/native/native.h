@@ -58,10 +58,9 @@ INLINE vec exp2_of(vec x) {
 /* Rows of x times packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
  *
  * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
- * x: that of row m and unit k is at x[m * row + k * column]. w: vectors of 16
- * columns, `apart` from one another, those of unit k at w + k * ldw. c: row stride ldc.
- * `ahead` bytes of w are prefetched, unless it is 0. Rows times vectors are at most MAX_SUMS; over
- * MAX_SUMS / 2 rows are side by side (row 1). */
+ * x: that of row m and unit k is at x[m * row + k * column]. w: vectors of 16 columns, `apart` from one another, those of
+ * unit k at w + k * ldw. c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. Rows are at most MAX_SUMS;
+ * over 14 they are side by side (row 1). With more sums than that, one vector is multiplied after the other. */
 struct product {
     enum kind kind;
     const unit *x;

@@ -214,32 +214,49 @@ INLINE void store_pairs(unit *out, vec even, vec odd) {
     interleave(out, x.a, y.a), interleave(out + 8, x.b, y.b);
 }
 
-/* Written out, into the register of the sum itself: left to itself, gcc moves sums about until some are in memory. */
-INLINE void dot_half(__m256i *sum, __m256i w, __m256i x, const enum kind kind) {
-    if (kind == INT8)
-        __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(_mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1))));
-    else
-        __asm__("vfmadd231ps %1, %2, %0" : "+x"(*sum) : "x"(w), "x"(x));
+/* The products are written out: left to itself, gcc keeps inputs and weights in registers for later, and sums in memory.
+ * 12 sums, two weights, an input and a mask are all 16 registers. */
+INLINE void add_floats(ivec *sum, ivec w, const int32_t *x) {
+    __m256i one;
+    __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
+            : "+x"(sum->a), "+x"(sum->b), "=&x"(one) : "m"(*x), "x"(w.a), "x"(w.b));
 }
 
-INLINE __m256i load_weights(const int32_t *w, const int is_odd, const enum kind kind) {
-    return kind == INT8 ? load_half(w) : element_of(load_half(w), is_odd);
+INLINE void add_integers(ivec *sum, const int32_t *w, const int32_t *x) {
+    const __m256i *in = (const __m256i *)w, ones = _mm256_set1_epi16(1);
+    __m256i a, b;
+    __asm__("vpbroadcastd %4, %3\n\tvpmaddubsw %5, %3, %2\n\tvpmaddubsw %6, %3, %3\n\t"
+            "vpmaddwd %7, %2, %2\n\tvpmaddwd %7, %3, %3\n\tvpaddd %2, %0, %0\n\tvpaddd %3, %1, %1"
+            : "+x"(sum->a), "+x"(sum->b), "=&x"(a), "=&x"(b) : "m"(*x), "m"(in[0]), "m"(in[1]), "x"(ones));
+}
+
+INLINE __m256i load_even(const int32_t *w) {
+    __m256i x;
+    __asm__("vmovdqu %1, %0\n\tvpslld $16, %0, %0" : "=x"(x) : "m"(*(const __m256i *)w));
+    return x;
+}
+
+INLINE ivec load_weights(const int32_t *w, const int is_odd) {
+    if (is_odd) return (ivec){upper_half(load_half(w)), upper_half(load_half(w + 8))};
+    return (ivec){load_even(w), load_even(w + 8)};
 }
 
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
 INLINE void add_unit(ivec sums[MAX_SUMS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
-    const int parts = kind == INT8 ? 1 : 2;
+    if (kind == INT8) {
 #pragma GCC unroll 2
-    for (int is_odd = 0; is_odd < parts; is_odd++)
+        for (int v = 0; v < vectors; v++)
+#pragma GCC unroll 6
+            for (int m = 0; m < rows; m++) add_integers(&sums[m][v], w + v * apart, &x[m * row].even);
+        return;
+    }
+#pragma GCC unroll 2
+    for (int is_odd = 0; is_odd < 2; is_odd++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
-            __m256i a = load_weights(w + v * apart, is_odd, kind), b = load_weights(w + v * apart + 8, is_odd, kind);
+            ivec weights = load_weights(w + v * apart, is_odd);
 #pragma GCC unroll 6
-            for (int m = 0; m < rows; m++) {
-                __m256i one = _mm256_set1_epi32(is_odd ? x[m * row].odd : x[m * row].even);
-                dot_half(&sums[m][v].a, a, one, kind);
-                dot_half(&sums[m][v].b, b, one, kind);
-            }
+            for (int m = 0; m < rows; m++) add_floats(&sums[m][v], weights, is_odd ? &x[m * row].odd : &x[m * row].even);
         }
 }
