@@ -24,6 +24,11 @@ and GEMM peak, measured beside the run, allow for the load (prompts at peak, the
 taken. "Ours / theirs" compares tokens a second on weights of the same size. Peers in process, without HTTP, are
 flattered. A server that takes more than twice as long as the fastest has a scenario in one round only.
 """
+CPUS = {
+    "avx512": "### On a CPU with AVX512-BF16\n\n",
+    "avx2": "### On a CPU with AVX2\n\nTorch only emulates bfloat16 there: transformers and vLLM compute in float32.\n\n",
+}
+"""As `instruction_set` calls them."""
 STEPS = """## A shard's steps
 
 `make bench` holds the steps against their own bare GEMMs, and against `transformers.generate`.
@@ -63,9 +68,11 @@ def main() -> None:
 def page(results: Path) -> str:
     """What there is data for."""
     sections = [INTRODUCTION]
+    for name, introduction, section in (("compare", COMPARISON, compared), ("model-cpu", STEPS, stepped)):
+        kept = {kind: results / f"{name}-{kind}.json" for kind in CPUS}
+        found = [CPUS[kind] + section(json.loads(file.read_text())) for kind, file in kept.items() if file.exists()]
+        sections += [introduction, *found] if found else []
     for name, section in (
-        ("compare", compared),
-        ("model-cpu", stepped),
         ("promises", promised),
         ("speculate", guessed),
         ("router", routed),
@@ -79,9 +86,9 @@ def page(results: Path) -> str:
 
 def compared(groups: dict[str, dict[str, Any]]) -> str:
     """Of `make compare`."""
-    sections = [COMPARISON, verdicts(groups)]
+    sections = [verdicts(groups)]
     for name, data in groups.items():
-        heading = f"### The servers of the run `{name}`\n\n{origin(data['machine'], data['machine']['commit'])}\n"
+        heading = f"#### The servers of the run `{name}`\n\n{origin(data['machine'], data['machine']['commit'])}\n"
         sections += [heading, comparison.table(data)]
     return "\n".join(sections)
 
@@ -90,7 +97,7 @@ def stepped(data: dict[str, Any]) -> str:
     """Of `make bench`."""
     rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in data["claims"]]
     table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
-    return f"{STEPS}\n{origin(data['machine'], data['commit'])}\n\n{table}\n"
+    return f"{origin(data['machine'], data['commit'])}\n\n{table}\n"
 
 
 def promised(entries: list[dict[str, Any]]) -> str:
