@@ -26,7 +26,7 @@ flattered. A server that takes more than twice as long as the fastest has a scen
 """
 CPUS = {
     "avx512": "### On a CPU with AVX512-BF16\n\n",
-    "avx2": "### On a CPU with AVX2\n\nTorch only emulates bfloat16 there: transformers and vLLM compute in float32.\n\n",
+    "avx2": "### On a CPU with AVX2\n\nTorch only emulates bfloat16 there: vLLM and transformers take float32.\n\n",
 }
 """As `instruction_set` calls them."""
 STEPS = """## A shard's steps
@@ -48,7 +48,8 @@ GUESSES = """## Guessed tokens
 `python -m benchmarks.speculate`: two shards of one model write the same answers, one of them with `--speculate 8`, and
 take turns every eight tokens. Ratios are of seconds a token within a pair of turns, without guesses to with them:
 median, first and third quarter, and the bounds within which the median lies 95 times of a hundred. Texts repeat as far
-as the model goes on so; misleading ones are drawn from 24 tokens, so that a guess is found and wrong.
+as the model goes on so; misleading ones are drawn from 24 tokens, so that a guess is found and wrong. In the
+control neither shard guesses: what its ratio is off by is the method's error.
 """
 GUESSING_MODELS = {"falcon-1b": "The seeded 1.15 B Falcon, bfloat16", "demo": "The demo model, steps of a millisecond"}
 SIMULATION = """## Policies, simulated

@@ -4,7 +4,8 @@ Two shards of one model in this process, one of which guesses, write the same an
 what else the machine does meets both. A ratio is of seconds a token within one pair of turns, without guesses to with
 them; turns change places from pair to pair. Three kinds of text: greedy answers of the random model of `make bench`
 run in circles; sampled at a high temperature none repeats anything; and drawn from two dozen tokens they mislead, as
-the last two or three tokens were there before nearly always, and what followed them is right one time in 24.
+the last two or three tokens were there before nearly always, and what followed them is right one time in 24. As a
+control, neither of the two shards guesses: what that ratio is off by is the method's error.
 """
 
 import argparse
@@ -41,6 +42,7 @@ PERIOD = 8
 NEW_TOKENS = 96
 TURN_TOKENS = 8
 NUM_MISLEADING = 24
+CONTROL = "control: no guesses on either side"
 FIRST_TOKEN = 20
 """Those before it are special, among them the ends of text."""
 
@@ -51,6 +53,7 @@ class Case:
 
     text: str
     streams: int
+    guesses: int = GUESSES
 
     def requests(self, vocab_size: int, round_: int) -> list[Request]:
         """One group: its prompt is computed once, and each answer draws its own tokens."""
@@ -58,6 +61,7 @@ class Case:
         sampling = {
             "repeats": SamplingParams(),
             "repeats nothing": SamplingParams(do_sample=True, temperature=20.0),
+            CONTROL: SamplingParams(do_sample=True, temperature=20.0),
             "misleads": SamplingParams(do_sample=True, temperature=20.0, logit_bias=tuple((i, 1e6) for i in few)),
         }[self.text]
         last = few.stop if self.text == "misleads" else vocab_size
@@ -69,6 +73,7 @@ class Case:
 
 
 CASES = [
+    *(Case(CONTROL, streams, guesses=0) for streams in (1, 8)),
     *(Case(text, streams) for streams in (1, 8) for text in ("repeats", "repeats nothing", "misleads")),
     Case("misleads", NUM_SLOTS),
 ]
@@ -150,7 +155,7 @@ def main() -> None:
 
 def measure(runners: list[Runner], case: Case, seconds: float) -> dict[str, Any]:
     """The ratios of one case, in as many rounds as begin in the time."""
-    sides = [Side(runner, most) for runner, most in zip(runners, (0, GUESSES), strict=True)]
+    sides = [Side(runner, most) for runner, most in zip(runners, (0, case.guesses), strict=True)]
     ratios: list[float] = []
     start = time.perf_counter()
     while not ratios or time.perf_counter() - start < seconds:
@@ -171,9 +176,10 @@ def play(sides: list[Side], case: Case, round_: int) -> list[float]:
     ratios: list[float] = []
     while not any(side.is_done for side in sides):
         # Whoever comes second is warmer.
-        order = sides if len(ratios) % 2 else sides[::-1]
-        taken = {side.most: side.turn() for side in order}
-        ratios.append(taken[0] / taken[GUESSES])
+        taken = [0.0, 0.0]
+        for at in (0, 1) if len(ratios) % 2 else (1, 0):
+            taken[at] = sides[at].turn()
+        ratios.append(taken[0] / taken[1])
     for side in sides:
         side.end()
     assert [s.token_ids for s in sides[0].sequences] == [s.token_ids for s in sides[1].sequences], "a guess changed one"
@@ -186,7 +192,7 @@ def describe(entry: dict[str, Any]) -> str:
     low, high = median_bounds(entry["ratios"])
     spread, count = quartiles(entry["ratios"], 3), len(entry["ratios"])
     return (
-        f"{name:30}{spread} of {count}, the median in {low:.3f}-{high:.3f}; "
+        f"{name:46}{spread} of {count}, the median in {low:.3f}-{high:.3f}; "
         f"{entry['right']} of {entry['guessed']} guesses right"
     )
 
