@@ -141,6 +141,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--save", action="store_true", help="write results/speculate.json, the other model's kept")
     options = parser.parse_args()
+    if options.only and options.save:
+        parser.error("--save keeps what all cases measured: leave --only out")
     path = demo_path() if options.demo else MODEL
     runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, speculate=GUESSES)] * 2)
     entries = []
