@@ -219,12 +219,13 @@ async def test_cancelling_a_request_ends_its_stream_with_an_error() -> None:
 
 async def test_a_reader_that_does_not_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it is bounded; it gets that and then an error that says why. Its neighbour goes on."""
-    monkeypatch.setattr(engine_module, "MAX_UNREAD_EVENTS", 8)
-    async with running() as rig:
+    # A neighbour that is held up by the machine for 150 steps of a millisecond would count as slow.
+    monkeypatch.setattr(engine_module, "MAX_UNREAD_EVENTS", 150)
+    async with running(step_seconds=0.001) as rig:
         slow, neighbour = rig.submit([1], 200), rig.submit([2], 200)
         assert len(await read(neighbour)) == 200
         assert rig.scheduler.pool.num_used == 0
-        assert [event.token.id for event in await slow.take()] == expected([1], 8)
+        assert [event.token.id for event in await slow.take()] == expected([1], 150)
         with pytest.raises(GenerationFailed, match="too slowly"):
             await slow.take()
 

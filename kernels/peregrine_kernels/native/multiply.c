@@ -13,10 +13,13 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++)
             sums[m][v] = p.accumulates ? iload(c + m * p.ldc + v * LANES) : izero();
+    long until = p.ahead ? p.since + 1 : p.num_units + 1;
     for (long k = 0; k < p.num_units; k++) {
         const int32_t *w = p.w + k * p.ldw;
-        for (int v = 0; p.ahead && v < vectors; v++)
-            _mm_prefetch((const char *)(w + v * p.apart) + p.ahead, _MM_HINT_T1);
+        if (--until == 0) {
+            until = p.every;
+            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * p.apart) + p.ahead, _MM_HINT_T1);
+        }
         add_unit(sums, w, p.apart, p.x + k * p.column, row, rows, vectors, kind);
     }
 #pragma GCC unroll 28

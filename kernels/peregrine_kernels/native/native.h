@@ -70,7 +70,7 @@ struct product {
     void *c;
     long ldc;
     int accumulates;
-    int ahead;
+    long ahead, every, since; /* bytes of w that are prefetched, one unit in so many, the first after `since` */
 };
 
 void multiply(struct product p, int rows, int vectors);
