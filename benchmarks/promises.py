@@ -32,7 +32,7 @@ from peregrine_router.startup import STEP_TOKENS
 
 FILE = RESULTS / "promises.json"
 PREFIX, OWN, NUM_LATER = 512, 16, 15
-STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 120, 2000
+STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 220, 2000
 FLOOD, FLOOD_PROMPT, FLOOD_TOKENS, NUM_ASKED, ASKED_PROMPT = 200, 64, 64, 7, 256
 SETTLE_SECONDS = 2.0
 """What a flood is given to be under way."""
@@ -79,18 +79,20 @@ async def shared_prefix(clients: Clients) -> Sample:
 async def long_prefill(clients: Clients) -> Sample:
     """Streams decode; a long prompt comes among them. A chunk's time is what it takes alone, over its chunks."""
     alone = await clients.first_token(clients.ids(LONG_PROMPT))
-    without, _ = await _streams(clients, 0)
-    beside, _ = await _streams(clients, LONG_PROMPT)
+    # The streams' own prompts are a quarter of its tokens, beside the first of their answers.
+    settle = max(STREAM_SETTLE_SECONDS, 0.4 * alone)
+    without, _ = await _streams(clients, 0, settle)
+    beside, _ = await _streams(clients, LONG_PROMPT, settle)
     chunk = alone / (LONG_PROMPT / STEP_TOKENS["cpu"])
     return {"without": without, "beside": beside, "chunk": chunk, "ratio": (beside - without) / chunk}
 
 
-async def _streams(clients: Clients, length: int) -> tuple[float, float]:
+async def _streams(clients: Clients, length: int, settle: float) -> tuple[float, float]:
     """Their 99th percentile of the time between tokens, and until the first token of a prompt of `length`, if any."""
     prompts = [clients.ids(STREAM_PROMPT) for _ in range(STREAMS)]
     async with asyncio.TaskGroup() as group:
         streams = [group.create_task(clients.ask(clients.noisy, prompt, STREAM_TOKENS)) for prompt in prompts]
-        await asyncio.sleep(STREAM_SETTLE_SECONDS)
+        await asyncio.sleep(settle)
         came = time.perf_counter()
         seconds = await clients.first_token(clients.ids(length)) if length else 0.0
     answers = [stream.result() for stream in streams]
