@@ -52,18 +52,16 @@ class BareGemms:
 
     def __init__(self, model: Falcon) -> None:
         self._dtypes = {"ours": model.dtype, "oneDNN": peer_dtype()}
-        linears = [
+        layers = [
             linear
             for block in model.blocks
             if isinstance(block, SplitBlock)
             for linear in (block.qkv, block.up, block.dense, block.down)
         ]
+        linears, theirs = [*layers, model.head.linear], self._dtypes["oneDNN"]
         self._products = {
-            "ours": [product(linear) for linear in (*linears, model.head.linear)],
-            "oneDNN": [
-                PackedLinear.pack(unpacked(linear).to(peer_dtype()), None, None)
-                for linear in (*linears, model.head.linear)
-            ],
+            "ours": [product(linear) for linear in linears],
+            "oneDNN": [PackedLinear.pack(unpacked(linear).to(theirs), None, None) for linear in linears],
         }
 
     @torch.inference_mode()
@@ -138,8 +136,8 @@ class Ours:
 
 
 class Transformers:
-    """`generate` on the same weights, all streams in one static batch, in a process of its own with malloc
-    as it comes: as users run it."""
+    """`generate` on the same weights, all streams in one static batch, in a process of its own with malloc as it
+    comes: as users run it."""
 
     def __init__(self, path: Path, num_threads: int) -> None:
         self._path, self._num_threads = path, num_threads

@@ -9,7 +9,7 @@
 enum {
     TILE = LANES, /* columns */
     UNIT_BYTES = TILE * sizeof(int32_t),
-    ROWS_AT_ONCE = 252,               /* rows of x that are packed together: 1 MiB of them at K = 2048 */
+    ROWS_AT_ONCE = 252,               /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_AT_ONCE = 1024,             /* of a tile: 64 KiB, a sixteenth of a core's second-level cache */
     MAX_DIRECT_ROWS = IN_PLACE ? 6 : 0, /* rows that are read in place: more of them, 4 KiB apart, evict one another */
     MAX_STREAMED_ROWS = 2 * MAX_SUMS, /* rows that wait for memory; more are held up by the cores */

@@ -99,15 +99,6 @@ INLINE vec keep_first(vec x, long count) {
     store(lanes, x);
     return load_first(lanes, count);
 }
-INLINE void istore_first(int32_t *out, ivec x, long count) {
-    int32_t lanes[LANES];
-    if (count >= LANES) {
-        istore(out, x);
-    } else if (count > 0) {
-        istore(lanes, x);
-        __builtin_memcpy(out, lanes, count * sizeof *lanes);
-    }
-}
 
 INLINE void store_bytes(uint8_t *out, ivec x, long count) {
     int32_t lanes[LANES];
@@ -179,16 +170,14 @@ INLINE void transpose_block(__m256i x[8]) {
 
 /* 16 vectors of 16 pairs, transposed: four blocks, of which two change places. */
 INLINE void transpose(ivec x[LANES]) {
-    __m256i block[2][8];
-    for (int i = 0; i < 8; i++) block[0][i] = x[i].a;
-    transpose_block(block[0]);
-    for (int i = 0; i < 8; i++) x[i].a = block[0][i], block[0][i] = x[i].b;
-    transpose_block(block[0]);
-    for (int i = 0; i < 8; i++) block[1][i] = x[8 + i].a;
-    transpose_block(block[1]);
-    for (int i = 0; i < 8; i++) x[i].b = block[1][i], x[8 + i].a = block[0][i], block[0][i] = x[8 + i].b;
-    transpose_block(block[0]);
-    for (int i = 0; i < 8; i++) x[8 + i].b = block[0][i];
+    __m256i blocks[4][8];
+    for (int i = 0; i < 8; i++)
+        blocks[0][i] = x[i].a, blocks[1][i] = x[i].b, blocks[2][i] = x[8 + i].a, blocks[3][i] = x[8 + i].b;
+    for (int block = 0; block < 4; block++) transpose_block(blocks[block]);
+    for (int i = 0; i < 8; i++) {
+        x[i] = (ivec){blocks[0][i], blocks[2][i]};
+        x[8 + i] = (ivec){blocks[1][i], blocks[3][i]};
+    }
 }
 
 /* The even or the odd of pairs of bfloat16, as float32. */
