@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import torch
 import triton
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.gpu_trace import trace
 from benchmarks.hardware import DEVICES, Device
 from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, step_costs
 from peregrine_kernels import KVCache, PagedBatch
@@ -75,16 +76,17 @@ def main() -> None:
     kernels = [figure for shape in shapes for figure in kernel_figures(shape, device)]
     show("kernels, cold L2", kernels)
     steps: list[Figure] = []
-    gaps: dict[str, float] = {}
+    traces: dict[str, dict[str, Any]] = {}
     for shape in [] if options.kernels_only else shapes:
         model = random_falcon(shape)
         steps += step_figures(model, shape, device)
-        gaps[shape.name] = largest_gap(model, shape)
+        traces[shape.name] = step_trace(model)
         del model
         torch.cuda.empty_cache()
     show("steps", steps)
-    print("largest gap between kernels of a captured step, microseconds:", gaps)
-    save(device, kernels, steps, gaps)
+    for name, found in traces.items():
+        print(f"\na captured step of {name} at batch 1 and 2,048 tokens, by kernel:", json.dumps(found, indent=1))
+    save(device, kernels, steps, traces)
 
 
 def is_served(shape: Shape) -> bool:
@@ -169,7 +171,13 @@ def torch_attention(shape: Shape, work: Work) -> Callable[[], Tensor]:
         )
     )
     is_causal = work.num_tokens == work.context
-    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=True)
+
+    def run() -> Tensor:
+        # The others would copy K and V to every query head.
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=True)
+
+    return run
 
 
 class RandomWeights:
@@ -243,27 +251,18 @@ def decode_step(model: Falcon, work: Work) -> Callable[[], Tensor]:
     """Of the server's own graphs, inputs and all."""
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
     kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
-    graphs = DecodeGraphs(model, kv, work.num_sequences, work.context, BLOCK_SIZE, CudaRecorder())
+    graphs = DecodeGraphs(model, kv, [work.num_sequences], work.context, BLOCK_SIZE, CudaRecorder())
     batch = batch_of(work)
     token_ids = torch.zeros(work.num_sequences, work.context, dtype=torch.int64, device=CUDA)
     rows = torch.stack([torch.arange(work.num_sequences, device=CUDA), batch.positions])
     return lambda: graphs(SlotRows(rows, token_ids, batch.block_tables, BLOCK_SIZE))
 
 
-def largest_gap(model: Falcon, shape: Shape) -> float:
-    """Microseconds between the end of a kernel and the start of the next within one replayed step."""
+def step_trace(model: Falcon) -> dict[str, Any]:
+    """Of a replayed step, without the inputs' kernel, which is not of the graph."""
     run = decode_step(model, Work(1, 1, 2048))
     run()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        torch.cuda.synchronize()
-    kernels = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in profile.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    )
-    return max((after[0] - before[1] for before, after in pairwise(kernels)), default=0.0)
+    return trace(run).after("decode_inputs_kernel").as_data()
 
 
 def show(title: str, figures: list[Figure]) -> None:
@@ -276,7 +275,7 @@ def show(title: str, figures: list[Figure]) -> None:
         )
 
 
-def save(device: Device, kernels: list[Figure], steps: list[Figure], gaps: dict[str, float]) -> None:
+def save(device: Device, kernels: list[Figure], steps: list[Figure], traces: dict[str, Any]) -> None:
     """With what they were measured on."""
     driver = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
     data = {
@@ -290,7 +289,7 @@ def save(device: Device, kernels: list[Figure], steps: list[Figure], gaps: dict[
         ).stdout.strip(),
         "kernels": [{**asdict(figure), "fraction": figure.fraction} for figure in kernels],
         "steps": [{**asdict(figure), "fraction": figure.fraction} for figure in steps],
-        "largest_gap_us": gaps,
+        "traces": traces,
     }
     RESULTS.write_text(json.dumps(data, indent=1) + "\n")
 

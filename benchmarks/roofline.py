@@ -132,18 +132,16 @@ def layer_costs(shape: Shape, work: Work) -> Iterator[Cost]:
     rows, hidden, attended = work.num_rows, shape.hidden_size, shape.num_heads * shape.head_dim
     up = shape.ffn_size * (2 if shape.is_gated else 1)
     yield cost_of(norm_launch(shape, work, shape.num_layer_norms if shape.is_parallel else 1), work)
-    if shape.is_parallel and shape.num_layer_norms == 1:
-        yield gemm("qkv_up", rows, shape.qkv_size + up, hidden)
-    else:
-        yield gemm("qkv", rows, shape.qkv_size, hidden)
+    yield gemm("qkv", rows, shape.qkv_size, hidden)
     for launch in attention_launches(shape, work):
         yield cost_of(launch, work)
     if not shape.is_parallel:
         yield gemm("dense", rows, hidden, attended)
         yield cost_of(norm_launch(shape, work, 1), work)
-    if not shape.is_parallel or shape.num_layer_norms > 1:
-        yield gemm("up", rows, up, hidden)
-    yield cost_of(activation_launch("gelu", _empty(rows, shape.ffn_size), None, _empty(rows, shape.ffn_size)), work)
+    yield gemm("up", rows, up, hidden)
+    if rows > 1:
+        activated = _empty(rows, shape.ffn_size)
+        yield cost_of(activation_launch("gelu", activated, None, activated), work)
     if shape.is_parallel:
         yield gemm("dense_down", rows, hidden, attended + shape.ffn_size)
     else:

@@ -97,7 +97,7 @@ class Backend(Protocol):
     @property
     def fuses_epilogues(self) -> bool:
         """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
-        better left apart (up with its activation; dense, whose result is the residual of down) than concatenated."""
+        better left apart (dense, whose result is the residual of down) than concatenated."""
 
     @property
     def quantizes(self) -> bool:
@@ -111,7 +111,8 @@ class Backend(Protocol):
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` as below."""
+        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` is named as in
+        transformers' configs ("gelu" is erf)."""
 
     def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
         """The layer as one operation, if there is one; else its parts are called one by one."""
@@ -127,8 +128,8 @@ class Backend(Protocol):
         delta may be overwritten; x is not.
         """
 
-    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
-        """out[...] = f(x), both [T, F], rows may be strided. `name` as in transformers' configs ("gelu" is erf)."""
+    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
+        """Both, in any order or at once: neither touches what the other writes. `urgent` is many small operations."""
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

@@ -33,6 +33,20 @@ def gelu_tanh(x):
 
 
 @triton.jit
+def activated(x, ACTIVATION: tl.constexpr):
+    """float32 x through the function of a name of NAMES."""
+    if ACTIVATION == "gelu":
+        return gelu(x)
+    elif ACTIVATION == "relu":
+        return tl.maximum(x, 0.0)
+    elif ACTIVATION == "silu":
+        return x * sigmoid(x)
+    else:
+        tl.static_assert(ACTIVATION == "gelu_tanh")
+        return gelu_tanh(x)
+
+
+@triton.jit
 def activation_kernel(
     # pointers
     x,
@@ -56,15 +70,7 @@ def activation_kernel(
     if HAS_BIAS:
         value += tl.load(bias + lane, mask=is_element, other=0.0).to(tl.float32)
         value = value.to(dtype).to(tl.float32)
-    if ACTIVATION == "gelu":
-        value = gelu(value)
-    elif ACTIVATION == "relu":
-        value = tl.maximum(value, 0.0)
-    elif ACTIVATION == "silu":
-        value = value * sigmoid(value)
-    else:
-        tl.static_assert(ACTIVATION == "gelu_tanh")
-        value = gelu_tanh(value)
+    value = activated(value, ACTIVATION)
     tl.store(out + row * stride_out + lane, value.to(dtype), mask=is_element)
 
 

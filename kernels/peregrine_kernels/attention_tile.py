@@ -20,24 +20,24 @@ LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def slots_of(table, start, end, stride_page, stride_slot, BLOCK_SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """int64[BLOCK_N]: offsets of the tokens from `start` on, those from `end` on being anywhere in the pages."""
+def tokens_of(base, table, start, end, stride_page, stride_slot, BLOCK_SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Pointers [BLOCK_N] to the tokens from `start` on, those from `end` on being anywhere in the pages at `base`."""
     lane = tl.arange(0, BLOCK_N)
     if BLOCK_SIZE % BLOCK_N == 0:
-        # A tile lies within a page: one scalar load finds it.
+        # A tile lies within a page: one scalar load finds it, and only a scalar differs from tile to tile.
         page = tl.load(table + start // BLOCK_SIZE).to(tl.int64)
-        return page * stride_page + (start % BLOCK_SIZE + lane).to(tl.int64) * stride_slot
+        return base + page * stride_page + start % BLOCK_SIZE * stride_slot + lane * stride_slot
     else:
         token = tl.minimum(start + lane, end - 1)
         pages = tl.load(table + token // BLOCK_SIZE).to(tl.int64)
-        return pages * stride_page + (token % BLOCK_SIZE).to(tl.int64) * stride_slot
+        return base + pages * stride_page + token % BLOCK_SIZE * stride_slot
 
 
 @triton.jit
-def load_heads(base, slots, is_token, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr):
-    """[BLOCK_N, BLOCK_D] of K or V at `slots`; zeros beyond HEAD_DIM and, if masked, where there is no token."""
+def load_heads(tokens, is_token, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr):
+    """[BLOCK_N, BLOCK_D] of K or V at `tokens`; zeros beyond HEAD_DIM and, if masked, where there is no token."""
     lane = tl.arange(0, BLOCK_D)
-    x = base + slots[:, None] + lane[None, :]
+    x = tokens[:, None] + lane[None, :]
     # What no token was written to may be NaN, which no weight of 0 would remove.
     if IS_MASKED:
         return tl.load(x, mask=is_token[:, None] & (lane < HEAD_DIM)[None, :], other=0)
@@ -69,16 +69,16 @@ def load_tile(
     IS_MASKED: tl.constexpr,
 ):
     """K and V [BLOCK_N, BLOCK_D] of a KV head's tokens from `start` on, and their scales (1 where they have none)."""
-    slots = slots_of(table, start, end, stride_page, stride_slot, BLOCK_SIZE, BLOCK_N)
     is_token = start + tl.arange(0, BLOCK_N) < end
-    k_base = pages + kv_head * HEAD_DIM
-    k = load_heads(k_base, slots, is_token, HEAD_DIM, BLOCK_D, IS_MASKED)
-    v = load_heads(k_base + NUM_KV_HEADS * HEAD_DIM, slots, is_token, HEAD_DIM, BLOCK_D, IS_MASKED)
+    heads = pages + kv_head * HEAD_DIM
+    tokens = tokens_of(heads, table, start, end, stride_page, stride_slot, BLOCK_SIZE, BLOCK_N)
+    k = load_heads(tokens, is_token, HEAD_DIM, BLOCK_D, IS_MASKED)
+    v = load_heads(tokens + NUM_KV_HEADS * HEAD_DIM, is_token, HEAD_DIM, BLOCK_D, IS_MASKED)
     if KIND == "":
         return k, v, 1.0, 1.0
     else:
-        slots = slots_of(table, start, end, stride_scale_page, stride_scale_slot, BLOCK_SIZE, BLOCK_N)
-        scale = scales + slots + kv_head
+        heads = scales + kv_head
+        scale = tokens_of(heads, table, start, end, stride_scale_page, stride_scale_slot, BLOCK_SIZE, BLOCK_N)
         k_scale = tl.load(scale, mask=is_token, other=0.0)
         v_scale = tl.load(scale + NUM_KV_HEADS, mask=is_token, other=0.0)
         return decode(k, KIND, dtype), decode(v, KIND, dtype), k_scale, v_scale
@@ -124,11 +124,11 @@ def attend_tile(
         s = s * k_scale[None, :]
     if HAS_ALIBI:
         s = s + alibi(slope, position)
-    s = s * SCALE
     if IS_MASKED:
         s = tl.where(is_visible, s, float("-inf"))
-    new_largest = tl.maximum(largest, tl.max(s, 1))
-    p = tl.exp2(s - new_largest[:, None])
+    new_largest = tl.maximum(largest, tl.max(s, 1) * SCALE)
+    # One fused multiply-add a score.
+    p = tl.exp2(s * SCALE - new_largest[:, None])
     correction = tl.exp2(largest - new_largest)
     total = total * correction + tl.sum(p, 1)
     if KIND != "":

@@ -22,6 +22,7 @@ from triton.compiler import ASTSource
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.gemv import gemv_launch
 from peregrine_kernels.launch import Launch
 from peregrine_kernels.layernorm import layer_norm_launch
 from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
@@ -111,10 +112,22 @@ def variants_of(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
     bias = affine[1] if shape.has_alibi else None
     norm = layer_norm_launch(x, x, bias, [affine] * count, [x] * count, 1e-5)
     yield Variant("layer_norm", shape.name, f"[T, {shape.hidden_size}] -> {count}", norm)
-    fused = _empty(NUM_TOKENS, shape.qkv_size + shape.ffn_size)
-    mixed = _empty(NUM_TOKENS, shape.num_heads * shape.head_dim + shape.ffn_size)
-    up, out = fused[:, shape.qkv_size :], mixed[:, shape.num_heads * shape.head_dim :]
-    yield Variant("activation", shape.name, f"[T, {shape.ffn_size}]", activation_launch("gelu", up, None, out))
+    attended = shape.num_heads * shape.head_dim
+    mixed = _empty(NUM_TOKENS, attended + (shape.ffn_size if shape.is_parallel else 0))
+    activated = mixed[:, -shape.ffn_size :] if shape.is_parallel else _empty(NUM_TOKENS, shape.ffn_size)
+    launch = activation_launch("gelu", activated, None, activated)
+    yield Variant("activation", shape.name, f"[T, {shape.ffn_size}]", launch)
+    yield from row_variants(shape, x[:1], activated[:1], bias)
+
+
+def row_variants(shape: Shape, x: Tensor, activated: Tensor, bias: Tensor | None) -> Iterator[Variant]:
+    """The linears of a lone decode: x [1, H] to qkv, and to `activated` [1, F]."""
+    sizes = {"qkv": (shape.qkv_size, None), "up": (shape.ffn_size, "gelu")}
+    for name, (size, activation) in sizes.items():
+        out = activated if name == "up" else _empty(1, size)
+        weight, biases = _empty(size, shape.hidden_size), None if bias is None else _empty(size)
+        launch = gemv_launch(x, weight, biases, activation, out)
+        yield Variant("gemv", shape.name, f"{name} [{size}, {shape.hidden_size}]", launch)
 
 
 def paged_variants(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
@@ -123,13 +136,12 @@ def paged_variants(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
     kind = "" if kv_dtype == torch.bfloat16 else str(kv_dtype).removeprefix("torch.")
     size = f"{heads}:{kv_heads} x {dim} {kind}".rstrip()
     pages = KVCache.allocate(1, 16, BLOCK_SIZE, kv_heads, dim, kv_dtype, META).layers[0]
-    width = shape.qkv_size + (shape.ffn_size if shape.is_parallel and shape.num_layer_norms == 1 else 0)
-    fused, out = _empty(NUM_TOKENS, width), _empty(NUM_TOKENS, heads * dim)
+    fused, out = _empty(NUM_TOKENS, shape.qkv_size), _empty(NUM_TOKENS, heads * dim)
     q = fused[:, : heads * dim]
     batch = meta_batch()
     slopes = _empty(heads, dtype=torch.float32) if shape.has_alibi else None
     rotary = None if shape.has_alibi else (_empty(NUM_TOKENS, 1, dim), _empty(NUM_TOKENS, 1, dim))
-    write = rotary_kv_launch(fused[:, : shape.qkv_size], rotary, batch, pages, heads)
+    write = rotary_kv_launch(fused, rotary, batch, pages, heads)
     yield Variant("rotary_kv", shape.name, size, write)
     splits = Splits.of(1, 2048, heads, dim, SPLIT_TOKENS, META)
     decode = decode_attention_launch(q[:1], batch.block_tables, batch.positions, pages, slopes, out[:1], splits)

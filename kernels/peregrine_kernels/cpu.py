@@ -1,6 +1,6 @@
 """The CPU backend: eager PyTorch calls only, as few a layer as will do, writing where the next GEMM reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +10,6 @@ from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sa
 from peregrine_kernels.cpu_attention import AttentionPlan, Layout
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
-from peregrine_kernels.reference import ACTIVATIONS
-
-_GELU_APPROXIMATION = {"gelu": "none", "gelu_fast": "tanh", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
 class CpuBackend:
@@ -55,13 +52,9 @@ class CpuBackend:
         x = (delta if bias is None else delta.add_(bias)).add_(x)
         return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
 
-    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
-        # torch 2.13.0 leaves a strided `out` unwritten when `x` is contiguous: it computes through oneDNN into a copy.
-        is_safe = out.is_contiguous() or not x.is_contiguous()
-        if name in _GELU_APPROXIMATION and is_safe:
-            torch.ops.aten.gelu.out(x, approximate=_GELU_APPROXIMATION[name], out=out)
-        else:
-            out.copy_(ACTIVATIONS[name](x))
+    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
+        urgent()
+        other()
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

@@ -3,7 +3,7 @@
 On CPU tensors it runs under Triton's interpreter (TRITON_INTERPRET=1 before anything imports triton): for tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from peregrine_kernels import Affine, FusedLayer, LayerParts, Linear, Rotary, Sample
 from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.gemv import gemv_launch
 from peregrine_kernels.layernorm import layer_norm_launch
 from peregrine_kernels.paged import PagedBatch
 from peregrine_kernels.plain_linear import PlainLinear
@@ -21,17 +22,24 @@ from peregrine_kernels.sampling import sampling_launch
 
 
 class TritonLinear(PlainLinear):
-    """What follows the product is one kernel."""
+    """A row alone takes one kernel, more take a GEMM and one for what follows it."""
 
     __slots__ = ()
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y = x @ self.weight.T
-        if self.activation is not None:
-            activation_launch(self.activation, y, self.bias, y)()
-        elif self.bias is not None:
-            y += self.bias
+        y = x.new_empty(len(x), self.out_features)
+        self.into(x, y)
         return y if residual is None else y.add_(residual)
+
+    def into(self, x: Tensor, out: Tensor) -> None:
+        if len(x) == 1:
+            gemv_launch(x, self.weight, self.bias, self.activation, out)()
+            return
+        torch.mm(x, self.weight.T, out=out)
+        if self.activation is not None:
+            activation_launch(self.activation, out, self.bias, out)()
+        elif self.bias is not None:
+            out += self.bias
 
 
 class TritonBackend:
@@ -42,6 +50,7 @@ class TritonBackend:
         """Decodes are split into programs of `split_tokens`, a power of two of 16 at least."""
         self._split_tokens = split_tokens
         self._plan: _Plan | None = None
+        self._side: torch.cuda.Stream | None = None
 
     @property
     def fuses_epilogues(self) -> bool:
@@ -76,8 +85,20 @@ class TritonBackend:
         layer_norm_launch(x, delta, bias, affines, outputs, eps)()
         return delta, outputs
 
-    def activation(self, name: str, x: Tensor, out: Tensor) -> None:
-        activation_launch(name, x, None, out)()
+    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
+        if not _is_recorded():
+            urgent()
+            other()
+            return
+        # Branches of a graph. Programs of the urgent one go first: attention's are few, and waited for by what follows.
+        if self._side is None:
+            self._side = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
+        main = torch.cuda.current_stream()
+        self._side.wait_stream(main)
+        with torch.cuda.stream(self._side):
+            urgent()
+        other()
+        main.wait_stream(self._side)
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
@@ -98,6 +119,11 @@ class TritonBackend:
             plan = self._plan = _Plan.of(batch, alibi_slopes, q, pages, self._split_tokens)
         plan.attend(q, pages, out)
         return out
+
+
+def _is_recorded() -> bool:
+    """Whether what is launched now becomes part of a CUDA graph. Elsewhere another stream costs more than it saves."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _sample(logits: Tensor, parameters: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ the kernels on the device. Grids are laid out for the longest sequence; programs
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -66,10 +66,17 @@ class DecodeGraphs:
     """Logits of any batch of decodes of a model, by the graph of the next rung."""
 
     def __init__(
-        self, model: Falcon, kv: KVCache, max_batch_size: int, max_total_tokens: int, block_size: int, record: Recorder
+        self,
+        model: Falcon,
+        kv: KVCache,
+        sizes: Sequence[int],
+        max_total_tokens: int,
+        block_size: int,
+        record: Recorder,
     ) -> None:
-        self._sizes = ladder(max_batch_size)
-        inputs = DecodeInputs.allocate(max_batch_size, max_total_tokens, block_size, model.device)
+        """A graph for each of the batch `sizes`, which ascend (see `ladder`)."""
+        self._sizes = sizes
+        inputs = DecodeInputs.allocate(sizes[-1], max_total_tokens, block_size, model.device)
         self._inputs = {size: inputs.first(size) for size in self._sizes}
         # The largest first: the others then fit into its memory.
         self._replays = {

@@ -205,9 +205,9 @@ def _recorder(device: torch.device) -> "Recorder | None":
 
 def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder") -> "DecodeGraphs":
     # Imported late: it imports Triton, which only a GPU's host needs to have.
-    from peregrine_server.graphs import DecodeGraphs
+    from peregrine_server.graphs import DecodeGraphs, ladder
 
-    return DecodeGraphs(model, kv, config.max_batch_size, config.max_total_tokens, config.block_size, record)
+    return DecodeGraphs(model, kv, ladder(config.max_batch_size), config.max_total_tokens, config.block_size, record)
 
 
 def _result(launched: Launched, sampled: Sampled) -> StepResult:

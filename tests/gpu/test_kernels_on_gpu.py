@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from paged_cases import Sequences, make_case
+from peregrine_kernels.activation import activation_launch
+from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
 from peregrine_kernels.triton import TritonBackend
 
@@ -20,13 +22,14 @@ lengths = st.integers(1, 1500).flatmap(lambda context: st.tuples(st.integers(1, 
 batches = st.lists(st.one_of(lengths, lengths.map(lambda x: (1, x[1]))), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
-@given(batches, st.sampled_from(HEADS), st.sampled_from([16, 48, 64]), st.booleans(), st.sampled_from(list(BOUNDS)),
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+@settings(max_examples=8, deadline=None, phases=[Phase.generate])  # to look for less would compile for minutes
+@given(batches, st.sampled_from([16, 48, 64]), st.booleans(), st.sampled_from(list(BOUNDS)),
        st.sampled_from([None, torch.int8, torch.float8_e4m3fn]), st.integers(0, 99))  # fmt: skip
 def test_write_and_attention_of_any_ragged_batch(
     device: torch.device,
-    sequences: Sequences,
     heads: tuple[int, int, int],
+    sequences: Sequences,
     block_size: int,
     alibi: bool,
     dtype: torch.dtype,
@@ -42,7 +45,13 @@ def test_write_and_attention_of_any_ragged_batch(
     q, theirs = written.fused[:, : case.width], case.fused[:, : case.width]
     torch.testing.assert_close(q, theirs, rtol=bound, atol=bound)
     torch.testing.assert_close(case.attend(BACKEND), case.attend(REFERENCE), rtol=bound, atol=bound)
-    torch.testing.assert_close(written.attend(BACKEND), case.attend(REFERENCE), rtol=2 * bound, atol=2 * bound)
+    if kv_dtype is None:
+        torch.testing.assert_close(written.attend(BACKEND), case.attend(REFERENCE), rtol=2 * bound, atol=2 * bound)
+    else:
+        # Of 8 bits, what lies between two values may become either.
+        steps = written.pages.view(torch.int8).int() - case.pages.view(torch.int8).int()
+        assert steps.abs().max() <= 1
+        assert (steps != 0).float().mean() < 0.01
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)
@@ -64,9 +73,27 @@ def test_activation(device: torch.device, name: str, dtype: torch.dtype) -> None
     """Between parts of wider rows."""
     x = (torch.randn(5, 20000, device=device) * 3).to(dtype)
     out = torch.zeros(5, 30000, device=device, dtype=dtype)
-    BACKEND.activation(name, x[:, 1000:19176], out[:, 64:18240])
+    activation_launch(name, x[:, 1000:19176], None, out[:, 64:18240])()
     expected = ACTIVATIONS[name](x[:, 1000:19176].float()).to(dtype)
     torch.testing.assert_close(out[:, 64:18240], expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize(("out_features", "in_features"), [(4672, 4544), (18176, 4544), (4544, 22720), (1000, 130)])
+def test_linear(device: torch.device, out_features: int, in_features: int, dtype: torch.dtype, rows: int) -> None:
+    """Bias, activation and all, into a part of wider rows."""
+    weight = (torch.randn(out_features, in_features, device=device) / in_features**0.5).to(dtype)
+    bias, x = (
+        torch.randn(out_features, device=device).to(dtype),
+        torch.randn(rows, in_features, device=device).to(dtype),
+    )
+    out = torch.zeros(rows, out_features + 64, device=device, dtype=dtype)
+    linear = BACKEND.linear(weight, bias, "gelu")
+    assert isinstance(linear, PlainLinear)
+    linear.into(x, out[:, 16:-48])
+    expected = ACTIVATIONS["gelu"](x.double() @ weight.double().T + bias.double()).to(dtype)
+    torch.testing.assert_close(out[:, 16:-48], expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
 
 
 def test_a_decode_does_not_depend_on_its_neighbours(device: torch.device) -> None:

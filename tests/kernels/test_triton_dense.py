@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peregrine_kernels import backend_for
-from peregrine_kernels.activation import NAMES
+from peregrine_kernels.activation import NAMES, activation_launch
+from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
 from peregrine_kernels.triton import TritonBackend
 
@@ -55,24 +56,45 @@ def test_activation_between_parts_of_wider_rows(name: str, dtype: torch.dtype) -
     """Each activation reads and writes its columns alone, large values and zeros included."""
     x = torch.cat((torch.randn(3, 1400) * 4, torch.tensor([[0.0, 60.0, -60.0]] * 3)), dim=1).to(dtype)
     wide, out = torch.cat((torch.full((3, 8), torch.nan).to(dtype), x), dim=1), torch.full((3, 1450), 7.0, dtype=dtype)
-    BACKEND.activation(name, wide[:, 8:], out[:, 16 : 16 + x.shape[1]])
+    activation_launch(name, wide[:, 8:], None, out[:, 16 : 16 + x.shape[1]])()
     expected = ACTIVATIONS[name](x.float()).to(dtype)
     torch.testing.assert_close(out[:, 16 : 16 + x.shape[1]], expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
     assert (out[:, :16] == 7.0).all()
     assert (out[:, 16 + x.shape[1] :] == 7.0).all()
 
 
+@pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("activation", [None, "gelu"])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("has_residual", [False, True])
-def test_linear(activation: str | None, has_bias: bool, has_residual: bool) -> None:
+def test_linear(rows: int, activation: str | None, has_bias: bool, has_residual: bool) -> None:
     """Product, bias, activation and residual in the reference's order."""
     torch.manual_seed(0)
-    weight, x = torch.randn(200, 96), torch.randn(5, 96)
+    weight, x = torch.randn(200, 96), torch.randn(rows, 96)
     bias = torch.randn(200) if has_bias else None
-    residual = torch.randn(5, 200) if has_residual else None
+    residual = torch.randn(rows, 200) if has_residual else None
     expected = REFERENCE.linear(weight, bias, activation)(x, residual)
     torch.testing.assert_close(BACKEND.linear(weight, bias, activation)(x, residual), expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 1600), st.sampled_from([None, *ACTIVATIONS]), st.booleans(),
+       st.sampled_from(list(BOUNDS)), st.integers(0, 99))  # fmt: skip
+def test_one_row(
+    out_features: int, in_features: int, activation: str | None, has_bias: bool, dtype: torch.dtype, seed: int
+) -> None:
+    """A linear of one row, into a part of a wider one, of fewer and more columns than a program takes at once."""
+    torch.manual_seed(seed)
+    weight = (torch.randn(out_features, in_features) / in_features**0.5).to(dtype)
+    x, bias = torch.randn(1, in_features).to(dtype), torch.randn(out_features).to(dtype) if has_bias else None
+    wide = torch.full((1, out_features + 9), 7.0, dtype=dtype)
+    linear = BACKEND.linear(weight, bias, activation)
+    assert isinstance(linear, PlainLinear)
+    linear.into(x, wide[:, 4:-5])
+    expected = REFERENCE.linear(weight.float(), None if bias is None else bias.float(), activation)(x.float())
+    torch.testing.assert_close(wide[:, 4:-5].float(), expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
+    assert (wide[:, :4] == 7.0).all()
+    assert (wide[:, -5:] == 7.0).all()
 
 
 def test_backend_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

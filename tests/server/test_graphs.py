@@ -90,7 +90,7 @@ def test_a_recorded_step_is_the_step_itself(model: Falcon) -> None:
     kv = model.allocate_kv_cache(64, BLOCK_SIZE)
     for pages in kv.layers:
         pages.normal_()
-    graphs = DecodeGraphs(model, kv, 6, MAX_TOKENS, BLOCK_SIZE, record)
+    graphs = DecodeGraphs(model, kv, ladder(6), MAX_TOKENS, BLOCK_SIZE, record)
     assert len(steps) == len(ladder(6))
     for contexts in ([40, 3, 17, 8, 9], [5, 64, 33], [1]):
         token_ids, batch = decodes(contexts)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels import Backend, FusedLayer, KVCache, LayerParts, Linear, PagedBatch, Rotary, backend_for
+from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
 from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions, alibi_slopes
@@ -37,7 +38,7 @@ class Rank:
 
     @property
     def concatenates(self) -> bool:
-        """Whether GEMMs of one input, or of one sum, are one GEMM; not where GEMMs with epilogues are faster apart."""
+        """Whether GEMMs of one sum are one GEMM; not where GEMMs with epilogues are faster apart."""
         return self.config.is_parallel and not self.backend.fuses_epilogues
 
     @property
@@ -160,67 +161,43 @@ class Pass:
         attended = backend.attention(qkv[:, :size], self.batch, pages, self.rank.alibi_slopes, out)
         return self.mixed[:, :size] if is_mixed else attended
 
-    def mix(self, qkv: Tensor, up: Tensor, pages: Tensor) -> Tensor:
-        """qkv attended and up [R, F] activated, side by side: `mixed`."""
-        size = self.rank.part.dense.size
-        self.attend(qkv, pages)
-        self.rank.backend.activation(self.rank.config.activation, up, self.mixed[:, size:])
-        return self.mixed
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParallelBlock:
-    """Attention and MLP of one LayerNorm (7B, 11B): two GEMMs and one all-reduce.
+    """Attention and MLP side by side (all but rw): three GEMMs and one all-reduce.
 
-    x ─┬─ norm ─ [qkv | up] ─┬─ rotary, cache, attention ─┬─ [dense | down] ─ all-reduce ─ + ─
-       │                     └─ activation ───────────────┘                                │
-       └───────────────────────────────────────────────────────────────────────────────────┘
+    x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─┬─ [dense | down] ─ all-reduce ─ + ─
+       ├─ mlp_norm (or the same) ─ up: activation ─────────┘                                │
+       └────────────────────────────────────────────────────────────────────────────────────┘
+
+    The two branches are left apart up to `mixed`, so that a device can work on both at once.
     """
 
     rank: Rank
-    norm: LayerNorm
-    qkv_up: Linear
+    attention_norm: LayerNorm
+    mlp_norm: LayerNorm | None
+    qkv: Linear
+    up: PlainLinear
     dense_down: Linear
     bias: Tensor | None
     """[H], of dense and down together: added once, not by every rank."""
 
     def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
-        x, normed = stream.normed(self.norm)
-        qkv_up, qkv_size = self.qkv_up(normed), self.rank.part.qkv.size
-        out = self.dense_down(now.mix(qkv_up[:, :qkv_size], qkv_up[:, qkv_size:], pages))
-        self.rank.parallel.all_reduce(out)
-        return Stream(x, out, self.bias)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TwoNormBlock:
-    """Attention and MLP of a LayerNorm each (40B, 180B): three GEMMs and one all-reduce.
-
-    x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─┬─ [dense | down] ─ all-reduce ─ + ─
-       ├─ mlp_norm ─ up ─ activation ──────────────────────┘                                │
-       └────────────────────────────────────────────────────────────────────────────────────┘
-    """
-
-    rank: Rank
-    attention_norm: LayerNorm
-    mlp_norm: LayerNorm
-    qkv: Linear
-    up: Linear
-    dense_down: Linear
-    bias: Tensor | None
-    """[H], of dense and down together."""
-
-    def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
-        x, for_attention, for_mlp = stream.normed(self.attention_norm, self.mlp_norm)
-        out = self.dense_down(now.mix(self.qkv(for_attention), self.up(for_mlp), pages))
+        x, *normed = stream.normed(self.attention_norm, *([self.mlp_norm] if self.mlp_norm else []))
+        for_attention, for_mlp = normed[0], normed[-1]
+        activated = now.mixed[:, self.rank.part.dense.size :]
+        self.rank.backend.together(
+            lambda: now.attend(self.qkv(for_attention), pages), lambda: self.up.into(for_mlp, activated)
+        )
+        out = self.dense_down(now.mixed)
         self.rank.parallel.all_reduce(out)
         return Stream(x, out, self.bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitBlock:
-    """Either of the two above where the backend's GEMMs apply activation and sum themselves: four GEMMs, nothing else;
-    where the backend has the whole layer as one operation, that.
+    """The same where the backend's GEMMs apply activation and sum themselves: four GEMMs, nothing else; where it has
+    the whole layer as one operation, that.
 
     x ─┬─ attention_norm ─ qkv ─ rotary, cache, attention ─ dense ─┬─ down: + ─ all-reduce ─ + ─
        ├─ mlp_norm (or the same) ─ up: activation ─────────────────┘                         │
@@ -287,7 +264,7 @@ class SequentialBlock:
         return Stream(x, out, self.down_bias)
 
 
-Block = ParallelBlock | TwoNormBlock | SplitBlock | SequentialBlock
+Block = ParallelBlock | SplitBlock | SequentialBlock
 
 
 def _pad(x: Tensor, min_rows: int) -> Tensor:
@@ -342,14 +319,13 @@ class Loader:
         mlp_norm = norms[1] if len(norms) > 1 else None
         qkv, dense = (at + "self_attention.query_key_value", part.qkv), (at + "self_attention.dense", part.dense)
         up, down = (at + "mlp.dense_h_to_4h", part.ffn), (at + "mlp.dense_4h_to_h", part.ffn)
-        if rank.concatenates:
-            bias = self.bias(dense[0], down[0])
-            if mlp_norm is None:
-                return ParallelBlock(rank, norms[0], self.by_rows(qkv, up), self.by_columns(dense, down), bias)
-            inputs = self.by_rows(qkv), self.by_rows(up)
-            return TwoNormBlock(rank, norms[0], mlp_norm, *inputs, self.by_columns(dense, down), bias)
         inputs = self.by_rows(qkv), self.by_rows(up, activation=config.activation)
-        outputs = self.by_columns(dense), self.by_columns(down)
+        if rank.concatenates:
+            for_attention, for_mlp = inputs
+            assert isinstance(for_mlp, PlainLinear), "a backend that packs weights has GEMMs with epilogues"
+            outputs, bias = self.by_columns(dense, down), self.bias(dense[0], down[0])
+            return ParallelBlock(rank, norms[0], mlp_norm, for_attention, for_mlp, outputs, bias)
+        apart = self.by_columns(dense), self.by_columns(down)
         if config.is_parallel:
             fused = rank.backend.fused_layer(
                 LayerParts(
@@ -357,25 +333,24 @@ class Loader:
                     mlp_norm.affine if mlp_norm else None,
                     config.layer_norm_epsilon,
                     *inputs,
-                    *outputs,
+                    *apart,
                     part.num_heads,
                     part.num_kv_heads,
                     rank.alibi_slopes,
                 )
             )
-            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *outputs, self.bias(dense[0], down[0]), fused)
-        return SequentialBlock(rank, norms[0], norms[1], *inputs, *outputs, self.bias(dense[0]), self.bias(down[0]))
+            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *apart, self.bias(dense[0], down[0]), fused)
+        return SequentialBlock(rank, norms[0], norms[1], *inputs, *apart, self.bias(dense[0]), self.bias(down[0]))
 
     def norm(self, name: str) -> LayerNorm:
         weight, bias = (self.whole_vector(f"{name}.{kind}") for kind in ("weight", "bias"))
         return LayerNorm(weight, bias, self.rank.config.layer_norm_epsilon, self.rank.backend)
 
-    def by_rows(self, *parts: tuple[str, Slice], activation: str | None = None) -> Linear:
-        """Linears of one input as one, their outputs split over the ranks, bias and all."""
-        bias = None
-        if self.rank.config.has_bias:
-            bias = self.weights.vector(*((f"{name}.bias", rows) for name, rows in parts))
-        weight = self.weights.rows(*((f"{name}.weight", rows) for name, rows in parts))
+    def by_rows(self, part: tuple[str, Slice], activation: str | None = None) -> Linear:
+        """A linear whose outputs are split over the ranks, bias and all."""
+        name, rows = part
+        bias = self.weights.vector((f"{name}.bias", rows)) if self.rank.config.has_bias else None
+        weight = self.weights.rows((f"{name}.weight", rows))
         return self.rank.backend.linear(weight, bias, activation)
 
     def by_columns(self, *parts: tuple[str, Slice]) -> Linear:
