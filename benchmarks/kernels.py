@@ -82,9 +82,9 @@ def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[
     """Every variant for every architecture, and its key."""
     from peregrine_kernels.compile import ARCHITECTURES, variants
 
-    for index, variant in enumerate(variants()):
-        if kernel in (None, variant.kernel) and model in (None, variant.model):
-            for capability in ARCHITECTURES:
+    for index, of_each in enumerate(zip(*map(variants, ARCHITECTURES), strict=True)):
+        for capability, variant in zip(ARCHITECTURES, of_each, strict=True):
+            if kernel in (None, variant.kernel) and model in (None, variant.model):
                 yield (index, capability), key_of(variant, capability)
 
 
@@ -93,7 +93,7 @@ def key_of(variant: Any, capability: int) -> str:
     from peregrine_kernels.compile import specialization
 
     launch = variant.launch
-    parts = (launch.kernel.cache_key, specialization(launch), launch.num_warps, launch.num_stages, capability)
+    parts = (launch.kernel.cache_key, specialization(launch), launch.options, capability)
     named = (variant.kernel, variant.model, variant.shape, *parts)
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
 
@@ -109,7 +109,7 @@ def compile_one(job: Job) -> Entry:
     from peregrine_kernels.compile import report, variants
 
     index, capability = job
-    variant = list(variants())[index]
+    variant = list(variants(capability))[index]
     return {**report(variant, capability).as_dict(), "key": key_of(variant, capability)}
 
 

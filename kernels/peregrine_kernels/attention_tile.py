@@ -98,6 +98,39 @@ def alibi(slope, position):
 
 
 @triton.jit
+def scores_of(
+    q, k, k_scale, is_visible, slope, position, HAS_ALIBI: tl.constexpr, KIND: tl.constexpr, IS_MASKED: tl.constexpr
+):
+    """float32[M, BLOCK_N]: q.k + alibi, -inf where a row does not see a token."""
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")
+    if KIND != "":
+        s = s * k_scale[None, :]
+    if HAS_ALIBI:
+        s = s + alibi(slope, position)
+    if IS_MASKED:
+        s = tl.where(is_visible, s, float("-inf"))
+    return s
+
+
+@triton.jit
+def add_tile(s, v, v_scale, acc, largest, total, SCALE: tl.constexpr, KIND: tl.constexpr):
+    """Adds a tile's tokens, of scores s, to the running (acc [M, D], largest [M], total [M]) of an online softmax
+    (arXiv:1805.02867).
+
+    Every row sees at least one token of the first tile.
+    """
+    new_largest = tl.maximum(largest, tl.max(s, 1) * SCALE)
+    # One fused multiply-add a score.
+    p = tl.exp2(s * SCALE - new_largest[:, None])
+    correction = tl.exp2(largest - new_largest)
+    total = total * correction + tl.sum(p, 1)
+    if KIND != "":
+        p = p * v_scale[None, :]
+    acc = tl.dot(p.to(v.dtype), v, acc * correction[:, None], input_precision="ieee")
+    return acc, new_largest, total
+
+
+@triton.jit
 def attend_tile(
     q,
     k,
@@ -115,26 +148,9 @@ def attend_tile(
     KIND: tl.constexpr,
     IS_MASKED: tl.constexpr,
 ):
-    """Adds a tile's tokens to the running (acc [M, D], largest [M], total [M]) of an online softmax (arXiv:1805.02867).
-
-    Every row sees at least one token of the first tile.
-    """
-    s = tl.dot(q, tl.trans(k), input_precision="ieee")
-    if KIND != "":
-        s = s * k_scale[None, :]
-    if HAS_ALIBI:
-        s = s + alibi(slope, position)
-    if IS_MASKED:
-        s = tl.where(is_visible, s, float("-inf"))
-    new_largest = tl.maximum(largest, tl.max(s, 1) * SCALE)
-    # One fused multiply-add a score.
-    p = tl.exp2(s * SCALE - new_largest[:, None])
-    correction = tl.exp2(largest - new_largest)
-    total = total * correction + tl.sum(p, 1)
-    if KIND != "":
-        p = p * v_scale[None, :]
-    acc = tl.dot(p.to(v.dtype), v, acc * correction[:, None], input_precision="ieee")
-    return acc, new_largest, total
+    """`scores_of` and `add_tile`."""
+    s = scores_of(q, k, k_scale, is_visible, slope, position, HAS_ALIBI, KIND, IS_MASKED)
+    return add_tile(s, v, v_scale, acc, largest, total, SCALE, KIND)
 
 
 def attention_arguments(

@@ -81,13 +81,14 @@ class Report:
         return asdict(self)
 
 
-def variants() -> Iterator[Variant]:
-    """Every kernel at every Falcon's shape in bfloat16; attention and KV write also on 8-bit pages, for some."""
+def variants(capability: int) -> Iterator[Variant]:
+    """Every kernel at every Falcon's shape in bfloat16, as a device of that capability is given it; attention and KV
+    write also on 8-bit pages, for some."""
     for shape in SHAPES:
-        yield from variants_of(shape, torch.bfloat16)
+        yield from variants_of(shape, capability)
         if shape.name in ("falcon-7b", "falcon-40b", "falcon-11B"):
             for dtype in (torch.int8, torch.float8_e4m3fn):
-                yield from paged_variants(shape, dtype)
+                yield from paged_variants(shape, dtype, capability)
     yield from sampling_variants()
 
 
@@ -103,9 +104,9 @@ def sampling_variants() -> Iterator[Variant]:
         yield Variant("sampling", model, f"[S, {size}]", launch)
 
 
-def variants_of(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
+def variants_of(shape: Shape, capability: int) -> Iterator[Variant]:
     """Of one shape."""
-    yield from paged_variants(shape, kv_dtype)
+    yield from paged_variants(shape, torch.bfloat16, capability)
     x = _empty(NUM_TOKENS, shape.hidden_size)
     affine = _empty(shape.hidden_size), _empty(shape.hidden_size)
     count = shape.num_layer_norms if shape.is_parallel else 1
@@ -130,7 +131,7 @@ def row_variants(shape: Shape, x: Tensor, activated: Tensor, bias: Tensor | None
         yield Variant("gemv", shape.name, f"{name} [{size}, {shape.hidden_size}]", launch)
 
 
-def paged_variants(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
+def paged_variants(shape: Shape, kv_dtype: torch.dtype, capability: int) -> Iterator[Variant]:
     """Those that touch the KV cache."""
     heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
     kind = "" if kv_dtype == torch.bfloat16 else str(kv_dtype).removeprefix("torch.")
@@ -146,7 +147,7 @@ def paged_variants(shape: Shape, kv_dtype: torch.dtype) -> Iterator[Variant]:
     splits = Splits.of(1, 2048, heads, dim, SPLIT_TOKENS, META)
     decode = decode_attention_launch(q[:1], batch.block_tables, batch.positions, pages, slopes, out[:1], splits)
     yield Variant("decode_attention", shape.name, size, decode)
-    tiles = PrefillTiles.of(batch, heads // kv_heads, pages)
+    tiles = PrefillTiles.of(batch, heads // kv_heads, pages, capability)
     prefill = prefill_attention_launch(q, batch.block_tables, batch.positions, pages, slopes, out, tiles)
     yield Variant("prefill_attention", shape.name, size, prefill)
     if not kind:
@@ -188,8 +189,7 @@ def specialization(launch: Launch) -> Specialization:
 def compile_launch(launch: Launch, capability: int) -> Any:
     """Triton's compiled kernel. Needs a process without TRITON_INTERPRET."""
     source = ASTSource(launch.kernel, *specialization(launch))
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=launch.options)
 
 
 def _type_of(value: Tensor | int | float) -> str:

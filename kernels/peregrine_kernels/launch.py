@@ -26,10 +26,19 @@ class Launch:
     constants: Constants
     num_warps: int
     num_stages: int = 1
+    is_contracted: bool = True
+    """Whether a product and the sum it goes into may be rounded as one."""
 
     def __call__(self) -> None:
         """Starts it, unless there is nothing to do."""
         if prod(self.grid):
-            self.kernel[self.grid](
-                **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
-            )
+            self.kernel[self.grid](**self.arguments, **self.constants, **self.options)
+
+    @property
+    def options(self) -> dict[str, int | bool]:
+        """The compiler's."""
+        return {
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "enable_fp_fusion": self.is_contracted,
+        }

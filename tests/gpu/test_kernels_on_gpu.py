@@ -10,6 +10,7 @@ from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
 from peregrine_kernels.triton import TritonBackend
+from sampling_cases import assert_agrees
 
 pytestmark = pytest.mark.gpu
 
@@ -94,6 +95,16 @@ def test_linear(device: torch.device, out_features: int, in_features: int, dtype
     linear.into(x, out[:, 16:-48])
     expected = ACTIVATIONS["gelu"](x.double() @ weight.double().T + bias.double()).to(dtype)
     torch.testing.assert_close(out[:, 16:-48], expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
+
+
+@pytest.mark.parametrize("size", [1, 97, 4097, 65024])
+@pytest.mark.parametrize("spread", [0.0, 2.0, 30.0])
+def test_sampled_tokens(device: torch.device, size: int, spread: float) -> None:
+    """Those of the sampler on a CPU, but for a few of a flat row where rounding decides."""
+    torch.manual_seed(0)
+    logits, uniforms = (torch.randn(size) * spread).to(device), torch.rand(16, dtype=torch.float64).tolist()
+    for temperature, top_k, top_p in [(0.8, 50, 0.95), (1.0, 100_000, 0.9), (1.3, 5, 1.0), (0.7, 100_000, 1.0)]:
+        assert assert_agrees(logits, temperature, top_k, top_p, uniforms) >= 8
 
 
 def test_a_decode_does_not_depend_on_its_neighbours(device: torch.device) -> None:

@@ -4,56 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from peregrine_kernels.sampling import sampling_launch
-from peregrine_server.processors import divide_by_temperature, keep_top_k, keep_top_p
-from peregrine_server.sampler import draw
-
-GREEDY = -1.0
-ROUNDING = 1e-6
-"""How near a step of the distribution a number may be for sums of another order to choose the token beside it."""
-
-
-def sampled(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> list[int]:
-    """One token a number, all of one row's logits [V]."""
-    rows = logits.expand(len(uniforms), -1).contiguous()
-    parameters = torch.tensor([[temperature, top_k, top_p, uniform] for uniform in uniforms], dtype=torch.float64).T
-    token_ids = torch.full((len(uniforms),), -1)
-    sampling_launch(rows, parameters.contiguous(), token_ids)()
-    result: list[int] = token_ids.tolist()
-    return result
-
-
-def warped(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """What the sampler draws from: [1, V]."""
-    scores = logits[None]
-    if temperature != 1.0:
-        scores = divide_by_temperature(scores, torch.tensor([[temperature]]))
-    if top_k < len(logits):
-        scores = keep_top_k(scores, torch.tensor([[top_k]]))
-    return scores if top_p == 1.0 else keep_top_p(scores, torch.tensor([[top_p]]))
-
-
-def is_borderline(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform: float) -> bool:
-    """Whether rounding may decide which token is the last that top-p drops, or which is drawn."""
-    scores = warped(logits, temperature, top_k, 1.0).double()
-    dropped = scores.sort().values.softmax(-1).cumsum(-1)
-    drawn = warped(logits, temperature, top_k, top_p).double().softmax(-1).cumsum(-1)
-    distance = [(dropped - (1 - top_p)).abs().min()] if top_p < 1 else []
-    return bool(min([*distance, (drawn - uniform).abs().min()]) < ROUNDING)
-
-
-def assert_agrees(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> int:
-    """The tokens are the sampler's; how many of them rounding could not have changed."""
-    scores = warped(logits, temperature, top_k, top_p)
-    num_sure = 0
-    for uniform, token in zip(uniforms, sampled(logits, temperature, top_k, top_p, uniforms), strict=True):
-        if not is_borderline(logits, temperature, top_k, top_p, uniform):
-            assert token == int(draw(scores, torch.tensor([uniform], dtype=torch.float64)))
-            num_sure += 1
-    return num_sure
-
+from sampling_cases import GREEDY, assert_agrees, sampled
 
 sizes = st.sampled_from([1, 2, 31, 97, 128, 1000, 4097])
 temperatures = st.sampled_from([1.0, 0.05, 0.7, 1.3, 20.0])

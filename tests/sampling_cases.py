@@ -1,0 +1,54 @@
+"""The sampling kernel's tokens beside those of the sampler's own processors and draw."""
+
+import torch
+from torch import Tensor
+
+from peregrine_kernels.sampling import sampling_launch
+from peregrine_server.processors import divide_by_temperature, keep_top_k, keep_top_p
+from peregrine_server.sampler import draw
+
+GREEDY = -1.0
+ROUNDING = 1e-6
+"""How near a step of the distribution a number may be for sums of another order to choose the token beside it."""
+
+
+def sampled(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> list[int]:
+    """One token a number, all of one row's logits [V]."""
+    rows = logits.expand(len(uniforms), -1).contiguous()
+    parameters = torch.tensor([[temperature, top_k, top_p, uniform] for uniform in uniforms], dtype=torch.float64).T
+    token_ids = torch.full((len(uniforms),), -1, device=logits.device)
+    sampling_launch(rows, parameters.contiguous().to(logits.device), token_ids)()
+    result: list[int] = token_ids.tolist()
+    return result
+
+
+def warped(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """What the sampler draws from: [1, V]."""
+    scores = logits[None]
+    if temperature != 1.0:
+        scores = divide_by_temperature(scores, torch.tensor([[temperature]]))
+    if top_k < len(logits):
+        scores = keep_top_k(scores, torch.tensor([[top_k]]))
+    return scores if top_p == 1.0 else keep_top_p(scores, torch.tensor([[top_p]]))
+
+
+def is_borderline(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform: float) -> bool:
+    """Whether rounding may decide which token is the last that top-p drops, or which is drawn."""
+    scores = warped(logits, temperature, top_k, 1.0).double()
+    dropped = scores.sort().values.softmax(-1).cumsum(-1)
+    drawn = warped(logits, temperature, top_k, top_p).double().softmax(-1).cumsum(-1)
+    distance = [(dropped - (1 - top_p)).abs().min()] if top_p < 1 else []
+    return bool(min([*distance, (drawn - uniform).abs().min()]) < ROUNDING)
+
+
+def assert_agrees(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> int:
+    """The tokens, drawn on the device of logits [V], are the sampler's on a CPU; how many of them rounding could not
+    have changed."""
+    token_ids, logits = sampled(logits, temperature, top_k, top_p, uniforms), logits.cpu()
+    scores = warped(logits, temperature, top_k, top_p)
+    num_sure = 0
+    for uniform, token in zip(uniforms, token_ids, strict=True):
+        if not is_borderline(logits, temperature, top_k, top_p, uniform):
+            assert token == int(draw(scores, torch.tensor([uniform], dtype=torch.float64)))
+            num_sure += 1
+    return num_sure
