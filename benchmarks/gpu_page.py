@@ -1,0 +1,58 @@
+"""The GPU's part of docs/performance.md, from the data of `make bench-gpu`."""
+
+from typing import Any
+
+from benchmarks.comparison import markdown_row
+
+INTRODUCTION = """## On a GPU
+
+`make bench-gpu` on one {gpu} (torch {torch}, Triton {triton}), commit {commit}: random bfloat16 weights, steps as the
+server starts them, medians of 20 runs. "Of the roof" is the time that bytes and operations take at the card's published
+peaks, kernel by kernel, over the time taken. A decode step is one CUDA graph; a prompt is launched kernel by kernel.
+"""
+SHOWN_CONTEXT = 2048
+"""Of which the attention table tells every batch; longer ones are told too."""
+
+
+def measured(data: dict[str, Any]) -> str:
+    """Steps, attention, and what a step's time goes to."""
+    commit = data["commit"][:12]
+    lines = [INTRODUCTION.format(**{**data, "gpu": data["gpu"].split(",")[0], "commit": commit})]
+    lines += table("step", data["steps"])
+    attention = [each for each in data["kernels"] if each["context"] >= SHOWN_CONTEXT]
+    lines += ["Attention of one layer, cold L2; torch's own fused attention on contiguous K and V beside it.\n"]
+    lines += table("kernel", attention)
+    lines += [traced(model, trace) for model, trace in data["traces"].items()]
+    return "\n".join(lines)
+
+
+def table(what: str, figures: list[dict[str, Any]]) -> list[str]:
+    """A row a figure."""
+    rows = [
+        [
+            each["what"],
+            each["model"],
+            f"{each['rows']:,}",
+            f"{each['context']:,}",
+            f"{each['milliseconds']:.3f}",
+            f"{each['fraction']:.0%}",
+        ]
+        for each in figures
+    ]
+    return [f"| {what} | model | rows | context | ms | of the roof |", "|---|---|---|---|---|---|"] + [
+        *map(markdown_row, rows),
+        "",
+    ]
+
+
+def traced(model: str, trace: dict[str, Any]) -> str:
+    """A captured step by kernel, those of a hundredth of it or more; branches overlap, so that sums exceed the step."""
+    kernels = ", ".join(
+        f"{name.split('(')[0].strip()} {each['runs']} x {each['microseconds'] / each['runs']:.1f} us"
+        for name, each in trace["kernels"].items()
+        if each["microseconds"] > 0.01 * trace["microseconds"]
+    )
+    return (
+        f"A captured step of {model}, one row at 2,048 tokens: {trace['microseconds']:,.0f} us, of which no kernel runs in "
+        f"{trace['all_gaps']:.0f}; the largest gap is {trace['largest_gap']:.1f} us. {kernels}.\n"
+    )
