@@ -18,7 +18,6 @@ enum {
     MAX_ROWS = PAIRS_TILES ? MAX_SUMS / 2 : MAX_SUMS, /* of a product with both vectors of a tile */
     SEGMENT = 128,
     SPLIT = 512,
-    AHEAD = 32, /* tokens whose K and V are prefetched for a decode; a block of pages is too short for the hardware's own */
 };
 
 struct attention {
@@ -40,6 +39,7 @@ struct plan {
     const long *first_tile; /* [num_sequences + 1]: tiles of all KV heads, without splits */
     const long *first_segment; /* [num_sequences + 1]: of V of all KV heads, where several tiles read it */
     int32_t *values;        /* such segments, each as `load_values` leaves it */
+    long num_items;
     float *partials;        /* one `struct partial` an item, where a sequence has several splits */
     long partial_size;
 };
@@ -53,7 +53,8 @@ struct place {
 };
 
 struct tile {
-    const bf16 *keys[SEGMENT + AHEAD]; /* K of each token of a segment, and of some that follow */
+    const bf16 *keys[SEGMENT]; /* K of each token of a segment */
+    const bf16 *next[SEGMENT]; /* of those of a decode that are read after them, by this item or the one after it */
     int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[SEGMENT * TILE];
     unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
@@ -135,13 +136,13 @@ static void find_keys(const struct attention *a, struct place at, long start, lo
     }
 }
 
-static void prefetch_tokens(const struct attention *a, const bf16 **keys, long count) {
+/* K and V of a token. A block of pages is too short for the hardware to see what comes. */
+INLINE void prefetch_token(const struct attention *a, const bf16 *key) {
     long to_values = a->num_kv_heads * a->head_dim;
-    for (long i = 0; i < count; i++)
-        for (long n = 0; n < a->head_dim; n += LINE) {
-            __builtin_prefetch(keys[i] + n);
-            __builtin_prefetch(keys[i] + to_values + n);
-        }
+    for (long n = 0; n < a->head_dim; n += LINE) {
+        _mm_prefetch((const char *)(key + n), _MM_HINT_T1);
+        _mm_prefetch((const char *)(key + to_values + n), _MM_HINT_T1);
+    }
 }
 
 /* K of some of the tokens of `t->keys`. */
@@ -155,14 +156,12 @@ static const unit *load_keys(const struct attention *a, struct tile *t, long fir
     return t->k;
 }
 
-/* Of `count` tokens from `start`, of which `t->keys` has `known`. */
-static void score(const struct attention *a, struct place at, struct tile *t, long start, long count, long known) {
+/* Of `count` tokens from `start`. */
+static void score(const struct attention *a, struct place at, struct tile *t, long start, long count) {
     long num_units = a->head_dim / 2, row = IN_PLACE ? 2 * a->num_kv_heads * num_units : num_units;
     for (long token = 0, run; token < count; token += run) {
         long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
         run = in_block < left ? in_block : left;
-        if (at.num_queries == 1 && token + AHEAD < known)
-            prefetch_tokens(a, t->keys + token + AHEAD, run < known - token - AHEAD ? run : known - token - AHEAD);
         long step = ceil_div(run, ceil_div(run, MAX_ROWS));
         for (long i = token; i < token + run; i += step) {
             long rows = token + run - i < step ? token + run - i : step;
@@ -208,16 +207,20 @@ static void mask_scores(const struct attention *a, struct place at, struct tile 
     store(t->maximum + lane, maximum);
 }
 
-/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side. */
-static void exponentiate(const struct attention *a, struct tile *t, long count, long lane) {
+/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side; meanwhile `num_next` tokens are fetched. */
+static void exponentiate(const struct attention *a, struct tile *t, long count, long lane, long num_next) {
     vec maximum = load(t->maximum + lane), sum = load(t->sum + lane), scale = log2_scale(a);
-    for (long i = 0; i < count; i += 2) {
+    long i = 0;
+    for (; i < count; i += 2) {
         const float *scores = t->scores + i * TILE + lane;
         vec even = exp2_of(fmsub(load(scores), scale, maximum)), odd = zero();
         if (i + 1 < count) odd = exp2_of(fmsub(load(scores + TILE), scale, maximum));
         sum = add(sum, add(even, odd));
         store_pairs(t->p + i / 2 * TILE + lane, even, odd);
+        if (i < num_next) prefetch_token(a, t->next[i]);
+        if (i + 1 < num_next) prefetch_token(a, t->next[i + 1]);
     }
+    for (; i < num_next; i++) prefetch_token(a, t->next[i]);
     store(t->sum + lane, sum);
 }
 
@@ -227,12 +230,8 @@ static void load_values(const struct attention *a, const bf16 **keys, int32_t *o
     for (long i = 0; i < count; i += 2) {
         const bf16 *even = keys[i] + to_values;
         const bf16 *odd = i + 1 < count ? keys[i + 1] + to_values : 0;
-        for (long n = 0; n < a->head_dim; n += LANES) {
-            vec low = load_bf16(even + n, a->head_dim - n), high = zero();
-            if (odd) high = load_bf16(odd + n, a->head_dim - n);
-            int32_t *v = out + (n / TILE * (SEGMENT / 2) + i / 2) * TILE + n % TILE;
-            istore(v, pairs_of(low, high));
-        }
+        for (long n = 0; n < a->head_dim; n += TILE)
+            store_interleaved(out + (n / TILE * (SEGMENT / 2) + i / 2) * TILE, even + n, odd ? odd + n : 0, a->head_dim - n);
     }
 }
 
@@ -294,29 +293,42 @@ static void write_row(const struct attention *a, struct place at, long lane, con
     }
 }
 
+static struct place place_of_item(const struct plan *p, long item) {
+    long sequence = sequence_of(p->first_item, p->a.num_sequences, item), splits = num_splits(&p->a, sequence);
+    long local = item - p->first_item[sequence];
+    return place_of(&p->a, sequence, local / splits, local % splits);
+}
+
+/* Tokens of a decode that are read after those up to `start`: of this item, or the first of the next. */
+static long find_next(const struct plan *p, long item, struct place at, long start, const bf16 **keys) {
+    if (start >= at.stop) {
+        if (item + 1 >= p->num_items) return 0;
+        at = place_of_item(p, item + 1);
+        start = at.start;
+    }
+    if (at.num_queries > 1) return 0;
+    long left = at.stop - start, count = left < SEGMENT ? left : SEGMENT;
+    find_keys(&p->a, at, start, count, keys);
+    return count;
+}
+
 static void attend_item(void *args, long item) {
     const struct plan *p = args;
     const struct attention *a = &p->a;
     struct tile *t = scratch(SCRATCH_TILE, sizeof(struct tile));
-    long sequence = sequence_of(p->first_item, a->num_sequences, item), splits = num_splits(a, sequence);
-    long local = item - p->first_item[sequence], width = ceil_div(a->head_dim, TILE) * TILE;
-    struct place at = place_of(a, sequence, local / splits, local % splits);
-    long lanes = at.rows > LANES ? TILE : LANES, all = at.stop - at.start;
-    if (at.num_queries == 1) {
-        find_keys(a, at, at.start, all < AHEAD ? all : AHEAD, t->keys);
-        prefetch_tokens(a, t->keys, all < AHEAD ? all : AHEAD);
-    }
+    struct place at = place_of_item(p, item);
+    long splits = at.num_splits, width = ceil_div(a->head_dim, TILE) * TILE, lanes = at.rows > LANES ? TILE : LANES;
     load_queries(a, at, t);
     for (long lane = 0; lane < TILE; lane++) t->maximum[lane] = -1e30f, t->sum[lane] = 0;
     memset(t->out, 0, at.rows * width * sizeof(float));
     for (long start = at.start; start < at.stop; start += SEGMENT) {
         long left = at.stop - start, count = left < SEGMENT ? left : SEGMENT;
-        long known = left < SEGMENT + AHEAD ? left : SEGMENT + AHEAD;
-        find_keys(a, at, start, known, t->keys);
-        score(a, at, t, start, count, known);
+        find_keys(a, at, start, count, t->keys);
+        long num_next = find_next(p, item, at, start + count, t->next);
+        score(a, at, t, start, count);
         for (long lane = 0; lane < lanes; lane += LANES) {
             mask_scores(a, at, t, start, count, lane);
-            exponentiate(a, t, count, lane);
+            exponentiate(a, t, count, lane, lane ? 0 : num_next);
         }
         add_values(a, at, t, values_of(p, at, t, start, count), count);
     }
@@ -374,6 +386,7 @@ EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, cons
         first_segment[i + 1] = first_segment[i] + num_segments(&p.a, i);
         has_splits |= splits > 1;
     }
+    p.num_items = first_item[num_sequences];
     p.first_item = first_item, p.first_tile = first_tile, p.first_segment = first_segment;
     p.partial_size = TILE * (2 + ceil_div(head_dim, TILE) * TILE);
     if (has_splits) p.partials = scratch(SCRATCH_SPLITS, first_item[num_sequences] * p.partial_size * sizeof(float));

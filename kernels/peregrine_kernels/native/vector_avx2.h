@@ -132,6 +132,11 @@ INLINE vec load_bf16(const bf16 *x, long count) {
     }
     return (vec){widen_half(_mm_loadu_si128((const __m128i *)x)), widen_half(_mm_loadu_si128((const __m128i *)(x + 8)))};
 }
+/* `count` columns, 32 at most, of two rows of bfloat16, side by side in each lane; there may be no second row. */
+INLINE void store_interleaved(int32_t *out, const bf16 *even, const bf16 *odd, long count) {
+    for (long n = 0; n < 2 * LANES && n < count; n += LANES)
+        istore(out + n, pairs_of(load_bf16(even + n, count - n), odd ? load_bf16(odd + n, count - n) : zero()));
+}
 INLINE void store_bf16(bf16 *out, vec x, long count) {
     __m256i a = _mm256_srli_epi32(round_half(x.a), 16), b = _mm256_srli_epi32(round_half(x.b), 16);
     __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);

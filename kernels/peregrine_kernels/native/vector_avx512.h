@@ -74,6 +74,17 @@ INLINE ivec pairs_of(vec even, vec odd) {
     return _mm512_or_si512(high, _mm512_cvtepu16_epi32(narrow(even)));
 }
 
+/* `count` columns, 32 at most, of two rows of bfloat16, side by side in each lane; there may be no second row. */
+INLINE void store_interleaved(int32_t *out, const bf16 *even, const bf16 *odd, long count) {
+    __mmask32 is_column = count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
+    ivec first_row = _mm512_maskz_loadu_epi16(is_column, even), second_row = izero();
+    if (odd) second_row = _mm512_maskz_loadu_epi16(is_column, odd);
+    /* Of every 8 columns, the first 4 and the last 4. */
+    ivec low = _mm512_unpacklo_epi16(first_row, second_row), high = _mm512_unpackhi_epi16(first_row, second_row);
+    istore(out, _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high));
+    istore(out + LANES, _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high));
+}
+
 INLINE void store_units(unit *out, ivec x, long count, enum kind kind) {
     (void)kind;
     istore_first(out, x, count);
