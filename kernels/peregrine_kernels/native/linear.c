@@ -10,6 +10,7 @@ enum {
     TILE = LANES, /* columns */
     UNIT_BYTES = TILE * sizeof(int32_t),
     ROWS_AT_ONCE = 252,               /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
+    UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
     UNITS_AT_ONCE = 1024,             /* of a tile: 64 KiB, a sixteenth of a core's second-level cache */
     MAX_DIRECT_ROWS = IN_PLACE ? 6 : 0, /* rows that are read in place: more of them, 4 KiB apart, evict one another */
     MAX_STREAMED_ROWS = 2 * MAX_SUMS, /* rows that wait for memory; more are held up by the cores */
@@ -212,12 +213,15 @@ struct rows_to_pack {
     unit *out;
 };
 
-static void pack_rows(void *args, long block) {
+static long num_parts(const struct packed *p) { return (p->num_units + UNITS_OF_PART - 1) / UNITS_OF_PART; }
+
+static void pack_part(void *args, long item) {
     const struct rows_to_pack *a = args;
-    long num_units = a->p->num_units, m = block * a->p->step;
+    long num_units = a->p->num_units, parts = num_parts(a->p), m = item / parts * a->p->step;
     long rows = a->p->rows - m < a->p->step ? a->p->rows - m : a->p->step;
+    long begin = item % parts * UNITS_OF_PART, end = begin + UNITS_OF_PART < num_units ? begin + UNITS_OF_PART : num_units;
     for (long start = 0; start < rows; start += LANES)
-        for (long k = 0; k < num_units; k += LANES) {
+        for (long k = begin; k < end; k += LANES) {
             unit *out = a->out + m * num_units + k * rows + start;
             ivec x[LANES];
 #pragma GCC unroll 16
@@ -247,7 +251,7 @@ static void run(struct packed p, int count) {
         long most = takes_pairs(p.rows) ? MAX_SUMS / 2 : MAX_SUMS, blocks = (p.rows + most - 1) / most;
         p.step = (p.rows + blocks - 1) / blocks;
         struct rows_to_pack rows = {&p, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(unit))};
-        parallel_for((p.rows + p.step - 1) / p.step, pack_rows, &rows);
+        parallel_for((p.rows + p.step - 1) / p.step * num_parts(&p), pack_part, &rows);
         p.x = rows.out, p.row = 1, p.column = p.step;
     }
     long pairs = 0;
