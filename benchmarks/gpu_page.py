@@ -39,10 +39,8 @@ def table(what: str, figures: list[dict[str, Any]]) -> list[str]:
         ]
         for each in figures
     ]
-    return [f"| {what} | model | rows | context | ms | of the roof |", "|---|---|---|---|---|---|"] + [
-        *map(markdown_row, rows),
-        "",
-    ]
+    head = [f"| {what} | model | rows | context | ms | of the roof |", "|---|---|---|---|---|---|"]
+    return [*head, *map(markdown_row, rows), ""]
 
 
 def traced(model: str, trace: dict[str, Any]) -> str:
@@ -53,6 +51,6 @@ def traced(model: str, trace: dict[str, Any]) -> str:
         if each["microseconds"] > 0.01 * trace["microseconds"]
     )
     return (
-        f"A captured step of {model}, one row at 2,048 tokens: {trace['microseconds']:,.0f} us, of which no kernel runs in "
-        f"{trace['all_gaps']:.0f}; the largest gap is {trace['largest_gap']:.1f} us. {kernels}.\n"
+        f"A captured step of {model}, one row at 2,048 tokens: {trace['microseconds']:,.0f} us, of which no kernel runs "
+        f"in {trace['all_gaps']:.0f}; the largest gap is {trace['largest_gap']:.1f} us. {kernels}.\n"
     )
