@@ -51,6 +51,6 @@ def traced(model: str, trace: dict[str, Any]) -> str:
         if each["microseconds"] > 0.01 * trace["microseconds"]
     )
     return (
-        f"A captured step of {model}, one row at 2,048 tokens: {trace['microseconds']:,.0f} us, of which no kernel runs "
-        f"in {trace['all_gaps']:.0f}; the largest gap is {trace['largest_gap']:.1f} us. {kernels}.\n"
+        f"A captured step of {model}, one row at 2,048 tokens: {trace['microseconds']:,.0f} us, of which no kernel "
+        f"runs in {trace['all_gaps']:.0f}; the largest gap is {trace['largest_gap']:.1f} us. {kernels}.\n"
     )
