@@ -57,9 +57,10 @@ def test_prefill_is_bound_by_operations() -> None:
     assert products < milliseconds("falcon-7b", Work(1, 2048, 2048), "H100") < 1.2 * products
 
 
-@pytest.mark.parametrize(("model", "count"), [("falcon-7b", 6), ("falcon-40b", 7), ("falcon-rw-1b", 9)])
-def test_kernels_of_a_layer(model: str, count: int) -> None:
-    """7B: norm, GEMM, rotary, attention, activation, GEMM; one more for two norms' GEMMs; three if not parallel."""
-    work = Work(1, 1, 128)
+@pytest.mark.parametrize(("rows", "more"), [(1, 0), (8, 1)])
+@pytest.mark.parametrize(("model", "count"), [("falcon-7b", 6), ("falcon-40b", 6), ("falcon-rw-1b", 8)])
+def test_kernels_of_a_layer(model: str, count: int, rows: int, more: int) -> None:
+    """Norm, qkv, rotary, attention, up, output; two more if not parallel; of several rows, the activation apart."""
+    work, count = Work(rows, 1, 128), count + more
     assert len([*layer_costs(SHAPE[model], work)]) == count
     assert num_kernels(SHAPE[model], work) == SHAPE[model].num_layers * count + 3
