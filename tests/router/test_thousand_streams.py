@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-EVENTS, STREAMS, LOADS = 20, 1000, 9
+EVENTS, STREAMS, LOADS = 20, 1000, 13
 CLIENT = f"""
 import json
 from benchmarks.router import request, server
@@ -27,5 +27,5 @@ def test_a_thousand_streams_at_once() -> None:
     assert done.returncode == 0, done.stderr
     loads = [json.loads(line) for line in done.stdout.splitlines()]
     assert [load[:2] for load in loads] == [[0, STREAMS * EVENTS]] * LOADS
-    # Allocator and caches have what they need after four loads or five; 2 KB kept of each request would be seen.
-    assert loads[-1][2] < 1.05 * loads[5][2]
+    # Allocator and caches have what they need after four to eight loads; 2 KB kept of each request would be seen.
+    assert loads[-1][2] < 1.05 * loads[8][2]
