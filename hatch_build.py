@@ -16,7 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCES = "kernels/peregrine_kernels/native"
 FLAGS = ["-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 AVX512 = ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "prfchw"]
-TARGETS = {"avx512": AVX512, "avx2": []}
+TARGETS = {"amx": [*AVX512, "amx-tile", "amx-bf16", "amx-int8"], "avx512": AVX512, "avx2": []}
 """What each library may use besides AVX2 and FMA; the loader knows which of them a CPU runs."""
 
 
@@ -43,7 +43,7 @@ class NativeKernels(BuildHookInterface[Any]):
 
 
 def compile_library(folder: Path, target: str) -> bool:
-    """Whether the sources in the folder compile for one of TARGETS; an old compiler knows AVX2 alone."""
+    """Whether the sources in the folder compile for one of TARGETS; an old compiler knows fewer."""
     compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
     partial = folder / f"libperegrine_{target}.partial"
     sources = [str(source) for source in sorted(folder.glob("*.c"))]

@@ -9,6 +9,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+INSTRUCTION_SETS = {"amx": "amx_tile", "avx512": "avx512_bf16"}
+"""The flag that a CPU with each has, beside AVX2."""
 
 
 def machine() -> dict[str, Any]:
@@ -24,7 +26,8 @@ def machine() -> dict[str, Any]:
 
 def instruction_set() -> str:
     """Which of the C kernels' libraries such a CPU runs: results of different ones are kept apart."""
-    return "avx512" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "avx2"
+    flags = Path("/proc/cpuinfo").read_text()
+    return next((name for name, flag in INSTRUCTION_SETS.items() if flag in flags), "avx2")
 
 
 def cpu_name() -> str:

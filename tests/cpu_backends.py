@@ -21,10 +21,10 @@ def native_backend(target: str, quantizes: bool = False) -> NativeBackend:
 
 
 def _runs(target: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(library_for(target) is None, reason=f"this CPU has AMX, or no {target}")
+    return pytest.mark.skipif(library_for(target) is None, reason=f"this CPU has no {target}")
 
 
-native = pytest.mark.skipif(library() is None, reason="this CPU has AMX, or no AVX2")
+native = pytest.mark.skipif(library() is None, reason="this CPU has no AVX2")
 """Marks a test of the native kernels that the server would take here."""
 
 targets = pytest.mark.parametrize("target", [pytest.param(each, marks=_runs(each)) for each in TARGETS])

@@ -44,14 +44,15 @@ class NativeLinear:
     def pack(
         library: ctypes.CDLL, weight: Tensor, bias: Tensor | None, activation: str | None, is_int8: bool = False
     ) -> "NativeLinear":
-        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8."""
+        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8, and filled up with zeros for AMX."""
         scales = offsets = None
         if is_int8:
             weight, scales = quantize(weight, library.peregrine_max_weight())
             offsets = 128.0 * weight.sum(1, dtype=torch.int32)
         unit = 4 // weight.element_size()
-        padded = F.pad(weight, (0, 0, 0, -len(weight) % TILE))
-        packed = padded.view(-1, TILE, weight.shape[1] // unit, unit).transpose(1, 2).contiguous()
+        block = unit * library.peregrine_units_of_block()
+        padded = F.pad(weight, (0, -weight.shape[1] % block, 0, -len(weight) % TILE))
+        packed = padded.view(-1, TILE, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
         addresses = map(address, (packed, bias, scales, offsets))
         struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation])
         out_features, in_features = weight.shape

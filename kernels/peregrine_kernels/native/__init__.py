@@ -1,4 +1,4 @@
-"""The native CPU kernels: C, compiled for two kinds of CPU when the package is built (`hatch_build.py`).
+"""The native CPU kernels: C, compiled for three kinds of CPU when the package is built (`hatch_build.py`).
 
 `library()` is None where they cannot run; the CPU backend then computes with torch alone.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-TARGETS = ("avx512", "avx2")
-"""What there are libraries for, the fastest first: AVX512 with BF16 and VNNI; AVX2 with FMA."""
+TARGETS = ("amx", "avx512", "avx2")
+"""What there are libraries for, the fastest first: AVX512 with AMX; AVX512 with BF16 and VNNI; AVX2 with FMA."""
 _P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _SIGNATURES = {
     "peregrine_threads": [_P, ctypes.c_int],
@@ -21,7 +21,8 @@ _SIGNATURES = {
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
-"""As the C files declare them; these return no value, and `peregrine_max_weight`, which takes none, an int."""
+"""As the C files declare them; these return no value. `peregrine_max_weight` and `peregrine_units_of_block` take none and
+return an int."""
 
 
 def library() -> ctypes.CDLL | None:
@@ -44,10 +45,10 @@ def library_for(target: str) -> ctypes.CDLL | None:
 
 
 def _runs_here(target: str) -> bool:
-    # Where there is AMX, oneDNN multiplies many rows several times faster than AVX512-BF16 can. No CPU has AVX512-BF16
-    # without AVX512-VNNI, or AVX2 without FMA.
-    has = {"avx512": torch.cpu._is_avx512_bf16_supported, "avx2": torch.cpu._is_avx2_supported}
-    return has[target]() and not torch.cpu._is_amx_tile_supported()
+    # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA, or tiles without AMX-BF16 and AMX-INT8. Linux gives
+    # tiles to a process that asks for them.
+    has = {"amx": torch.cpu._init_amx, "avx512": torch.cpu._is_avx512_bf16_supported, "avx2": torch.cpu._is_avx2_supported}
+    return has[target]()
 
 
 def _torch_parallel() -> ctypes.c_void_p | None:

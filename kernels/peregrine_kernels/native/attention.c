@@ -15,7 +15,8 @@
 enum {
     TILE = 2 * LANES,
     LINE = 32, /* bfloat16 of a cache line */
-    MAX_ROWS = PAIRS_TILES ? MAX_SUMS / 2 : MAX_SUMS, /* of a product with both vectors of a tile */
+    TILE_ROWS = PAIRS_TILES ? MAX_PAIR_ROWS : MAX_ROWS, /* of a product with both vectors of a tile */
+    HAS_TILES = UNITS_OF_BLOCK > 1,
     SEGMENT = 128,
     SPLIT = 512,
 };
@@ -56,16 +57,21 @@ struct tile {
     const bf16 *keys[SEGMENT]; /* K of each token of a segment */
     const bf16 *next[SEGMENT]; /* of those of a decode that are read after them, by this item or the one after it */
     int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
-    float scores[SEGMENT * TILE];
+    float scores[(SEGMENT + LANES) * TILE];
     unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
-    unit k[MAX_ROWS * 128];         /* of some tokens, where they are not read in place */
+    unit turned[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
+    unit k[TILE_ROWS * 128];        /* of some tokens, where they are not read in place */
     int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
     int32_t position[TILE];
 };
 
-static long ceil_div(long a, long b) { return (a + b - 1) / b; }
+/* Of a head, filled up with zeros. */
+static long num_units(const struct attention *a) { return ceil_div(a->head_dim / 2, UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
+
+/* Pairs of so many tokens, likewise. */
+static long num_pairs(long count) { return ceil_div(ceil_div(count, 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
 
 static long num_splits(const struct attention *a, long sequence) {
     long queries = a->query_starts[sequence + 1] - a->query_starts[sequence];
@@ -107,7 +113,7 @@ static struct place place_of(const struct attention *a, long sequence, long tile
 }
 
 static void load_queries(const struct attention *a, struct place at, struct tile *t) {
-    long num_pairs = a->head_dim / 2, before = a->context_lengths[at.sequence] - at.num_queries;
+    long pairs = a->head_dim / 2, before = a->context_lengths[at.sequence] - at.num_queries;
     for (long lane = 0; lane < TILE; lane += LANES) {
         const bf16 *rows[LANES];
         for (long i = 0; i < LANES; i++) {
@@ -115,12 +121,12 @@ static void load_queries(const struct attention *a, struct place at, struct tile
             t->position[lane + i] = before + query;
             rows[i] = a->q + (at.first_query + query) * a->ldq + (at.head * a->group + row % a->group) * a->head_dim;
         }
-        for (long k = 0; k < num_pairs; k += LANES) {
+        for (long k = 0; k < pairs; k += LANES) {
             ivec x[LANES];
 #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) x[i] = iload_first(rows[i] + 2 * k, num_pairs - k);
+            for (int i = 0; i < LANES; i++) x[i] = iload_first(rows[i] + 2 * k, pairs - k);
             transpose(x);
-            for (int i = 0; i < LANES && k + i < num_pairs; i++)
+            for (int i = 0; i < LANES && k + i < num_units(a); i++)
                 istore(t->q + (k + i) * TILE + lane, x[i]);
         }
     }
@@ -147,27 +153,32 @@ INLINE void prefetch_token(const struct attention *a, const bf16 *key) {
 
 /* K of some of the tokens of `t->keys`. */
 static const unit *load_keys(const struct attention *a, struct tile *t, long first, long count) {
-    long num_units = a->head_dim / 2;
     for (long i = 0; i < count; i++)
-        for (long k = 0; k < num_units; k += LANES) {
-            ivec x = iload_first(t->keys[first + i] + 2 * k, num_units - k);
-            store_units(t->k + i * num_units + k, x, num_units - k, BFLOAT16);
+        for (long k = 0; k < num_units(a); k += LANES) {
+            ivec x = iload_first(t->keys[first + i] + 2 * k, a->head_dim / 2 - k);
+            store_units(t->k + i * num_units(a) + k, x, num_units(a) - k, BFLOAT16);
         }
     return t->k;
 }
 
+/* Whether `multiply` takes so many tokens' K where they lie: AMX reads whole tiles. */
+static int is_in_place(const struct attention *a, long count) {
+    return IN_PLACE && (!HAS_TILES || (count % LANES == 0 && 2 * num_units(a) == a->head_dim));
+}
+
 /* Of `count` tokens from `start`. */
 static void score(const struct attention *a, struct place at, struct tile *t, long start, long count) {
-    long num_units = a->head_dim / 2, row = IN_PLACE ? 2 * a->num_kv_heads * num_units : num_units;
     for (long token = 0, run; token < count; token += run) {
         long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
         run = in_block < left ? in_block : left;
-        long step = ceil_div(run, ceil_div(run, MAX_ROWS));
+        long step = HAS_TILES ? TILE_ROWS : ceil_div(run, ceil_div(run, TILE_ROWS));
         for (long i = token; i < token + run; i += step) {
             long rows = token + run - i < step ? token + run - i : step;
+            int in_place = is_in_place(a, rows);
             struct product product = {
-                .x = IN_PLACE ? (const unit *)t->keys[i] : load_keys(a, t, i, rows), .row = row, .column = 1,
-                .w = t->q, .ldw = TILE, .apart = LANES, .num_units = num_units, .c = t->scores + i * TILE, .ldc = TILE,
+                .x = in_place ? (const unit *)t->keys[i] : load_keys(a, t, i, rows), .column = 1,
+                .row = in_place ? a->num_kv_heads * a->head_dim : num_units(a),
+                .w = t->q, .ldw = TILE, .apart = LANES, .num_units = num_units(a), .c = t->scores + i * TILE, .ldc = TILE,
             };
             multiply(product, rows, at.rows > LANES ? 2 : 1);
         }
@@ -224,9 +235,26 @@ static void exponentiate(const struct attention *a, struct tile *t, long count, 
     store(t->sum + lane, sum);
 }
 
+/* p with the tokens of a lane in a row, filled up with zeros. */
+static void turn_probabilities(struct tile *t, long count, long lanes) {
+    for (long lane = 0; lane < lanes; lane += LANES)
+        for (long pair = 0; pair < num_pairs(count); pair += LANES) {
+            ivec x[LANES];
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++)
+                x[i] = 2 * (pair + i) < count ? iload((int32_t *)(t->p + (pair + i) * TILE + lane)) : izero();
+            transpose(x);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) istore((int32_t *)(t->turned + (lane + i) * SEGMENT / 2 + pair), x[i]);
+        }
+}
+
 /* V of a segment in tiles of 32 columns, two tokens of a column side by side; past its end zeros. */
 static void load_values(const struct attention *a, const bf16 **keys, int32_t *out, long count) {
     long to_values = a->num_kv_heads * a->head_dim;
+    for (long pair = ceil_div(count, 2); pair < num_pairs(count); pair++)
+        for (long n = 0; n < a->head_dim; n += TILE)
+            memset(out + (n / TILE * (SEGMENT / 2) + pair) * TILE, 0, TILE * sizeof(int32_t));
     for (long i = 0; i < count; i += 2) {
         const bf16 *even = keys[i] + to_values;
         const bf16 *odd = i + 1 < count ? keys[i + 1] + to_values : 0;
@@ -266,8 +294,8 @@ static const int32_t *values_of(const struct plan *p, struct place at, struct ti
 }
 
 static void add_values(const struct attention *a, struct place at, struct tile *t, const int32_t *v, long count) {
-    long width = ceil_div(a->head_dim, TILE) * TILE, num_pairs = (count + 1) / 2;
-    long step = ceil_div(at.rows, ceil_div(at.rows, MAX_ROWS));
+    long width = ceil_div(a->head_dim, TILE) * TILE;
+    long step = ceil_div(at.rows, ceil_div(at.rows, TILE_ROWS));
     for (long lane = 0; lane < at.rows; lane++)
         for (long n = 0; n < width; n += LANES) {
             float *out = t->out + lane * width + n;
@@ -276,8 +304,9 @@ static void add_values(const struct attention *a, struct place at, struct tile *
     for (long n = 0; n < width; n += TILE)
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
-                .x = t->p + lane, .row = 1, .column = TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
-                .ldw = TILE, .apart = LANES, .num_units = num_pairs, .c = t->out + lane * width + n, .ldc = width,
+                .x = HAS_TILES ? t->turned + lane * (SEGMENT / 2) : t->p + lane, .row = HAS_TILES ? SEGMENT / 2 : 1,
+                .column = HAS_TILES ? 1 : TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
+                .ldw = TILE, .apart = LANES, .num_units = num_pairs(count), .c = t->out + lane * width + n, .ldc = width,
                 .accumulates = 1,
             };
             multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
@@ -330,6 +359,7 @@ static void attend_item(void *args, long item) {
             mask_scores(a, at, t, start, count, lane);
             exponentiate(a, t, count, lane, lane ? 0 : num_next);
         }
+        if (HAS_TILES) turn_probabilities(t, count, lanes);
         add_values(a, at, t, values_of(p, at, t, start, count), count);
     }
     if (splits == 1) {

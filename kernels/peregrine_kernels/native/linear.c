@@ -2,18 +2,22 @@
  * column, and each row of x is made integers times a scale of its own (W8A8).
  *
  * W [N, K] is packed in tiles of 16 columns of y, a vector: [N / 16][K / 2][16][2], or [N / 16][K / 4][16][4] for integers,
- * so that a thread reads it as one stream. Up to 28 rows of x meet each weight while it passes through registers; further
- * rows find its tile in the cache. */
+ * so that a thread reads it as one stream. Up to 28 rows of x, 32 with AMX, meet each weight while it passes through
+ * registers; further rows find its tile in the cache. */
 #include "native.h"
 
 enum {
     TILE = LANES, /* columns */
     UNIT_BYTES = TILE * sizeof(int32_t),
-    ROWS_AT_ONCE = 252,               /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
+    HAS_TILES = UNITS_OF_BLOCK > 1,
+    ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
-    UNITS_AT_ONCE = 1024,             /* of a tile: 64 KiB, a sixteenth of a core's second-level cache */
-    MAX_DIRECT_ROWS = IN_PLACE ? 6 : 0, /* rows that are read in place: more of them, 4 KiB apart, evict one another */
-    MAX_STREAMED_ROWS = 2 * MAX_SUMS, /* rows that wait for memory; more are held up by the cores */
+    UNITS_AT_ONCE = HAS_TILES ? 256 : 1024, /* of a tile: of two 32 KiB, within a first-level cache; or 64 of a second */
+    MAX_INPUT_BYTES = 5 << 18,        /* of x that AMX meets with all tiles, out of the second-level cache */
+    SUMS_OF_PAIR = 2 * TILE * ROWS_AT_ONCE,
+    PADDING = HAS_TILES ? LANES : 0,  /* units: a line between rows keeps them from evicting one another */
+    MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* read in place: more rows, 4 KiB apart, evict one another */
+    MAX_STREAMED_ROWS = HAS_TILES ? MAX_ROWS : 2 * MAX_ROWS, /* wait for memory; more are held up by the cores */
 };
 
 /* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 33 GB/s, and where
@@ -33,6 +37,8 @@ struct packed {
     long plain_row;
     const unit *x;          /* what is multiplied: that, or that in packed rows */
     long row, column, step; /* of x, in units; rows of one `multiply` */
+    long begin, end;        /* of the units that are multiplied now */
+    int32_t *sums;          /* of all tiles, where that is in parts */
     const float *row_scales;
 };
 
@@ -143,30 +149,29 @@ static long num_pairs(const struct output *to) { return (num_tiles(to) + 1) / 2;
  * wait for them; the last, which would leave memory idle, fetches what comes next (two of 8 rows, 1.15 B Falcon, 2 cores: 103
  * to 95 ms). Of more passes each fetches its part of that (AVX2, three: 6 % less time; of two it would be 5 % more). */
 static void fetch_ahead(struct product *p, long rows, long pass, long passes, long next) {
-    p->ahead = passes > 2 || pass > 0 ? next : ahead(rows);
-    p->every = passes > 2 ? passes : 1;
-    p->since = passes > 2 ? pass : 0;
+    int is_shared = passes > (HAS_TILES ? 1 : 2);
+    p->ahead = is_shared || pass > 0 ? next : ahead(rows);
+    p->every = is_shared ? passes : 1;
+    p->since = is_shared ? pass : 0;
 }
 
 /* All rows of x with a tile, or with two side by side. */
-static void multiply_tiles(const struct packed *p, const struct output *to, long tile, int count) {
-    long width = count * TILE;
-    int32_t *sums = scratch(SCRATCH_SUMS, ROWS_AT_ONCE * width * sizeof(int32_t));
-    long passes = (p->rows + p->step - 1) / p->step;
-    for (long k = 0; k < p->num_units; k += UNITS_AT_ONCE) {
-        int is_last = p->num_units - k <= UNITS_AT_ONCE;
-        long units = is_last ? p->num_units - k : UNITS_AT_ONCE;
+static void multiply_tiles(const struct packed *p, const struct output *to, long tile, int count, int32_t *sums) {
+    long width = count * TILE, passes = ceil_div(p->rows, p->step);
+    for (long k = p->begin; k < p->end; k += UNITS_AT_ONCE) {
+        long units = p->end - k < UNITS_AT_ONCE ? p->end - k : UNITS_AT_ONCE;
+        long next = k + units < p->end ? units : count * p->num_units - (k - p->begin);
+        int is_last = k + units == p->num_units;
         const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
         for (long m = 0; m < p->rows; m += p->step) {
             int rows = p->rows - m < p->step ? p->rows - m : p->step;
-            long next = (is_last ? count * p->num_units - k : units) * UNIT_BYTES;
             const unit *x = p->column == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
             struct product product = {
                 .kind = p->kind, .x = x, .row = p->row, .column = p->column == 1 ? 1 : rows, .w = w, .ldw = TILE,
                 .apart = p->num_units * TILE, .num_units = units, .c = sums + m * width, .ldc = width,
                 .accumulates = k > 0,
             };
-            fetch_ahead(&product, p->rows, m / p->step, passes, next);
+            fetch_ahead(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
             if (is_last) prefetch(*to, tile * TILE, m, rows);
             multiply(product, rows, count);
             for (int i = 0; is_last && i < count; i++)
@@ -177,18 +182,19 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
 
 /* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many rows,
  * which memory does not hold up, each input is loaded once for both. */
-static int takes_pairs(long rows) { return rows == 1 || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
+static int takes_pairs(long rows) { return (rows == 1 && !HAS_TILES) || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
 
 static void multiply_pair(void *args, long pair) {
     const struct packed *p = args;
     const struct output *to = p->outputs;
+    int32_t *sums = p->sums ? p->sums + pair * SUMS_OF_PAIR : scratch(SCRATCH_SUMS, SUMS_OF_PAIR * sizeof(int32_t));
     for (; pair >= num_pairs(to); to++) pair -= num_pairs(to);
     long tile = 2 * pair;
     int count = tile + 1 < num_tiles(to) ? 2 : 1;
     if (takes_pairs(p->rows))
-        multiply_tiles(p, to, tile, count);
+        multiply_tiles(p, to, tile, count, sums);
     else
-        for (int i = 0; i < count; i++) multiply_tiles(p, to, tile + i, 1);
+        for (int i = 0; i < count; i++) multiply_tiles(p, to, tile + i, 1, sums + i * SUMS_OF_PAIR / 2);
 }
 
 /* x of one row as integers from 1 to 255 around 128; what one of them stands for goes to row_scales. */
@@ -196,7 +202,7 @@ static void quantize_row(void *args, long row) {
     const struct packed *p = args;
     long depth = p->depth;
     const bf16 *x = p->source + row * p->ld;
-    uint8_t *out = (uint8_t *)(p->plain + row * p->num_units);
+    uint8_t *out = (uint8_t *)(p->plain + row * p->plain_row);
     vec most = splat(1e-20f);
     for (long k = 0; k < depth; k += LANES) most = largest(most, absolute(load_bf16(x + k, depth - k)));
     float scale = largest_of(most) / 127.0f;
@@ -213,7 +219,7 @@ struct rows_to_pack {
     unit *out;
 };
 
-static long num_parts(const struct packed *p) { return (p->num_units + UNITS_OF_PART - 1) / UNITS_OF_PART; }
+static long num_parts(const struct packed *p) { return ceil_div(p->num_units, UNITS_OF_PART); }
 
 static void pack_part(void *args, long item) {
     const struct rows_to_pack *a = args;
@@ -236,31 +242,61 @@ static void pack_part(void *args, long item) {
         }
 }
 
-/* An input through `count` linears of one depth. */
+/* A row of x, filled up with zeros. */
+static void copy_row(void *args, long row) {
+    const struct rows_to_pack *a = args;
+    const struct packed *p = a->p;
+    for (long k = 0; k < p->num_units; k += LANES)
+        istore((int32_t *)(a->out + row * p->row + k), iload_first(p->plain + row * p->plain_row + k, p->depth / 2 - k));
+}
+
+/* x as `multiply` reads it. */
+static void pack(struct packed *p) {
+    long tile_rows = ceil_div(p->rows, LANES) * LANES;
+    p->plain = (const int32_t *)p->source, p->plain_row = p->ld / 2;
+    if (p->kind == INT8) {
+        p->plain_row = p->num_units + PADDING;
+        p->plain = scratch(SCRATCH_INTEGERS, (tile_rows * p->plain_row + p->rows) * sizeof(int32_t));
+        p->row_scales = (const float *)(p->plain + tile_rows * p->plain_row);
+        for_rows(p->rows, p->depth, quantize_row, p);
+    }
+    p->x = (const unit *)p->plain, p->row = p->plain_row, p->column = 1, p->step = p->rows;
+    long most = takes_pairs(p->rows) ? MAX_PAIR_ROWS : MAX_ROWS;
+    if (HAS_TILES && p->rows > most) p->step = most;
+    if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == INT8)) return;
+    if (!HAS_TILES) p->step = ceil_div(p->rows, ceil_div(p->rows, most));
+    struct rows_to_pack rows = {p, scratch(SCRATCH_INPUT, tile_rows * (p->num_units + PADDING) * sizeof(unit))};
+    p->x = rows.out;
+    if (HAS_TILES) {
+        p->row = p->num_units + PADDING;
+        for_rows(p->rows, p->depth, copy_row, &rows);
+    } else {
+        parallel_for(ceil_div(p->rows, p->step) * num_parts(p), pack_part, &rows);
+        p->row = 1, p->column = p->step;
+    }
+}
+
+/* An input through `count` linears of one depth. AMX is so fast that an input must come out of the second-level cache: a
+ * deep one is multiplied in parts. */
 static void run(struct packed p, int count) {
-    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16, p.column = 1, p.step = p.rows;
-    p.num_units = p.depth / (p.kind == INT8 ? 4 : 2);
-    p.plain = (const int32_t *)p.source, p.plain_row = p.ld / 2;
-    if (p.kind == INT8) {
-        p.plain = scratch(SCRATCH_INTEGERS, p.rows * (p.num_units + 1) * sizeof(int32_t));
-        p.row_scales = (const float *)(p.plain + p.rows * p.num_units), p.plain_row = p.num_units;
-        for_rows(p.rows, p.depth, quantize_row, &p);
-    }
-    p.x = (const unit *)p.plain, p.row = p.plain_row;
-    if (p.rows > MAX_DIRECT_ROWS) {
-        long most = takes_pairs(p.rows) ? MAX_SUMS / 2 : MAX_SUMS, blocks = (p.rows + most - 1) / most;
-        p.step = (p.rows + blocks - 1) / blocks;
-        struct rows_to_pack rows = {&p, scratch(SCRATCH_INPUT, p.rows * p.num_units * sizeof(unit))};
-        parallel_for((p.rows + p.step - 1) / p.step * num_parts(&p), pack_part, &rows);
-        p.x = rows.out, p.row = 1, p.column = p.step;
-    }
-    long pairs = 0;
+    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16;
+    p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
+    pack(&p);
+    long pairs = 0, step = p.num_units;
     for (int i = 0; i < count; i++) pairs += num_pairs(p.outputs + i);
-    parallel_for(pairs, multiply_pair, &p);
+    long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;
+    if (parts > 1) {
+        step = ceil_div(ceil_div(p.num_units, parts), UNITS_AT_ONCE) * UNITS_AT_ONCE;
+        p.sums = scratch(SCRATCH_PART_SUMS, pairs * SUMS_OF_PAIR * sizeof(int32_t));
+    }
+    for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
+        p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
+        parallel_for(pairs, multiply_pair, &p);
+    }
 }
 
 void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows) {
-    long blocks = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, step = blocks ? (rows + blocks - 1) / blocks : 1;
+    long blocks = ceil_div(rows, ROWS_AT_ONCE), step = blocks ? (rows + blocks - 1) / blocks : 1;
     for (long m = 0; m < rows; m += step) {
         struct output here[MAX_OUTPUTS];
         for (int i = 0; i < count; i++) {
@@ -274,8 +310,9 @@ void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int cou
     }
 }
 
-/* How large the integers of a weight may be. */
+/* How large the integers of a weight may be; of how many units its depth is a multiple. */
 EXPORT int peregrine_max_weight(void) { return MAX_WEIGHT; }
+EXPORT int peregrine_units_of_block(void) { return UNITS_OF_BLOCK; }
 
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
 EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,

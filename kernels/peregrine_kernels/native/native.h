@@ -1,6 +1,6 @@
 /* What the native CPU kernels share: bfloat16 vectors, the product at the heart of all of them, threads.
  *
- * Built twice, for the CPUs that the two vector_*.h name, all else being the same; `native/__init__.py` loads what runs. */
+ * Built three times: for AVX2, for AVX512-BF16, and for that with AMX; `native/__init__.py` loads what runs. */
 #pragma once
 
 #include <immintrin.h>
@@ -15,6 +15,8 @@ typedef uint16_t bf16;
 
 enum kind { BFLOAT16, INT8 };
 
+INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
+
 /* A loop over `count` independent items on the threads that torch uses; idle threads take the next item. */
 typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
@@ -25,6 +27,7 @@ void for_rows(long rows, long columns, task *run, void *args);
 /* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
 enum {
     SCRATCH_SUMS,
+    SCRATCH_PART_SUMS,
     SCRATCH_INPUT,
     SCRATCH_TILE,
     SCRATCH_SPLITS,
@@ -59,8 +62,10 @@ INLINE vec exp2_of(vec x) {
  *
  * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
  * x: that of row m and unit k is at x[m * row + k * column]. w: vectors of 16 columns, `apart` from one another, those of
- * unit k at w + k * ldw. c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. Rows are at most MAX_SUMS;
- * over 14 they are side by side (row 1). With more sums than that, one vector is multiplied after the other. */
+ * unit k at w + k * ldw. c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. Rows are at most MAX_ROWS;
+ * over 14 they are side by side (row 1). Of more than MAX_PAIR_ROWS, one vector is multiplied after the other.
+ *
+ * In AMX tiles column is 1, num_units a multiple of UNITS_OF_BLOCK, and rows are read and written up to a multiple of 16. */
 struct product {
     enum kind kind;
     const unit *x;
@@ -75,9 +80,18 @@ struct product {
 
 void multiply(struct product p, int rows, int vectors);
 
+/* The AMX tiles of this thread, about whatever calls `multiply`: `parallel_for` does it for its tasks. 70 ns. */
+#ifdef __AMX_TILE__
+void begin_tiles(void);
+void end_tiles(void);
+#else
+INLINE void begin_tiles(void) {}
+INLINE void end_tiles(void) {}
+#endif
+
 /* A packed weight [columns, depth] and what follows its product. */
 struct weight {
-    const int32_t *packed; /* [columns / 16][depth in units][16] */
+    const int32_t *packed; /* [columns / 16][depth in units][16]; units up to a multiple of UNITS_OF_BLOCK */
     const bf16 *bias;      /* or null */
     const float *scales;   /* [columns]: integers times these are the weight; null: bfloat16 */
     const float *offsets;  /* [columns]: 128 times the sum of a column's integers */

@@ -9,8 +9,10 @@ typedef struct { int32_t even, odd; } unit; /* of an input: two bfloat16 as floa
 enum {
     MAX_WEIGHT = 63,     /* of an integer: two of them times inputs up to 255 are added in 16 bits, which saturate */
     IN_PLACE = 0,        /* bfloat16 in memory are not units of an input */
-    MAX_SUMS = 6,        /* vectors of sums that `multiply` keeps: 12 of the 16 registers */
     PAIRS_TILES = 0,     /* the cores are the limit of many rows, not loads */
+    MAX_ROWS = 6,        /* of `multiply`: their sums take 12 of the 16 registers */
+    MAX_PAIR_ROWS = 3,   /* with two vectors of columns */
+    UNITS_OF_BLOCK = 1,
 };
 
 #define BOTH(type, f, x) (type){f(x.a), f(x.b)}
@@ -236,7 +238,7 @@ INLINE ivec load_weights(const int32_t *w, const int is_odd) {
 }
 
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_SUMS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
     if (kind == INT8) {
 #pragma GCC unroll 2

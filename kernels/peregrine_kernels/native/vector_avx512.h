@@ -1,4 +1,5 @@
-/* Vectors of 16 lanes on AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later): a register each. */
+/* Vectors of 16 lanes on AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later): a register each. With AMX (Sapphire
+ * Rapids and later) `multiply` takes tiles instead. */
 #pragma once
 
 typedef __m512 vec;
@@ -8,8 +9,16 @@ typedef int32_t unit; /* of an input, as it lies in memory */
 enum {
     MAX_WEIGHT = 127,    /* of an integer */
     IN_PLACE = 1,        /* bfloat16 in memory are units of an input */
-    MAX_SUMS = 28,       /* vectors of sums that `multiply` keeps: with 2 weights and 1 input they fill the 32 registers */
     PAIRS_TILES = 1,     /* of many rows, each input is loaded once for two tiles: loads are the limit */
+#ifdef __AMX_TILE__
+    MAX_ROWS = 32,       /* of `multiply`: two tiles */
+    MAX_PAIR_ROWS = 32,  /* with two vectors of columns */
+    UNITS_OF_BLOCK = 16, /* of an input's rows: a tile's */
+#else
+    MAX_ROWS = 28,       /* of `multiply`: with 2 weights and 1 input their sums fill the 32 registers */
+    MAX_PAIR_ROWS = 14,  /* with two vectors of columns */
+    UNITS_OF_BLOCK = 1,
+#endif
 };
 
 INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
@@ -126,7 +135,7 @@ INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
 }
 
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_SUMS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
     ivec columns[2];
     for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * apart);

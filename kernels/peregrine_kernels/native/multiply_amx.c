@@ -1,0 +1,86 @@
+/* The product of up to 32 rows and two vectors of columns in AMX tiles of 16 rows by 64 bytes.
+ *
+ * A packed weight is what the tile instructions read: 16 units of 16 columns, a kilobyte. So are 16 units of 16 rows. */
+#include "native.h"
+
+#ifdef __AMX_TILE__
+
+enum { UNIT_BYTES = sizeof(unit) };
+
+/* As LDTILECFG reads it (Intel's Software Developer's Manual, volume 1, chapter 18): all tiles are whole. */
+static const struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} whole_tiles = {
+    .palette = 1,
+    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+};
+
+void begin_tiles(void) { _tile_loadconfig(&whole_tiles); }
+void end_tiles(void) { _tile_release(); }
+
+/* What a tile instruction reads and writes is unknown to the compiler. */
+INLINE void finish_memory(void) { __asm__ volatile("" ::: "memory"); }
+
+/* Tiles 0 to 3 hold sums, 4 and 5 inputs, 6 and 7 weights; the instructions take their numbers as literals. */
+#define EACH_SUM(DO)                              \
+    DO(0, 4, 6, 0, 0)                             \
+    if (vectors == 2) DO(1, 4, 7, 0, 1)           \
+    if (inputs == 2) DO(2, 5, 6, 1, 0)            \
+    if (inputs == 2 && vectors == 2) DO(3, 5, 7, 1, 1)
+
+#define BEGIN(sum, input, weight, m, v)                                                     \
+    {                                                                                       \
+        if (p.accumulates)                                                                  \
+            _tile_loadd(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES);    \
+        else                                                                                \
+            _tile_zero(sum);                                                                \
+    }
+#define ADD(sum, input, weight, m, v)                 \
+    {                                                 \
+        if (kind == INT8)                             \
+            _tile_dpbusd(sum, input, weight);         \
+        else                                          \
+            _tile_dpbf16ps(sum, input, weight);       \
+    }
+#define END(sum, input, weight, m, v) \
+    { _tile_stored(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES); }
+
+INLINE void multiply_tiles(struct product p, const int inputs, const int vectors, const enum kind kind) {
+    int32_t *c = p.c;
+    long next = p.ahead ? p.since : p.num_units;
+    finish_memory();
+    EACH_SUM(BEGIN)
+    for (long k = 0; k < p.num_units; k += UNITS_OF_BLOCK) {
+        const int32_t *w = p.w + k * p.ldw;
+        const unit *x = p.x + k;
+        for (; next < k + UNITS_OF_BLOCK; next += p.every)
+            for (int v = 0; v < vectors; v++)
+                _mm_prefetch((const char *)(p.w + next * p.ldw + v * p.apart) + p.ahead, _MM_HINT_T1);
+        _tile_loadd(6, w, p.ldw * UNIT_BYTES);
+        if (vectors == 2) _tile_loadd(7, w + p.apart, p.ldw * UNIT_BYTES);
+        _tile_loadd(4, x, p.row * UNIT_BYTES);
+        if (inputs == 2) _tile_loadd(5, x + LANES * p.row, p.row * UNIT_BYTES);
+        EACH_SUM(ADD)
+    }
+    EACH_SUM(END)
+    finish_memory();
+}
+
+INLINE void multiply_kind(struct product p, const int inputs, const int vectors) {
+    if (p.kind == INT8)
+        multiply_tiles(p, inputs, vectors, INT8);
+    else
+        multiply_tiles(p, inputs, vectors, BFLOAT16);
+}
+
+void multiply(struct product p, int rows, int vectors) {
+    if (rows > LANES)
+        vectors == 2 ? multiply_kind(p, 2, 2) : multiply_kind(p, 2, 1);
+    else
+        vectors == 2 ? multiply_kind(p, 1, 2) : multiply_kind(p, 1, 1);
+}
+
+#endif
