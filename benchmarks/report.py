@@ -25,6 +25,7 @@ taken. "Ours / theirs" compares tokens a second on weights of the same size. Pee
 flattered. A server that takes more than twice as long as the fastest has a scenario in one round only.
 """
 CPUS = {
+    "amx": "### On a CPU with AMX\n\n",
     "avx512": "### On a CPU with AVX512-BF16\n\n",
     "avx2": "### On a CPU with AVX2\n\nTorch only emulates bfloat16 there: vLLM and transformers take float32.\n\n",
 }

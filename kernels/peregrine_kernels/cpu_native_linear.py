@@ -44,7 +44,7 @@ class NativeLinear:
     def pack(
         library: ctypes.CDLL, weight: Tensor, bias: Tensor | None, activation: str | None, is_int8: bool = False
     ) -> "NativeLinear":
-        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8, and filled up with zeros for AMX."""
+        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8, filled up with zeros for AMX."""
         scales = offsets = None
         if is_int8:
             weight, scales = quantize(weight, library.peregrine_max_weight())

@@ -21,8 +21,8 @@ _SIGNATURES = {
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
-"""As the C files declare them; these return no value. `peregrine_max_weight` and `peregrine_units_of_block` take none and
-return an int."""
+"""As the C files declare them; these return nothing. `peregrine_max_weight` and `peregrine_units_of_block` take nothing
+and return an int."""
 
 
 def library() -> ctypes.CDLL | None:
@@ -47,8 +47,12 @@ def library_for(target: str) -> ctypes.CDLL | None:
 def _runs_here(target: str) -> bool:
     # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA, or tiles without AMX-BF16 and AMX-INT8. Linux gives
     # tiles to a process that asks for them.
-    has = {"amx": torch.cpu._init_amx, "avx512": torch.cpu._is_avx512_bf16_supported, "avx2": torch.cpu._is_avx2_supported}
-    return has[target]()
+    has = {
+        "amx": torch.cpu._init_amx,
+        "avx512": torch.cpu._is_avx512_bf16_supported,
+        "avx2": torch.cpu._is_avx2_supported,
+    }
+    return bool(has[target]())
 
 
 def _torch_parallel() -> ctypes.c_void_p | None:

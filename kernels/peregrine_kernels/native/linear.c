@@ -8,8 +8,8 @@
 
 enum {
     TILE = LANES, /* columns */
-    UNIT_BYTES = TILE * sizeof(int32_t),
     HAS_TILES = UNITS_OF_BLOCK > 1,
+    UNIT_BYTES = TILE * sizeof(int32_t),
     ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
     UNITS_AT_ONCE = HAS_TILES ? 256 : 1024, /* of a tile: of two 32 KiB, within a first-level cache; or 64 of a second */
@@ -21,8 +21,8 @@ enum {
 };
 
 /* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 33 GB/s, and where
- * it gave 60: 4 KiB for all rows costs 13 % of the time of 8, 8 KiB 5 % of the time of one. */
-static long ahead(long rows) { return rows == 1 ? 2048 : rows <= 4 ? 6144 : 8192; }
+ * it gave 60: 4 KiB for all rows costs 13 % of the time of 8, 8 KiB 5 % of the time of one. AMX does not care. */
+static long ahead(long rows) { return HAS_TILES ? 1536 : rows == 1 ? 2048 : rows <= 4 ? 6144 : 8192; }
 
 enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
 
@@ -153,13 +153,15 @@ static void fetch_ahead(struct product *p, long rows, long pass, long passes, lo
     p->ahead = is_shared || pass > 0 ? next : ahead(rows);
     p->every = is_shared ? passes : 1;
     p->since = is_shared ? pass : 0;
+    p->turn = is_shared || pass > 0 ? p->num_units : p->num_units - p->ahead / UNIT_BYTES;
 }
 
 /* All rows of x with a tile, or with two side by side. */
 static void multiply_tiles(const struct packed *p, const struct output *to, long tile, int count, int32_t *sums) {
     long width = count * TILE, passes = ceil_div(p->rows, p->step);
-    for (long k = p->begin; k < p->end; k += UNITS_AT_ONCE) {
-        long units = p->end - k < UNITS_AT_ONCE ? p->end - k : UNITS_AT_ONCE;
+    long at_once = HAS_TILES && passes == 1 ? p->num_units : UNITS_AT_ONCE;
+    for (long k = p->begin; k < p->end; k += at_once) {
+        long units = p->end - k < at_once ? p->end - k : at_once;
         long next = k + units < p->end ? units : count * p->num_units - (k - p->begin);
         int is_last = k + units == p->num_units;
         const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
@@ -182,7 +184,7 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
 
 /* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many rows,
  * which memory does not hold up, each input is loaded once for both. */
-static int takes_pairs(long rows) { return (rows == 1 && !HAS_TILES) || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
+static int takes_pairs(long rows) { return HAS_TILES || rows == 1 || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
 
 static void multiply_pair(void *args, long pair) {
     const struct packed *p = args;

@@ -48,21 +48,35 @@ INLINE void finish_memory(void) { __asm__ volatile("" ::: "memory"); }
 #define END(sum, input, weight, m, v) \
     { _tile_stored(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES); }
 
+/* Lines of one vector of columns that are to be fetched before unit `until`. */
+INLINE long fetch(struct product p, int v, long next, long until) {
+    for (; next < until; next += p.every) {
+        const int32_t *w = p.w + next * p.ldw + (next < p.turn ? v : v + 1) * p.apart;
+        _mm_prefetch((const char *)w + p.ahead, _MM_HINT_T1);
+    }
+    return next;
+}
+
+/* Half of a tile's lines are fetched before it is loaded and half after: in one go they hold up the loads. */
+#define LOAD_WEIGHTS(weight, v)                                       \
+    {                                                                 \
+        long half = fetch(p, v, next, k + UNITS_OF_BLOCK / 2);        \
+        _tile_loadd(weight, w + (v) * p.apart, p.ldw * UNIT_BYTES);   \
+        after = fetch(p, v, half, k + UNITS_OF_BLOCK);                \
+    }
+
 INLINE void multiply_tiles(struct product p, const int inputs, const int vectors, const enum kind kind) {
     int32_t *c = p.c;
-    long next = p.ahead ? p.since : p.num_units;
+    long next = p.ahead ? p.since : p.num_units, after = next;
     finish_memory();
     EACH_SUM(BEGIN)
-    for (long k = 0; k < p.num_units; k += UNITS_OF_BLOCK) {
+    for (long k = 0; k < p.num_units; k += UNITS_OF_BLOCK, next = after) {
         const int32_t *w = p.w + k * p.ldw;
         const unit *x = p.x + k;
-        for (; next < k + UNITS_OF_BLOCK; next += p.every)
-            for (int v = 0; v < vectors; v++)
-                _mm_prefetch((const char *)(p.w + next * p.ldw + v * p.apart) + p.ahead, _MM_HINT_T1);
-        _tile_loadd(6, w, p.ldw * UNIT_BYTES);
-        if (vectors == 2) _tile_loadd(7, w + p.apart, p.ldw * UNIT_BYTES);
         _tile_loadd(4, x, p.row * UNIT_BYTES);
         if (inputs == 2) _tile_loadd(5, x + LANES * p.row, p.row * UNIT_BYTES);
+        LOAD_WEIGHTS(6, 0)
+        if (vectors == 2) LOAD_WEIGHTS(7, 1)
         EACH_SUM(ADD)
     }
     EACH_SUM(END)

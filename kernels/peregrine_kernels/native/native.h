@@ -76,6 +76,7 @@ struct product {
     long ldc;
     int accumulates;
     long ahead, every, since; /* bytes of w that are prefetched, one unit in so many, the first after `since` */
+    long turn; /* from this unit on, what is fetched lies `apart` further: two tiles go on with the two after them */
 };
 
 void multiply(struct product p, int rows, int vectors);
