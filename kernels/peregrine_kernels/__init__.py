@@ -17,7 +17,7 @@ from peregrine_kernels.paged import KV_DTYPES, KVCache, PagedBatch
 __all__ = [
     "Affine",
     "Backend",
-    "FusedLayer",
+    "FusedLayers",
     "KVCache",
     "LayerParts",
     "Linear",
@@ -82,13 +82,14 @@ class LayerParts:
         return self.qkv.out_features // (self.num_heads + 2 * self.num_kv_heads)
 
 
-class FusedLayer(Protocol):
-    """A whole layer as one operation."""
+class FusedLayers(Protocol):
+    """Whole layers as one operation."""
 
     def __call__(
-        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: tuple[Tensor, ...], has_residual: bool
     ) -> Tensor:
-        """x [T, H] -> [T, H]: dense(attention) + down(up), and x if `has_residual`."""
+        """x [T, H] -> [T, H]: dense(attention) + down(up) of each layer, and its input if `has_residual`, one after the
+        other. `pages` are those of each layer."""
 
 
 class Backend(Protocol):
@@ -114,8 +115,8 @@ class Backend(Protocol):
         """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` is named as in
         transformers' configs ("gelu" is erf)."""
 
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        """The layer as one operation, if there is one; else its parts are called one by one."""
+    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
+        """The layers as one operation, if there is one; else their parts are called one by one."""
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""

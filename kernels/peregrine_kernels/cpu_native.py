@@ -1,13 +1,14 @@
 """The CPU backend where the native kernels run: bfloat16 through them, anything else through torch."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from peregrine_kernels import FusedLayer, LayerParts, Linear, Rotary
+from peregrine_kernels import FusedLayers, LayerParts, Linear, Rotary
 from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_native_layer import NativeLayer, Steps
+from peregrine_kernels.cpu_native_layer import NativeLayers, Steps
 from peregrine_kernels.cpu_native_linear import NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
@@ -37,11 +38,12 @@ class NativeBackend(CpuBackend):
         is_int8 = self._quantizes and weight.shape[1] % 4 == 0
         return NativeLinear.pack(self._library, weight, bias, activation, is_int8)
 
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        linears = (parts.qkv, parts.up, parts.dense, parts.down)
+    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
+        linears = (linear for each in layers for linear in (each.qkv, each.up, each.dense, each.down))
         if not all(isinstance(linear, NativeLinear) for linear in linears):
             return None
-        return NativeLayer(self._library, self._steps, parts) if is_attended(parts.head_dim) else None
+        are_attended = all(is_attended(each.head_dim) for each in layers)
+        return NativeLayers(self._library, self._steps, layers) if are_attended else None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         if x.dtype != torch.bfloat16 or not x.is_contiguous():

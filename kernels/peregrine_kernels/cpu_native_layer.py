@@ -1,6 +1,7 @@
-"""A whole parallel-attention layer as one call of the native kernels, and what such calls share within a step."""
+"""Whole parallel-attention layers as one call of the native kernels, and what such calls share within a step."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,30 +66,51 @@ class Steps:
         return self._now
 
 
-class NativeLayer:
-    """One layer. It holds the tensors whose addresses the kernels are given."""
+class NativeLayers:
+    """Some layers. It holds the tensors whose addresses the kernels are given."""
 
-    def __init__(self, library: ctypes.CDLL, steps: Steps, parts: LayerParts) -> None:
-        """Every linear of `parts` is a NativeLinear."""
-        self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
-        linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
-        norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
-        self._struct = CLayer(
-            *map(address, norms),
-            *(ctypes.pointer(linear.struct) for linear in linears),
-            *(address(parts.alibi_slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
-        )
+    def __init__(self, library: ctypes.CDLL, steps: Steps, layers: Sequence[LayerParts]) -> None:
+        """Every linear of `layers` is a NativeLinear."""
+        self._run, self._steps, self._layers = library.peregrine_parallel_layers, steps, tuple(layers)
+        self._structs = (CLayer * len(layers))(*map(_struct, layers))
+        self._pages: tuple[Tensor, ...] = ()
+        self._page_addresses = _addresses(self._pages)
 
     def __call__(
-        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: tuple[Tensor, ...], has_residual: bool
     ) -> Tensor:
-        """See `FusedLayer`."""
+        """See `FusedLayers`."""
+        if pages is not self._pages:  # a cache has one tuple of them for all its steps
+            self._pages, self._page_addresses = pages, _addresses(pages)
         out = torch.empty_like(x)
-        cos, sin = rotary or (None, None)
-        step = ctypes.byref(self._steps.of(batch).struct)
-        arrays = map(address, (cos, sin, x, pages, out))
-        self._run(ctypes.byref(self._struct), step, *arrays, pages.shape[1], has_residual)
+        cos, sin = map(address, rotary or (None, None))
+        self._run(
+            self._structs,
+            len(self._layers),
+            ctypes.byref(self._steps.of(batch).struct),
+            cos,
+            sin,
+            x.data_ptr(),
+            self._page_addresses,
+            out.data_ptr(),
+            pages[0].shape[1],
+            has_residual,
+        )
         return out
+
+
+def _struct(parts: LayerParts) -> CLayer:
+    linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
+    norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
+    return CLayer(
+        *map(address, norms),
+        *(ctypes.pointer(linear.struct) for linear in linears),
+        *(address(parts.alibi_slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
+    )
+
+
+def _addresses(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*map(address, tensors))
 
 
 def _native(linear: Linear) -> NativeLinear:

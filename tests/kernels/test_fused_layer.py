@@ -1,11 +1,11 @@
-"""A whole layer as one operation of the native kernels."""
+"""Whole layers as one operation of the native kernels."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from cpu_backends import native_backend, targets
-from peregrine_kernels import Backend, KVCache, LayerParts, PagedBatch
+from peregrine_kernels import Backend, KVCache, LayerParts, PagedBatch, Rotary
 from peregrine_kernels.cpu import CpuBackend
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 96, 6, 2, 32, 200
@@ -32,44 +32,55 @@ def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: boo
     )
 
 
-def make_batch() -> tuple[PagedBatch, Tensor]:
-    """A decode of 20 tokens and a chunk of 3 after 2, on pages of 16."""
+def make_batch() -> tuple[PagedBatch, tuple[Tensor, ...]]:
+    """A decode of 20 tokens and a chunk of 3 after 2, on pages of 16 of two layers."""
     positions = torch.tensor([19, 2, 3, 4])
     tables = torch.tensor([[2, 0], [1, 0]])
     slots = torch.tensor([3, 18, 19, 20])
-    pages = KVCache.allocate(1, 3, 16, KV_HEADS, HEAD_DIM, torch.bfloat16, torch.device("cpu")).layers[0]
-    return PagedBatch(positions, slots, tables, (1, 3), (20, 5), 1), pages.copy_(torch.randn(pages.shape))
+    pages = KVCache.allocate(2, 3, 16, KV_HEADS, HEAD_DIM, torch.bfloat16, torch.device("cpu")).layers
+    for each in pages:
+        each.copy_(torch.randn(each.shape))
+    return PagedBatch(positions, slots, tables, (1, 3), (20, 5), 1), pages
+
+
+def by_parts(
+    backend: Backend, parts: LayerParts, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, adds: bool
+) -> Tensor:
+    """One layer, operation by operation."""
+    normed = backend.layer_norm(x, *parts.attention_norm, parts.epsilon)
+    qkv = parts.qkv(normed)
+    backend.rotary_kv_write(qkv, rotary, batch, pages, HEADS)
+    attended = backend.attention(qkv[:, : HEADS * HEAD_DIM], batch, pages, parts.alibi_slopes)
+    normed = normed if parts.mlp_norm is None else backend.layer_norm(x, *parts.mlp_norm, parts.epsilon)
+    return parts.down(parts.up(normed), parts.dense(attended, x if adds else None))
 
 
 @targets
 @pytest.mark.parametrize("has_residual", [True, False])
 @pytest.mark.parametrize(("has_bias", "has_two_norms", "alibi"), [(False, False, False), (True, True, True)])
-def test_a_fused_layer_is_its_parts_to_the_bit(
+def test_fused_layers_are_their_parts_to_the_bit(
     has_bias: bool, has_two_norms: bool, alibi: bool, has_residual: bool, target: str
 ) -> None:
-    """One call gives what the operations give that it is made of, in the output as in the pages."""
+    """One call gives what the operations give that two layers are made of, in the output as in the pages."""
     torch.manual_seed(0)
     backend = native_backend(target)
-    parts = make_parts(backend, has_bias, has_two_norms, alibi)
+    layers = [make_parts(backend, has_bias, has_two_norms, alibi) for _ in range(2)]
     batch, pages = make_batch()
     angles = torch.randn(4, 1, HEAD_DIM // 2).repeat(1, 1, 2)
     rotary = None if alibi else (angles.cos().bfloat16(), angles.sin().bfloat16())
-    x, expected_pages = torch.randn(4, HIDDEN).bfloat16(), pages.clone()
-    fused = backend.fused_layer(parts)
+    x, expected_pages = torch.randn(4, HIDDEN).bfloat16(), tuple(each.clone() for each in pages)
+    fused = backend.fused_layers(layers)
     assert fused is not None
     out = fused(x, rotary, batch, pages, has_residual)
 
-    normed = backend.layer_norm(x, *parts.attention_norm, parts.epsilon)
-    qkv = parts.qkv(normed)
-    backend.rotary_kv_write(qkv, rotary, batch, expected_pages, HEADS)
-    attended = backend.attention(qkv[:, : HEADS * HEAD_DIM], batch, expected_pages, parts.alibi_slopes)
-    normed = normed if parts.mlp_norm is None else backend.layer_norm(x, *parts.mlp_norm, parts.epsilon)
-    expected = parts.down(parts.up(normed), parts.dense(attended, x if has_residual else None))
+    expected = x
+    for parts, each in zip(layers, expected_pages, strict=True):
+        expected = by_parts(backend, parts, expected, rotary, batch, each, has_residual)
     assert torch.equal(out, expected)
-    assert torch.equal(pages, expected_pages)
+    assert all(map(torch.equal, pages, expected_pages))
 
 
 @targets
 def test_only_native_linears_are_fused(target: str) -> None:
     """A layer whose weights are not packed for the native kernels is called part by part."""
-    assert native_backend(target).fused_layer(make_parts(CpuBackend(), False, False, False)) is None
+    assert native_backend(target).fused_layers([make_parts(CpuBackend(), False, False, False)]) is None

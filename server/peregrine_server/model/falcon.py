@@ -4,14 +4,14 @@ T tokens in a step, R rows of its linears (T, or a few more where the backend mu
 a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Backend, FusedLayer, KVCache, LayerParts, Linear, PagedBatch, Rotary, backend_for
+from peregrine_kernels import Backend, FusedLayers, KVCache, LayerParts, Linear, PagedBatch, Rotary, backend_for
 from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
@@ -58,6 +58,8 @@ class Falcon:
     embedding: Embedding
     rotary: RotaryPositions | None
     blocks: tuple["Block", ...]
+    fused: FusedLayers | None
+    """All blocks as one operation, where nothing is to be summed over ranks between them and the backend has it."""
     final_norm: LayerNorm
     head: Head
 
@@ -68,9 +70,13 @@ class Falcon:
         Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
         stream = Stream(_pad(self.embedding(token_ids), self.rank.min_rows))
-        now = Pass.of(self.rank, batch, self.rotary(batch.positions) if self.rotary else None)
-        for block, pages in zip(self.blocks, kv.layers, strict=True):
-            stream = block(stream, now, pages)
+        rotary = self.rotary(batch.positions) if self.rotary else None
+        if self.fused is not None:
+            stream = Stream(self.fused(stream.x, rotary, batch, kv.layers, has_residual=True))
+        else:
+            now = Pass.of(self.rank, batch, rotary)
+            for block, pages in zip(self.blocks, kv.layers, strict=True):
+                stream = block(stream, now, pages)
         return stream.normed(self.final_norm)[1][: len(token_ids)]
 
     @torch.inference_mode()
@@ -213,14 +219,26 @@ class SplitBlock:
     down: Linear
     bias: Tensor | None
     """[H], of dense and down together."""
-    fused: FusedLayer | None
+    fused: FusedLayers | None = None
+
+    @property
+    def parts(self) -> LayerParts:
+        """What the whole layer is made of."""
+        part, mlp_norm = self.rank.part, self.mlp_norm.affine if self.mlp_norm else None
+        return LayerParts(
+            self.attention_norm.affine,
+            mlp_norm,
+            self.attention_norm.epsilon,
+            *(self.qkv, self.up, self.dense, self.down),
+            *(part.num_heads, part.num_kv_heads, self.rank.alibi_slopes),
+        )
 
     def __call__(self, stream: Stream, now: Pass, pages: Tensor) -> Stream:
         x = stream.x  # nothing is ever left to be added: each layer's sum is whole
         # One rank's sum has the residual in it, so that no op of its own adds it.
         has_residual = self.rank.parallel.rank == 0
         if self.fused is not None:
-            out = self.fused(x, now.rotary, now.batch, pages, has_residual)
+            out = self.fused(x, now.rotary, now.batch, (pages,), has_residual)
         else:
             out = self.by_parts(x, now, pages, has_residual)
         self.rank.parallel.all_reduce(out)
@@ -310,8 +328,15 @@ class Loader:
         blocks = tuple(self.block(f"h.{layer}.") for layer in range(config.num_layers))
         final_norm = self.norm("ln_f")
         # A tied head is the table itself; where linears are packed, it is packed beside the table.
-        head = rank.backend.linear(table if config.is_tied else self.weights.rows(("lm_head.weight", vocab)))
-        return Falcon(rank, embedding, rotary, blocks, final_norm, Head(head, config.vocab_size, rank.parallel))
+        linear = rank.backend.linear(table if config.is_tied else self.weights.rows(("lm_head.weight", vocab)))
+        head = Head(linear, config.vocab_size, rank.parallel)
+        return Falcon(rank, embedding, rotary, blocks, self.fused(blocks), final_norm, head)
+
+    def fused(self, blocks: "tuple[Block, ...]") -> FusedLayers | None:
+        """All blocks as one operation, if they can be: see `Falcon.fused`."""
+        whole = [block.parts for block in blocks if isinstance(block, SplitBlock) and block.bias is None]
+        is_alone = self.rank.parallel.size == 1
+        return self.rank.backend.fused_layers(whole) if is_alone and len(whole) == len(blocks) else None
 
     def block(self, at: str) -> Block:
         rank, config, part = self.rank, self.rank.config, self.rank.part
@@ -327,19 +352,8 @@ class Loader:
             return ParallelBlock(rank, norms[0], mlp_norm, for_attention, for_mlp, outputs, bias)
         apart = self.by_columns(dense), self.by_columns(down)
         if config.is_parallel:
-            fused = rank.backend.fused_layer(
-                LayerParts(
-                    norms[0].affine,
-                    mlp_norm.affine if mlp_norm else None,
-                    config.layer_norm_epsilon,
-                    *inputs,
-                    *apart,
-                    part.num_heads,
-                    part.num_kv_heads,
-                    rank.alibi_slopes,
-                )
-            )
-            return SplitBlock(rank, norms[0], mlp_norm, *inputs, *apart, self.bias(dense[0], down[0]), fused)
+            block = SplitBlock(rank, norms[0], mlp_norm, *inputs, *apart, self.bias(dense[0], down[0]))
+            return replace(block, fused=rank.backend.fused_layers([block.parts]))
         return SequentialBlock(rank, norms[0], norms[1], *inputs, *apart, self.bias(dense[0]), self.bias(down[0]))
 
     def norm(self, name: str) -> LayerNorm:
