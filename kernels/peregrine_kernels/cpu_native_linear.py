@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TILE = 16
-"""Columns of a packed tile, as in linear.c."""
 PART_ROWS = 1024
 """Rows of a weight that are quantized at a time."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
@@ -26,11 +24,11 @@ class CWeight(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class NativeLinear:
-    """A weight as tiles of 16 outputs, [tiles, in / n, 16, n]: a thread reads its tiles as one stream."""
+    """A weight as tiles of m outputs, [tiles, in / n, m, n]: a thread reads its tiles as one stream."""
 
     library: ctypes.CDLL
     packed: Tensor
-    """bfloat16 (n = 2) or int8 (n = 4)"""
+    """bfloat16 (n = 2) or int8 (n = 4); m is 16 or 32, as the kernels for this CPU have it"""
     bias: Tensor | None
     scales: Tensor | None
     """float32[out]: what 1 stands for in each row of an int8 weight"""
@@ -51,8 +49,9 @@ class NativeLinear:
             offsets = 128.0 * weight.sum(1, dtype=torch.int32)
         unit = 4 // weight.element_size()
         block = unit * library.peregrine_units_of_block()
-        padded = F.pad(weight, (0, -weight.shape[1] % block, 0, -len(weight) % TILE))
-        packed = padded.view(-1, TILE, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
+        tile = library.peregrine_columns_of_tile()
+        padded = F.pad(weight, (0, -weight.shape[1] % block, 0, -len(weight) % tile))
+        packed = padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
         addresses = map(address, (packed, bias, scales, offsets))
         struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation])
         out_features, in_features = weight.shape

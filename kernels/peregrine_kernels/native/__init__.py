@@ -21,8 +21,8 @@ _SIGNATURES = {
     "peregrine_parallel_layers": [_P, _L, _P, _P, _P, _P, _P, _P, _L, _L],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
-"""As the C files declare them; these return nothing. `peregrine_max_weight` and `peregrine_units_of_block` take nothing
-and return an int."""
+"""As the C files declare them; these return nothing. `peregrine_max_weight`, `peregrine_columns_of_tile` and
+`peregrine_units_of_block` take nothing and return an int."""
 
 
 def library() -> ctypes.CDLL | None:

@@ -15,7 +15,6 @@
 enum {
     TILE = 2 * LANES,
     LINE = 32, /* bfloat16 of a cache line */
-    TILE_ROWS = PAIRS_TILES ? MAX_PAIR_ROWS : MAX_ROWS, /* of a product with both vectors of a tile */
     HAS_TILES = UNITS_OF_BLOCK > 1,
     SEGMENT = 128,
     SPLIT = 512,
@@ -60,7 +59,7 @@ struct tile {
     float scores[(SEGMENT + LANES) * TILE];
     unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
     unit turned[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
-    unit k[TILE_ROWS * 128];        /* of some tokens, where they are not read in place */
+    unit k[MAX_ROWS * 128];        /* of some tokens, where they are not read in place */
     int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
@@ -171,14 +170,14 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
     for (long token = 0, run; token < count; token += run) {
         long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
         run = in_block < left ? in_block : left;
-        long step = HAS_TILES ? TILE_ROWS : ceil_div(run, ceil_div(run, TILE_ROWS));
+        long step = HAS_TILES ? MAX_ROWS : ceil_div(run, ceil_div(run, MAX_ROWS));
         for (long i = token; i < token + run; i += step) {
             long rows = token + run - i < step ? token + run - i : step;
             int in_place = is_in_place(a, rows);
             struct product product = {
                 .x = in_place ? (const unit *)t->keys[i] : load_keys(a, t, i, rows), .column = 1,
                 .row = in_place ? a->num_kv_heads * a->head_dim : num_units(a),
-                .w = t->q, .ldw = TILE, .apart = LANES, .num_units = num_units(a), .c = t->scores + i * TILE, .ldc = TILE,
+                .w = t->q, .ldw = TILE, .num_units = num_units(a), .c = t->scores + i * TILE, .ldc = TILE,
             };
             multiply(product, rows, at.rows > LANES ? 2 : 1);
         }
@@ -295,7 +294,7 @@ static const int32_t *values_of(const struct plan *p, struct place at, struct ti
 
 static void add_values(const struct attention *a, struct place at, struct tile *t, const int32_t *v, long count) {
     long width = ceil_div(a->head_dim, TILE) * TILE;
-    long step = ceil_div(at.rows, ceil_div(at.rows, TILE_ROWS));
+    long step = ceil_div(at.rows, ceil_div(at.rows, MAX_ROWS));
     for (long lane = 0; lane < at.rows; lane++)
         for (long n = 0; n < width; n += LANES) {
             float *out = t->out + lane * width + n;
@@ -306,7 +305,7 @@ static void add_values(const struct attention *a, struct place at, struct tile *
             struct product product = {
                 .x = HAS_TILES ? t->turned + lane * (SEGMENT / 2) : t->p + lane, .row = HAS_TILES ? SEGMENT / 2 : 1,
                 .column = HAS_TILES ? 1 : TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
-                .ldw = TILE, .apart = LANES, .num_units = num_pairs(count), .c = t->out + lane * width + n, .ldc = width,
+                .ldw = TILE, .num_units = num_pairs(count), .c = t->out + lane * width + n, .ldc = width,
                 .accumulates = 1,
             };
             multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);

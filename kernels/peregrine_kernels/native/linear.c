@@ -1,28 +1,31 @@
 /* y = activation(x W^T + bias) + residual in bfloat16, sums in float32; or in int32, where W is integers times a scale a
  * column, and each row of x is made integers times a scale of its own (W8A8).
  *
- * W [N, K] is packed in tiles of 16 columns of y, a vector: [N / 16][K / 2][16][2], or [N / 16][K / 4][16][4] for integers,
- * so that a thread reads it as one stream. Up to 28 rows of x, 32 with AMX, meet each weight while it passes through
- * registers; further rows find its tile in the cache. */
+ * W [N, K] is packed in tiles of one or two vectors of columns of y: [N / TILE][K / 2][TILE][2], or [N / TILE][K / 4][TILE][4]
+ * for integers, so that a thread reads it as one stream. Up to 14 rows of x, 6 with AVX2, 32 with AMX, meet each weight while
+ * it passes through registers; further rows find its tile in the cache. */
 #include "native.h"
 
 enum {
-    TILE = LANES, /* columns */
+    TILE = VECTORS * LANES, /* columns */
     HAS_TILES = UNITS_OF_BLOCK > 1,
     UNIT_BYTES = TILE * sizeof(int32_t),
     ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
-    UNITS_AT_ONCE = HAS_TILES ? 256 : 1024, /* of a tile: of two 32 KiB, within a first-level cache; or 64 of a second */
+    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB, within a first-level cache; or 64, within a second */
     MAX_INPUT_BYTES = 5 << 18,        /* of x that AMX meets with all tiles, out of the second-level cache */
-    SUMS_OF_PAIR = 2 * TILE * ROWS_AT_ONCE,
+    SUMS_OF_TILE = TILE * ROWS_AT_ONCE,
     PADDING = HAS_TILES ? LANES : 0,  /* units: a line between rows keeps them from evicting one another */
     MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* read in place: more rows, 4 KiB apart, evict one another */
-    MAX_STREAMED_ROWS = HAS_TILES ? MAX_ROWS : 2 * MAX_ROWS, /* wait for memory; more are held up by the cores */
 };
 
-/* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 33 GB/s, and where
- * it gave 60: 4 KiB for all rows costs 13 % of the time of 8, 8 KiB 5 % of the time of one. AMX does not care. */
-static long ahead(long rows) { return HAS_TILES ? 1536 : rows == 1 ? 2048 : rows <= 4 ? 6144 : 8192; }
+/* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 30 GB/s, and where
+ * it gave 50: 6 KiB for all rows costs a tenth of the time of one or two, whose sums wait for little else, and 3 % of that of
+ * 8. AMX does not care. */
+static long ahead(long rows) {
+    if (HAS_TILES) return 1536;
+    return VECTORS == 2 && rows <= 2 ? 2560 : rows <= 6 ? 6144 : 8192;
+}
 
 enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
 
@@ -143,26 +146,30 @@ static void finish(const struct packed *p, struct output to, const int32_t *sums
 
 static long num_tiles(const struct output *to) { return (to->w->columns + TILE - 1) / TILE; }
 
-static long num_pairs(const struct output *to) { return (num_tiles(to) + 1) / 2; }
-
-/* `next`: bytes to what comes after this part of a tile. One pass fetches its own weights. The first of two does, and would
- * wait for them; the last, which would leave memory idle, fetches what comes next (two of 8 rows, 1.15 B Falcon, 2 cores: 103
- * to 95 ms). Of more passes each fetches its part of that (AVX2, three: 6 % less time; of two it would be 5 % more). */
+/* `next`: bytes to what comes after this part of a tile. One pass fetches its own weights; of several, each fetches its share
+ * of what comes next. */
 static void fetch_ahead(struct product *p, long rows, long pass, long passes, long next) {
-    int is_shared = passes > (HAS_TILES ? 1 : 2);
-    p->ahead = is_shared || pass > 0 ? next : ahead(rows);
-    p->every = is_shared ? passes : 1;
-    p->since = is_shared ? pass : 0;
-    p->turn = is_shared || pass > 0 ? p->num_units : p->num_units - p->ahead / UNIT_BYTES;
+    p->ahead = passes > 1 ? next : ahead(rows);
+    p->every = passes;
+    p->since = pass;
 }
 
-/* All rows of x with a tile, or with two side by side. */
-static void multiply_tiles(const struct packed *p, const struct output *to, long tile, int count, int32_t *sums) {
-    long width = count * TILE, passes = ceil_div(p->rows, p->step);
-    long at_once = HAS_TILES && passes == 1 ? p->num_units : UNITS_AT_ONCE;
+/* The sums of a tile that is complete, a vector of columns after the other. */
+static void finish_tile(const struct packed *p, const struct output *to, const int32_t *sums, long tile, long row, int rows) {
+    for (long column = tile * TILE, i = 0; i < TILE && column + i < to->w->columns; i += LANES)
+        finish(p, *to, sums + i, TILE, column + i, row, rows);
+}
+
+/* All rows of x with a tile. */
+static void multiply_tile(void *args, long tile) {
+    const struct packed *p = args;
+    const struct output *to = p->outputs;
+    int32_t *sums = p->sums ? p->sums + tile * SUMS_OF_TILE : scratch(SCRATCH_SUMS, SUMS_OF_TILE * sizeof(int32_t));
+    for (; tile >= num_tiles(to); to++) tile -= num_tiles(to);
+    long passes = ceil_div(p->rows, p->step), at_once = passes == 1 ? p->num_units : UNITS_AT_ONCE;
     for (long k = p->begin; k < p->end; k += at_once) {
         long units = p->end - k < at_once ? p->end - k : at_once;
-        long next = k + units < p->end ? units : count * p->num_units - (k - p->begin);
+        long next = k + units < p->end ? units : p->num_units - (k - p->begin);
         int is_last = k + units == p->num_units;
         const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
         for (long m = 0; m < p->rows; m += p->step) {
@@ -170,33 +177,14 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
             const unit *x = p->column == 1 ? p->x + m * p->row + k : p->x + m * p->num_units + k * rows;
             struct product product = {
                 .kind = p->kind, .x = x, .row = p->row, .column = p->column == 1 ? 1 : rows, .w = w, .ldw = TILE,
-                .apart = p->num_units * TILE, .num_units = units, .c = sums + m * width, .ldc = width,
-                .accumulates = k > 0,
+                .num_units = units, .c = sums + m * TILE, .ldc = TILE, .accumulates = k > 0,
             };
             fetch_ahead(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
             if (is_last) prefetch(*to, tile * TILE, m, rows);
-            multiply(product, rows, count);
-            for (int i = 0; is_last && i < count; i++)
-                finish(p, *to, sums + m * width + i * TILE, width, (tile + i) * TILE, m, rows);
+            multiply(product, rows, VECTORS);
+            if (is_last) finish_tile(p, to, sums + m * TILE, tile, m, rows);
         }
     }
-}
-
-/* Two tiles at once: each sum of a lone row waits for the one before and would fall behind the memory; and of many rows,
- * which memory does not hold up, each input is loaded once for both. */
-static int takes_pairs(long rows) { return HAS_TILES || rows == 1 || (PAIRS_TILES && rows > MAX_STREAMED_ROWS); }
-
-static void multiply_pair(void *args, long pair) {
-    const struct packed *p = args;
-    const struct output *to = p->outputs;
-    int32_t *sums = p->sums ? p->sums + pair * SUMS_OF_PAIR : scratch(SCRATCH_SUMS, SUMS_OF_PAIR * sizeof(int32_t));
-    for (; pair >= num_pairs(to); to++) pair -= num_pairs(to);
-    long tile = 2 * pair;
-    int count = tile + 1 < num_tiles(to) ? 2 : 1;
-    if (takes_pairs(p->rows))
-        multiply_tiles(p, to, tile, count, sums);
-    else
-        for (int i = 0; i < count; i++) multiply_tiles(p, to, tile + i, 1, sums + i * SUMS_OF_PAIR / 2);
 }
 
 /* x of one row as integers from 1 to 255 around 128; what one of them stands for goes to row_scales. */
@@ -263,10 +251,9 @@ static void pack(struct packed *p) {
         for_rows(p->rows, p->depth, quantize_row, p);
     }
     p->x = (const unit *)p->plain, p->row = p->plain_row, p->column = 1, p->step = p->rows;
-    long most = takes_pairs(p->rows) ? MAX_PAIR_ROWS : MAX_ROWS;
-    if (HAS_TILES && p->rows > most) p->step = most;
+    if (HAS_TILES && p->rows > MAX_ROWS) p->step = MAX_ROWS;
     if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == INT8)) return;
-    if (!HAS_TILES) p->step = ceil_div(p->rows, ceil_div(p->rows, most));
+    if (!HAS_TILES) p->step = ceil_div(p->rows, ceil_div(p->rows, MAX_ROWS));
     struct rows_to_pack rows = {p, scratch(SCRATCH_INPUT, tile_rows * (p->num_units + PADDING) * sizeof(unit))};
     p->x = rows.out;
     if (HAS_TILES) {
@@ -284,16 +271,16 @@ static void run(struct packed p, int count) {
     p.kind = p.outputs->w->scales ? INT8 : BFLOAT16;
     p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
-    long pairs = 0, step = p.num_units;
-    for (int i = 0; i < count; i++) pairs += num_pairs(p.outputs + i);
+    long tiles = 0, step = p.num_units;
+    for (int i = 0; i < count; i++) tiles += num_tiles(p.outputs + i);
     long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;
     if (parts > 1) {
         step = ceil_div(ceil_div(p.num_units, parts), UNITS_AT_ONCE) * UNITS_AT_ONCE;
-        p.sums = scratch(SCRATCH_PART_SUMS, pairs * SUMS_OF_PAIR * sizeof(int32_t));
+        p.sums = scratch(SCRATCH_PART_SUMS, tiles * SUMS_OF_TILE * sizeof(int32_t));
     }
     for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
         p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
-        parallel_for(pairs, multiply_pair, &p);
+        parallel_for(tiles, multiply_tile, &p);
     }
 }
 
@@ -312,8 +299,10 @@ void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int cou
     }
 }
 
-/* How large the integers of a weight may be; of how many units its depth is a multiple. */
+/* How large the integers of a weight may be; how it is packed: columns of a tile, and of how many units its depth is a
+ * multiple. */
 EXPORT int peregrine_max_weight(void) { return MAX_WEIGHT; }
+EXPORT int peregrine_columns_of_tile(void) { return TILE; }
 EXPORT int peregrine_units_of_block(void) { return UNITS_OF_BLOCK; }
 
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */

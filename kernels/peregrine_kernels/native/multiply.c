@@ -1,4 +1,4 @@
-/* The product of a few rows and one packed tile, all sums in registers. */
+/* The product of a few rows and one or two vectors of columns, all sums in registers. */
 #include "native.h"
 
 #ifndef __AMX_TILE__
@@ -8,7 +8,7 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
     /* Every loop over rows is unrolled, or clang keeps the sums in memory. */
     ivec sums[MAX_ROWS][2];
     int32_t *c = p.c;
-#pragma GCC unroll 28
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++)
             sums[m][v] = p.accumulates ? iload(c + m * p.ldc + v * LANES) : izero();
@@ -17,11 +17,11 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
         const int32_t *w = p.w + k * p.ldw;
         if (--until == 0) {
             until = p.every;
-            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * p.apart) + p.ahead, _MM_HINT_T1);
+            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * LANES) + p.ahead, _MM_HINT_T1);
         }
-        add_unit(sums, w, p.apart, p.x + k * p.column, row, rows, vectors, kind);
+        add_unit(sums, w, p.x + k * p.column, row, rows, vectors, kind);
     }
-#pragma GCC unroll 28
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++) istore(c + m * p.ldc + v * LANES, sums[m][v]);
 }
@@ -53,24 +53,16 @@ INLINE void multiply_any(struct product p, const int rows, const int vectors) {
         multiply_any(p, rows, 1);  \
         break;
 
-#define CASE_SIDE_BY_SIDE(rows)        \
-    case rows:                         \
-        multiply_kind(p, rows, 1, 1);  \
-        break;
-
 void multiply(struct product p, int rows, int vectors) {
     if (vectors == 2 && rows > MAX_PAIR_ROWS) {
         multiply(p, rows, 1);
-        p.w += p.apart, p.c = (int32_t *)p.c + LANES;
+        p.w += LANES, p.c = (int32_t *)p.c + LANES;
         vectors = 1;
     }
     switch (rows) {
 #ifdef __AVX512BF16__
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
         CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-        CASE_SIDE_BY_SIDE(15) CASE_SIDE_BY_SIDE(16) CASE_SIDE_BY_SIDE(17) CASE_SIDE_BY_SIDE(18) CASE_SIDE_BY_SIDE(19)
-        CASE_SIDE_BY_SIDE(20) CASE_SIDE_BY_SIDE(21) CASE_SIDE_BY_SIDE(22) CASE_SIDE_BY_SIDE(23) CASE_SIDE_BY_SIDE(24)
-        CASE_SIDE_BY_SIDE(25) CASE_SIDE_BY_SIDE(26) CASE_SIDE_BY_SIDE(27) CASE_SIDE_BY_SIDE(28)
 #else
         CASE(1) CASE(2) CASE(3) CASE_OF_ONE(4) CASE_OF_ONE(5) CASE_OF_ONE(6)
 #endif

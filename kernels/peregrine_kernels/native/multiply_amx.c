@@ -1,6 +1,6 @@
 /* The product of up to 32 rows and two vectors of columns in AMX tiles of 16 rows by 64 bytes.
  *
- * A packed weight is what the tile instructions read: 16 units of 16 columns, a kilobyte. So are 16 units of 16 rows. */
+ * A packed weight is what the tile instructions read: 16 units of 16 columns. So are 16 units of 16 rows. */
 #include "native.h"
 
 #ifdef __AMX_TILE__
@@ -51,7 +51,7 @@ INLINE void finish_memory(void) { __asm__ volatile("" ::: "memory"); }
 /* Lines of one vector of columns that are to be fetched before unit `until`. */
 INLINE long fetch(struct product p, int v, long next, long until) {
     for (; next < until; next += p.every) {
-        const int32_t *w = p.w + next * p.ldw + (next < p.turn ? v : v + 1) * p.apart;
+        const int32_t *w = p.w + next * p.ldw + v * LANES;
         _mm_prefetch((const char *)w + p.ahead, _MM_HINT_T1);
     }
     return next;
@@ -61,7 +61,7 @@ INLINE long fetch(struct product p, int v, long next, long until) {
 #define LOAD_WEIGHTS(weight, v)                                       \
     {                                                                 \
         long half = fetch(p, v, next, k + UNITS_OF_BLOCK / 2);        \
-        _tile_loadd(weight, w + (v) * p.apart, p.ldw * UNIT_BYTES);   \
+        _tile_loadd(weight, w + (v) * LANES, p.ldw * UNIT_BYTES);   \
         after = fetch(p, v, half, k + UNITS_OF_BLOCK);                \
     }
 

@@ -58,12 +58,12 @@ INLINE vec exp2_of(vec x) {
     return scale_by_power(p, whole);
 }
 
-/* Rows of x times packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
+/* Rows of x times one or two vectors of packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
  *
  * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
- * x: that of row m and unit k is at x[m * row + k * column]. w: vectors of 16 columns, `apart` from one another, those of
- * unit k at w + k * ldw. c: row stride ldc. `ahead` bytes of w are prefetched, unless it is 0. Rows are at most MAX_ROWS;
- * over 14 they are side by side (row 1). Of more than MAX_PAIR_ROWS, one vector is multiplied after the other.
+ * x: that of row m and unit k is at x[m * row + k * column]. w: columns side by side, those of unit k at w + k * ldw. c: row
+ * stride ldc. What lies `ahead` bytes on in w is prefetched, unless that is 0. Rows are at most MAX_ROWS; of more than
+ * MAX_PAIR_ROWS, one vector is multiplied after the other.
  *
  * In AMX tiles column is 1, num_units a multiple of UNITS_OF_BLOCK, and rows are read and written up to a multiple of 16. */
 struct product {
@@ -71,12 +71,11 @@ struct product {
     const unit *x;
     long row, column;
     const int32_t *w;
-    long ldw, apart, num_units;
+    long ldw, num_units;
     void *c;
     long ldc;
     int accumulates;
-    long ahead, every, since; /* bytes of w that are prefetched, one unit in so many, the first after `since` */
-    long turn; /* from this unit on, what is fetched lies `apart` further: two tiles go on with the two after them */
+    long ahead, every, since; /* one unit in so many is prefetched, the first after `since` */
 };
 
 void multiply(struct product p, int rows, int vectors);
@@ -92,7 +91,7 @@ INLINE void end_tiles(void) {}
 
 /* A packed weight [columns, depth] and what follows its product. */
 struct weight {
-    const int32_t *packed; /* [columns / 16][depth in units][16]; units up to a multiple of UNITS_OF_BLOCK */
+    const int32_t *packed; /* [columns / n][depth in units][n], n 16 * VECTORS; units to a multiple of UNITS_OF_BLOCK */
     const bf16 *bias;      /* or null */
     const float *scales;   /* [columns]: integers times these are the weight; null: bfloat16 */
     const float *offsets;  /* [columns]: 128 times the sum of a column's integers */

@@ -9,7 +9,7 @@ typedef struct { int32_t even, odd; } unit; /* of an input: two bfloat16 as floa
 enum {
     MAX_WEIGHT = 63,     /* of an integer: two of them times inputs up to 255 are added in 16 bits, which saturate */
     IN_PLACE = 0,        /* bfloat16 in memory are not units of an input */
-    PAIRS_TILES = 0,     /* the cores are the limit of many rows, not loads */
+    VECTORS = 1,         /* of a packed tile: not loads are the limit, but the cores */
     MAX_ROWS = 6,        /* of `multiply`: their sums take 12 of the 16 registers */
     MAX_PAIR_ROWS = 3,   /* with two vectors of columns */
     UNITS_OF_BLOCK = 1,
@@ -238,20 +238,20 @@ INLINE ivec load_weights(const int32_t *w, const int is_odd) {
 }
 
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
     if (kind == INT8) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
 #pragma GCC unroll 6
-            for (int m = 0; m < rows; m++) add_integers(&sums[m][v], w + v * apart, &x[m * row].even);
+            for (int m = 0; m < rows; m++) add_integers(&sums[m][v], w + v * LANES, &x[m * row].even);
         return;
     }
 #pragma GCC unroll 2
     for (int is_odd = 0; is_odd < 2; is_odd++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
-            ivec weights = load_weights(w + v * apart, is_odd);
+            ivec weights = load_weights(w + v * LANES, is_odd);
 #pragma GCC unroll 6
             for (int m = 0; m < rows; m++) add_floats(&sums[m][v], weights, is_odd ? &x[m * row].odd : &x[m * row].even);
         }

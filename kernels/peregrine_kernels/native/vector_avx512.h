@@ -9,13 +9,13 @@ typedef int32_t unit; /* of an input, as it lies in memory */
 enum {
     MAX_WEIGHT = 127,    /* of an integer */
     IN_PLACE = 1,        /* bfloat16 in memory are units of an input */
-    PAIRS_TILES = 1,     /* of many rows, each input is loaded once for two tiles: loads are the limit */
+    VECTORS = 2,         /* of a packed tile: each input is loaded once for both, and loads are the limit of many rows */
 #ifdef __AMX_TILE__
     MAX_ROWS = 32,       /* of `multiply`: two tiles */
     MAX_PAIR_ROWS = 32,  /* with two vectors of columns */
     UNITS_OF_BLOCK = 16, /* of an input's rows: a tile's */
 #else
-    MAX_ROWS = 28,       /* of `multiply`: with 2 weights and 1 input their sums fill the 32 registers */
+    MAX_ROWS = 14,       /* of `multiply`: with 2 weights and 1 input their sums fill the 32 registers */
     MAX_PAIR_ROWS = 14,  /* with two vectors of columns */
     UNITS_OF_BLOCK = 1,
 #endif
@@ -135,11 +135,11 @@ INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
 }
 
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, long apart, const unit *x, long row, const int rows,
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
     ivec columns[2];
-    for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * apart);
-#pragma GCC unroll 28
+    for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * LANES);
+#pragma GCC unroll 14
     for (int m = 0; m < rows; m++) {
         ivec one = isplat(x[m * row]);
         /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
