@@ -73,15 +73,11 @@ class NativeLayers:
         """Every linear of `layers` is a NativeLinear."""
         self._run, self._steps, self._layers = library.peregrine_parallel_layers, steps, tuple(layers)
         self._structs = (CLayer * len(layers))(*map(_struct, layers))
-        self._pages: tuple[Tensor, ...] = ()
-        self._page_addresses = _addresses(self._pages)
 
     def __call__(
         self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: tuple[Tensor, ...], has_residual: bool
     ) -> Tensor:
         """See `FusedLayers`."""
-        if pages is not self._pages:  # a cache has one tuple of them for all its steps
-            self._pages, self._page_addresses = pages, _addresses(pages)
         out = torch.empty_like(x)
         cos, sin = map(address, rotary or (None, None))
         self._run(
@@ -91,7 +87,7 @@ class NativeLayers:
             cos,
             sin,
             x.data_ptr(),
-            self._page_addresses,
+            (ctypes.c_void_p * len(pages))(*map(address, pages)),
             out.data_ptr(),
             pages[0].shape[1],
             has_residual,
@@ -107,10 +103,6 @@ def _struct(parts: LayerParts) -> CLayer:
         *(ctypes.pointer(linear.struct) for linear in linears),
         *(address(parts.alibi_slopes), parts.num_heads, parts.num_kv_heads, parts.head_dim, parts.epsilon),
     )
-
-
-def _addresses(tensors: tuple[Tensor, ...]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*map(address, tensors))
 
 
 def _native(linear: Linear) -> NativeLinear:

@@ -59,7 +59,7 @@ struct tile {
     float scores[(SEGMENT + LANES) * TILE];
     unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
     unit turned[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
-    unit k[MAX_ROWS * 128];        /* of some tokens, where they are not read in place */
+    unit k[MAX_ROWS * 128];         /* of some tokens, where they are not read in place */
     int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
     float out[TILE * 256];          /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];

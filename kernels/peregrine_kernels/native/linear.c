@@ -12,7 +12,7 @@ enum {
     UNIT_BYTES = TILE * sizeof(int32_t),
     ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
-    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB, within a first-level cache; or 64, within a second */
+    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB, within a first-level cache; AVX512 64, in a second */
     MAX_INPUT_BYTES = 5 << 18,        /* of x that AMX meets with all tiles, out of the second-level cache */
     SUMS_OF_TILE = TILE * ROWS_AT_ONCE,
     PADDING = HAS_TILES ? LANES : 0,  /* units: a line between rows keeps them from evicting one another */

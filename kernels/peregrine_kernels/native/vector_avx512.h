@@ -12,13 +12,12 @@ enum {
     VECTORS = 2,         /* of a packed tile: each input is loaded once for both, and loads are the limit of many rows */
 #ifdef __AMX_TILE__
     MAX_ROWS = 32,       /* of `multiply`: two tiles */
-    MAX_PAIR_ROWS = 32,  /* with two vectors of columns */
     UNITS_OF_BLOCK = 16, /* of an input's rows: a tile's */
 #else
     MAX_ROWS = 14,       /* of `multiply`: with 2 weights and 1 input their sums fill the 32 registers */
-    MAX_PAIR_ROWS = 14,  /* with two vectors of columns */
     UNITS_OF_BLOCK = 1,
 #endif
+    MAX_PAIR_ROWS = MAX_ROWS, /* with two vectors of columns */
 };
 
 INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }

@@ -59,7 +59,7 @@ class Falcon:
     rotary: RotaryPositions | None
     blocks: tuple["Block", ...]
     fused: FusedLayers | None
-    """All blocks as one operation, where nothing is to be summed over ranks between them and the backend has it."""
+    """All blocks as one operation, where there is nothing to add between them and the backend has it."""
     final_norm: LayerNorm
     head: Head
 
