@@ -145,7 +145,9 @@ def paged_variants(shape: Shape, kv_dtype: torch.dtype, capability: int) -> Iter
     write = rotary_kv_launch(fused, rotary, batch, pages, heads)
     yield Variant("rotary_kv", shape.name, size, write)
     splits = Splits.of(1, 2048, heads, dim, SPLIT_TOKENS, META)
-    decode = decode_attention_launch(q[:1], batch.block_tables, batch.positions, pages, slopes, out[:1], splits)
+    decode = decode_attention_launch(
+        q[:1], batch.block_tables, batch.positions, pages, slopes, out[:1], splits, capability
+    )
     yield Variant("decode_attention", shape.name, size, decode)
     tiles = PrefillTiles.of(batch, heads // kv_heads, pages, capability)
     prefill = prefill_attention_launch(q, batch.block_tables, batch.positions, pages, slopes, out, tiles)

@@ -4,9 +4,11 @@ That what is compiled ahead of time is what will be started, argument for argume
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Arguments = dict[str, Tensor | int | float | None]
@@ -28,6 +30,8 @@ class Launch:
     num_stages: int = 1
     is_contracted: bool = True
     """Whether a product and the sum it goes into may be rounded as one."""
+    max_registers: int | None = None
+    """Of a thread; what needs more goes to local memory."""
 
     def __call__(self) -> None:
         """Starts it, unless there is nothing to do."""
@@ -37,8 +41,18 @@ class Launch:
     @property
     def options(self) -> dict[str, int | bool]:
         """The compiler's."""
-        return {
+        options: dict[str, int | bool] = {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
             "enable_fp_fusion": self.is_contracted,
         }
+        return options if self.max_registers is None else {**options, "maxnreg": self.max_registers}
+
+
+@cache
+def capability_of(device: torch.device) -> int:
+    """90 for sm_90; of a device without CUDA, the least that is served."""
+    if device.type != "cuda":
+        return 80
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor

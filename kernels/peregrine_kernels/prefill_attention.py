@@ -6,7 +6,6 @@ on the diagonal with one; tiles beyond are never touched.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from peregrine_kernels.attention_tile import attend_tile, attention_arguments, load_tile, softmax_scale
-from peregrine_kernels.launch import Launch
+from peregrine_kernels.launch import Launch, capability_of
 from peregrine_kernels.paged import PagedBatch
 
 
@@ -150,15 +149,6 @@ class PrefillTiles:
         if device.type == "cuda":
             table = table.pin_memory()
         return PrefillTiles(tile, table.to(device, non_blocking=True))
-
-
-@cache
-def capability_of(device: torch.device) -> int:
-    """90 for sm_90; of a device without CUDA, the least that is served."""
-    if device.type != "cuda":
-        return 80
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
 
 
 def prefill_attention_launch(
