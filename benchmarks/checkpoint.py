@@ -1,6 +1,7 @@
 """The benchmark's model: a seeded random 1.15 B multi-query Falcon, written once in transformers' format."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from peregrine_server.model.config import FalconConfig, load_config
 
 SEED = 20260
+CPU = torch.device("cpu")
 CONFIG = {
     "architectures": ["FalconForCausalLM"],
     "model_type": "falcon",
@@ -33,26 +35,25 @@ CONFIG = {
 }
 
 
-def make_checkpoint(path: Path) -> FalconConfig:
-    """Writes the model to `path` (2.3 GB) unless it is there; its config."""
+def make_checkpoint(path: Path, config: Mapping[str, object] = CONFIG, device: torch.device = CPU) -> FalconConfig:
+    """Writes a model (2.3 GB) to `path` unless it is there, drawn on `device`; its config."""
     if not (path / "model.safetensors").exists():
         path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(CONFIG, indent=2))
-        config = load_config(path)
+        (path / "config.json").write_text(json.dumps(config, indent=2))
         partial = path / "model.safetensors.partial"
-        save_file(random_tensors(config), partial, metadata={"format": "pt"})
+        save_file(random_tensors(load_config(path), device), partial, metadata={"format": "pt"})
         partial.rename(path / "model.safetensors")
     return load_config(path)
 
 
-def random_tensors(config: FalconConfig) -> dict[str, Tensor]:
+def random_tensors(config: FalconConfig, device: torch.device) -> dict[str, Tensor]:
     """Every tensor of the model in bfloat16: matrices normal with deviation 0.02, LayerNorms the identity."""
     hidden, ffn = config.hidden_size, config.ffn_size
     rows = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator(device).manual_seed(SEED)
 
     def matrix(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).mul_(0.02).bfloat16()
+        return torch.randn(shape, generator=generator, device=device).mul_(0.02).bfloat16().cpu()
 
     tensors = {"transformer.word_embeddings.weight": matrix(config.vocab_size, hidden)}
     norms = ["transformer.ln_f"]

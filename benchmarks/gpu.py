@@ -200,25 +200,28 @@ class RandomWeights:
         return torch.empty(rows, columns, device=CUDA, dtype=DTYPE).normal_(std=0.02)
 
 
+def hf_config(shape: Shape) -> dict[str, object]:
+    """As transformers writes it."""
+    return {
+        "model_type": "falcon",
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_attention_heads": shape.num_heads,
+        "num_hidden_layers": shape.num_layers,
+        "num_kv_heads": shape.num_kv_heads,
+        "ffn_hidden_size": shape.ffn_size,
+        "new_decoder_architecture": shape.num_kv_heads > 1 and shape.is_parallel,
+        "multi_query": shape.num_kv_heads == 1,
+        "num_ln_in_parallel_attn": shape.num_layer_norms,
+        "parallel_attn": shape.is_parallel,
+        "alibi": shape.has_alibi,
+        "bias": shape.has_alibi,
+    }
+
+
 def random_falcon(shape: Shape) -> Falcon:
     """A whole model of one rank."""
-    config = FalconConfig.from_hf(
-        {
-            "model_type": "falcon",
-            "vocab_size": shape.vocab_size,
-            "hidden_size": shape.hidden_size,
-            "num_attention_heads": shape.num_heads,
-            "num_hidden_layers": shape.num_layers,
-            "num_kv_heads": shape.num_kv_heads,
-            "ffn_hidden_size": shape.ffn_size,
-            "new_decoder_architecture": shape.num_kv_heads > 1 and shape.is_parallel,
-            "multi_query": shape.num_kv_heads == 1,
-            "num_ln_in_parallel_attn": shape.num_layer_norms,
-            "parallel_attn": shape.is_parallel,
-            "alibi": shape.has_alibi,
-            "bias": shape.has_alibi,
-        }
-    )
+    config = FalconConfig.from_hf(hf_config(shape))
     rank = Rank(config, partition(config, 0, 1), TensorParallel(), TritonBackend(), CUDA, DTYPE, None)
     return Loader(rank, RandomWeights(config)).falcon()
 
@@ -247,11 +250,11 @@ def prefill(model: Falcon, token_ids: Tensor, batch: PagedBatch, kv: KVCache) ->
     return model.logits(model.forward(token_ids, batch, kv)[-1:])
 
 
-def decode_step(model: Falcon, work: Work) -> Callable[[], Tensor]:
-    """Of the server's own graphs, inputs and all."""
+def decode_step(model: Falcon, work: Work, longest: int | None = None) -> Callable[[], Tensor]:
+    """Of the server's own graphs, inputs and all; they are for contexts of up to `longest`, if not for the work's."""
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
     kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
-    graphs = DecodeGraphs(model, kv, [work.num_sequences], work.context, BLOCK_SIZE, CudaRecorder())
+    graphs = DecodeGraphs(model, kv, [work.num_sequences], longest or work.context, BLOCK_SIZE, CudaRecorder())
     batch = batch_of(work)
     token_ids = torch.zeros(work.num_sequences, work.context, dtype=torch.int64, device=CUDA)
     rows = torch.stack([torch.arange(work.num_sequences, device=CUDA), batch.positions])

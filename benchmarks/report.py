@@ -79,6 +79,7 @@ def page(results: Path) -> str:
         ("speculate", guessed),
         ("router", routed),
         ("gpu", gpu_page.measured),
+        ("gpu-serve", gpu_page.served),
         ("simulate", simulated),
     ):
         file = results / f"{name}.json"

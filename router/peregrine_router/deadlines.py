@@ -36,10 +36,26 @@ class StepTimes:
             recent = self._recent[size] = deque(maxlen=NUM_STEPS_KEPT)
         recent.append((num_tokens, seconds))
         self._least[size] = min(recent, key=_seconds)[1]
+        self._correct_smaller(size, seconds)
         if num_tokens >= MIN_RATE_TOKENS:
             rate = seconds / num_tokens
             mean = self._rates.get(size, rate)
             self._rates[size] = mean + RATE_GAIN * (rate - mean)
+            self._correct_larger(size)
+
+    def _correct_smaller(self, size: int, seconds: float) -> None:
+        """No step is slower than a larger one: what was measured so has been overtaken, as a first step that compiled
+        its kernels. Where no other of its size came, it would be believed for ever."""
+        for power in [power for power, least in self._least.items() if power < size and least > seconds]:
+            self._least[power] = seconds
+            was = self._recent[power]
+            self._recent[power] = deque(((n, min(each, seconds)) for n, each in was), maxlen=NUM_STEPS_KEPT)
+
+    def _correct_larger(self, size: int) -> None:
+        """Nor does a larger one take more for each token."""
+        for power in self._rates:
+            if power > size:
+                self._rates[power] = min(self._rates[power], self._rates[size])
 
     def at_least(self, num_tokens: int) -> float:
         """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.

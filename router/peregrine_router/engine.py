@@ -98,6 +98,8 @@ class Engine:
         """Of the last step sent."""
         self._step_started: float | None = None
         """When the shards could begin the oldest step in flight."""
+        self._answer: asyncio.Task[StepResult] | None = None
+        """Of that step, if it is waited for beside a clock."""
 
     def submit(self, request: Request) -> Generation:
         """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
@@ -161,6 +163,9 @@ class Engine:
         except Exception as error:
             self._fail(error)
             raise
+        finally:
+            if self._answer is not None:
+                self._answer.cancel()
 
     async def _plain_turn(self) -> None:
         """Nothing is sent before the last step's tokens are back."""
@@ -176,12 +181,14 @@ class Engine:
             await self._take_answer()
 
     async def _until_late(self) -> None:
+        """Or until the step is done, where it is faster than was expected."""
         if self._num_in_flight != 1 or self._step_started is None or self._steps.longest_least < SLACK_SECONDS:
             return
         least = self._steps.at_least(self._num_tokens_sent)
         late = self._step_started + min(LATE * least, least - SLACK_SECONDS)
         if (delay := late - time.monotonic()) > 0.0:
-            await asyncio.sleep(delay)
+            self._answer = self._answer or asyncio.create_task(self._shards.receive())
+            await asyncio.wait([self._answer], timeout=delay)
 
     async def _send_next(self) -> bool:
         """Schedules and sends a step. False if there is none."""
@@ -213,7 +220,8 @@ class Engine:
 
     async def _take_answer(self) -> None:
         """Commits and delivers the tokens of the oldest step in flight."""
-        result = await self._shards.receive()
+        result = await (self._answer or self._shards.receive())
+        self._answer = None
         self._num_in_flight -= 1
         self._step_started = time.monotonic() if self._num_in_flight else None
         self._take_failures(result.failed)

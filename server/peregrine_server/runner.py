@@ -23,6 +23,7 @@ from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
 from peregrine_server.sampler import Sampled, Sampler
+from peregrine_server.warm_up import warm_up_steps
 
 if TYPE_CHECKING:
     from peregrine_server.graphs import DecodeGraphs, Recorder
@@ -97,11 +98,18 @@ class Runner:
         try:
             model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress, kv_dtype)
             runner = cls(config, model, _recorder(device))
+            if device.type == "cuda":
+                runner.warm_up(config)
         except torch.OutOfMemoryError:
             raise OutOfMemory.of(falcon_config, config, dtype, device) from None
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
         return runner
+
+    def warm_up(self, config: ShardConfig) -> None:
+        """Compiles what is compiled at its first use. To be called before any other step, on every rank."""
+        for step in warm_up_steps(config):
+            self.execute(step)
 
     def execute(self, step: Step) -> StepResult:
         """One step, to its end."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.1
 """Progress messages are sent at most this often."""
+POLL_SECONDS = 1e-4
+"""Between looks for a message and for the end of the step that runs; a decode of Falcon-7B takes 3.6 ms on an H200."""
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
             link.send(launched.result())
 
     running: Launched | None = None
-    while not isinstance(message := link.receive() if running is None else link.poll(), Shutdown):
+    while not isinstance(message := link.receive() if running is None else _message_or_end(link, running), Shutdown):
         if running is not None and message is not None and runner.waits_in(message):
             answer(running)
             running = None
@@ -72,6 +74,16 @@ def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
         if running is not None and running.is_done:
             answer(running)
             running = None
+
+
+def _message_or_end(link: "Link", running: "Launched") -> ToShard | None:
+    """The router's next message, or None once the step that runs is done.
+
+    Waiting for its tokens alone would leave a step that comes meanwhile unstarted, and the device idle until then.
+    """
+    while (message := link.poll()) is None and not running.is_done:
+        time.sleep(POLL_SECONDS)
+    return message
 
 
 def describe(error: Exception) -> str:

@@ -49,3 +49,21 @@ def test_steps_that_are_measured_say_how_much_another_computes_in_time() -> None
     assert times.num_within(0.4) == 64
     times.note(512, 25.6)
     assert times.num_within(0.4) == 64
+
+
+def test_a_slow_step_is_believed_until_a_larger_one_is_faster() -> None:
+    """The first step on a GPU compiles its kernels, and may be the only one of its size for a long time."""
+    times = StepTimes()
+    times.note(17, 1.8)
+    assert times.at_least(256) == 1.8
+    times.note(256, 0.004)
+    assert times.at_least(256) == 0.004
+    assert times.at_least(17) == 0.004
+
+
+def test_a_larger_step_pays_no_more_for_a_token_than_a_smaller_one() -> None:
+    """However slow the only one of its size was."""
+    times = StepTimes()
+    times.note(600, 6.0)
+    times.note(64, 0.064)
+    assert times.num_within(0.6) == 600

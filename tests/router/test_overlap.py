@@ -10,6 +10,7 @@ import pytest
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from fakes import INFO
 from peregrine_router.blocks import BlockPool
+from peregrine_router.deadlines import StepTimes
 from peregrine_router.engine import MAX_IN_FLIGHT, Engine, Generation
 from peregrine_router.measured import MeasuredShards
 from peregrine_router.metrics import Metrics
@@ -184,6 +185,21 @@ async def idle_fraction(overlaps: bool) -> float:
 async def test_the_overlapped_loop_keeps_the_shards_busy() -> None:
     """With steps of 10 ms they wait under 2 % of the time. The best of three: other processes may delay the router."""
     assert min([await idle_fraction(overlaps=True) for _ in range(3)]) < 0.02
+
+
+async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
+    """Its answer ends the wait: the shards do not idle because steps of its kind once took seconds."""
+    shards, times = FakeShards(FakeModel(256, BLOCK_SIZE)), StepTimes()
+    times.note(1, 5.0)
+    scheduler = Scheduler(BlockPool(256, BLOCK_SIZE), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+    engine = Engine(shards, scheduler, byte_tokenizer(), steps=times)
+    stepping = asyncio.create_task(engine.run())
+    started = time.monotonic()
+    ids, _, _ = await outcome(engine.submit(Request("a", (1,), SamplingParams(), 20, ignore_eos=True)), None)
+    assert ids == expected([1], 20)
+    assert time.monotonic() - started < 4.0
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
 
 
 async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:

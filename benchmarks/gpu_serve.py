@@ -1,0 +1,149 @@
+"""`python -m benchmarks.gpu_serve`: what serving adds to a model's steps on a GPU.
+
+Streams of one length from two running servers that take turns, one with the overlapped loop and one with the plain,
+against the same decodes as bare CUDA graphs: what is between them is scheduling, sampling, messages, text and sockets.
+Weights are random; the client reads sockets and parses nothing.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.checkpoint import CONFIG, make_checkpoint
+from benchmarks.gpu import CUDA, decode_step, hf_config, random_falcon, seconds, this_device
+from benchmarks.machine import RESULTS, ROOT, machine, write_json
+from benchmarks.peers.http import HttpPeer
+from benchmarks.roofline import Work
+from benchmarks.router import request
+from benchmarks.streams import run
+from benchmarks.vocabulary import make_tokenizer
+from peregrine_kernels.shapes import SHAPES, Shape
+
+FILE = RESULTS / "gpu-serve.json"
+STREAMS = (1, 8, 64, 256)
+TOKENS = 512
+MAX_TOTAL_TOKENS = 2048
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One load: so many streams at once, of TOKENS each."""
+
+    overlaps: bool
+    """Whether the server's loop does."""
+    streams: int
+    tokens_per_second: float
+    """While all of them run."""
+    bare_tokens_per_second: float
+    """Of the graph alone, at the context that is the streams' mean."""
+    router_busy: float
+    shard_busy: float
+    """CPU time over wall time of each process."""
+    client_busy: float
+    failed: int
+
+    @property
+    def ratio(self) -> float:
+        return self.tokens_per_second / self.bare_tokens_per_second
+
+
+def main() -> None:
+    """Measures, prints, keeps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="falcon-7b", choices=[shape.name for shape in SHAPES])
+    parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--path", type=Path, default=ROOT / ".bench", help="where the model is kept")
+    parser.add_argument("--save", action="store_true", help=f"write {FILE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    device = this_device()
+    (shape,) = (shape for shape in SHAPES if shape.name == options.model)
+    path = options.path / shape.name
+    config = {**CONFIG, **hf_config(shape)}
+    make_checkpoint(path, config, CUDA)
+    make_tokenizer(path, shape.vocab_size, int(str(CONFIG["eos_token_id"])))
+    bare = bare_seconds(shape, options.streams)
+    with serving(path, max(options.streams), True) as ours, serving(path, max(options.streams), False) as plain:
+        for server in (ours, plain):
+            run(server.port, request(TOKENS), max(options.streams), TOKENS)
+        turns = [
+            take_turn(server, count, bare[count])
+            for _ in range(options.rounds)
+            for count in options.streams
+            for server in (ours, plain)
+        ]
+    if options.save:
+        data = {"device": device.name, "model": shape.name, "machine": machine(), "turns": [*map(asdict, turns)]}
+        write_json(FILE, data)
+
+
+def bare_seconds(shape: Shape, streams: list[int]) -> dict[int, float]:
+    """By number of streams, a step at the context that is their mean."""
+    model = random_falcon(shape)
+    found = {}
+    for count in streams:
+        found[count] = seconds(decode_step(model, Work(count, 1, TOKENS // 2), MAX_TOTAL_TOKENS))
+        print(f"{count:4} decodes as a bare graph: {found[count] * 1e3:.3f} ms", flush=True)
+    del model
+    torch.cuda.empty_cache()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that is ready."""
+
+    overlaps: bool
+    port: int
+    router: psutil.Process
+    shard: psutil.Process
+
+
+@contextmanager
+def serving(path: Path, max_streams: int, overlaps: bool) -> Iterator[Serving]:
+    """As a user starts it."""
+
+    def command(port: int) -> list[str]:
+        script = Path(sys.executable).with_name("peregrine")
+        limits = ["--max-total-tokens", str(MAX_TOTAL_TOKENS), "--max-concurrent-requests", str(max_streams)]
+        return [str(script), "serve", "--model-id", str(path), "--port", str(port), *limits]
+
+    peer = HttpPeer("Peregrine", command, None, environment={"OVERLAP": str(overlaps).lower()})
+    logs = Path(tempfile.mkdtemp(prefix="peregrine-gpu-serve-"))
+    try:
+        peer.start(logs)
+    except RuntimeError:
+        print(*(log.read_text() for log in logs.iterdir()), file=sys.stderr)
+        raise
+    try:
+        router = max(psutil.Process().children(), key=lambda process: process.create_time())
+        shard = max(router.children(), key=lambda process: process.memory_info().rss)
+        yield Serving(overlaps, int(peer.url.rpartition(":")[2]), router, shard)
+    finally:
+        peer.stop()
+
+
+def take_turn(server: Serving, count: int, bare: float) -> Turn:
+    """One load."""
+    processes = server.router, server.shard
+    before = [sum(process.cpu_times()[:2]) for process in processes]
+    load = run(server.port, request(TOKENS), count, TOKENS)
+    busy = [
+        (sum(process.cpu_times()[:2]) - start) / load.seconds for process, start in zip(processes, before, strict=True)
+    ]
+    turn = Turn(server.overlaps, count, load.steady_rate, count / bare, *busy, load.client_busy, load.num_failed)
+    print(json.dumps({**asdict(turn), "ratio": round(turn.ratio, 3)}), flush=True)
+    return turn
+
+
+if __name__ == "__main__":
+    main()
