@@ -1,13 +1,25 @@
-"""The CPU backends to be tested: torch's ops everywhere, the native kernels where this machine runs them."""
+"""The CPU backends to be tested: torch's ops everywhere, the native kernels where this machine runs them.
 
-from functools import partial
+Those for AMX also where there is AVX512-BF16 and a compiler, on tiles that `amx_emulated.h` computes.
+"""
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from functools import cache, partial
+from pathlib import Path
 
 import pytest
 
 from peregrine_kernels import Backend
+from peregrine_kernels import native as kernels_package
 from peregrine_kernels.cpu import CpuBackend
 from peregrine_kernels.cpu_native import NativeBackend
-from peregrine_kernels.native import TARGETS, library, library_for
+from peregrine_kernels.native import TARGETS, library, library_for, load
+
+COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "prfchw")
 
 
 def torch_backend() -> Backend:
@@ -15,13 +27,30 @@ def torch_backend() -> Backend:
 
 
 def native_backend(target: str, quantizes: bool = False) -> NativeBackend:
-    kernels = library_for(target)
+    return NativeBackend(kernels_for(target), quantizes)
+
+
+@cache
+def kernels_for(target: str) -> ctypes.CDLL:
+    """Those of one of TARGETS that `targets` gives a test; for AMX, if they must be, on emulated tiles."""
+    if (kernels := library_for(target)) is not None:
+        return kernels
+    assert target == "amx"
+    assert COMPILER is not None
+    header, sources = Path(__file__).with_name("amx_emulated.h"), Path(kernels_package.__file__).parent.glob("*.c")
+    options = ["-O2", "-std=gnu11", "-shared", "-fPIC", "-D__AMX_TILE__", "-include", str(header)]
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "libperegrine_amx.so"
+        features = [f"-m{feature}" for feature in FEATURES]
+        subprocess.run([COMPILER, *options, *features, *map(str, sources), "-lm", "-o", str(made)], check=True)
+        kernels = load(made)
     assert kernels is not None
-    return NativeBackend(kernels, quantizes)
+    return kernels
 
 
 def _runs(target: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(library_for(target) is None, reason=f"this CPU has no {target}")
+    is_emulated = target == "amx" and library_for("avx512") is not None and COMPILER is not None
+    return pytest.mark.skipif(library_for(target) is None and not is_emulated, reason=f"this CPU has no {target}")
 
 
 native = pytest.mark.skipif(library() is None, reason="this CPU has no AVX2")

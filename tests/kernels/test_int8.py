@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cpu_backends import native_backend, targets
+from cpu_backends import kernels_for, native_backend, targets
 from peregrine_kernels import Linear, backend_for
 from peregrine_kernels.cpu_native_linear import quantize
-from peregrine_kernels.native import library_for
 
 
 def pack(target: str, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
@@ -18,8 +17,7 @@ def pack(target: str, weight: Tensor, bias: Tensor | None = None, activation: st
 
 def exact(target: str, x: Tensor, weight: Tensor) -> Tensor:
     """float64: the product of the integers that both are made, times what they stand for."""
-    kernels = library_for(target)
-    assert kernels is not None
+    kernels = kernels_for(target)
     integers, scales = quantize(weight, kernels.peregrine_max_weight())
     row_scales = x.float().abs().amax(1, keepdim=True) / 127
     inputs = (x.float() * (1 / row_scales)).round().double()

@@ -34,7 +34,13 @@ def library() -> ctypes.CDLL | None:
 def library_for(target: str) -> ctypes.CDLL | None:
     """The kernels for one of TARGETS, or None."""
     path = Path(__file__).parent / f"libperegrine_{target}.so"
-    if not path.exists() or not _runs_here(target) or (parallel := _torch_parallel()) is None:
+    return load(path) if path.exists() and _runs_here(target) else None
+
+
+def load(path: Path) -> ctypes.CDLL | None:
+    """Kernels that this CPU runs; None if torch has no threads for them."""
+    parallel = _torch_parallel()
+    if parallel is None:
         return None
     kernels = ctypes.CDLL(str(path))
     for name, arguments in _SIGNATURES.items():
