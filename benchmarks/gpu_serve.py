@@ -7,7 +7,6 @@ Weights are random; the client reads sockets and parses nothing.
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ import torch
 from benchmarks.checkpoint import CONFIG, make_checkpoint
 from benchmarks.gpu import CUDA, decode_step, hf_config, random_falcon, seconds, this_device
 from benchmarks.machine import RESULTS, ROOT, machine, write_json
-from benchmarks.peers.http import HttpPeer
+from benchmarks.peers.peregrine import MAX_TOTAL_TOKENS, peregrine
 from benchmarks.roofline import Work
-from benchmarks.router import request
+from benchmarks.router import cpu_seconds, request
 from benchmarks.streams import run
 from benchmarks.vocabulary import make_tokenizer
 from peregrine_kernels.shapes import SHAPES, Shape
@@ -30,7 +29,6 @@ from peregrine_kernels.shapes import SHAPES, Shape
 FILE = RESULTS / "gpu-serve.json"
 STREAMS = (1, 8, 64, 256)
 TOKENS = 512
-MAX_TOTAL_TOKENS = 2048
 ROUNDS = 3
 
 
@@ -111,19 +109,9 @@ class Serving:
 @contextmanager
 def serving(path: Path, max_streams: int, overlaps: bool) -> Iterator[Serving]:
     """As a user starts it."""
-
-    def command(port: int) -> list[str]:
-        script = Path(sys.executable).with_name("peregrine")
-        limits = ["--max-total-tokens", str(MAX_TOTAL_TOKENS), "--max-concurrent-requests", str(max_streams)]
-        return [str(script), "serve", "--model-id", str(path), "--port", str(port), *limits]
-
-    peer = HttpPeer("Peregrine", command, None, environment={"OVERLAP": str(overlaps).lower()})
-    logs = Path(tempfile.mkdtemp(prefix="peregrine-gpu-serve-"))
-    try:
-        peer.start(logs)
-    except RuntimeError:
-        print(*(log.read_text() for log in logs.iterdir()), file=sys.stderr)
-        raise
+    settings = {"OVERLAP": str(overlaps).lower(), "MAX_CONCURRENT_REQUESTS": str(max_streams)}
+    peer = peregrine(path, "bf16", settings, kv_tokens=max_streams * MAX_TOTAL_TOKENS)
+    peer.start(Path(tempfile.mkdtemp(prefix="peregrine-gpu-serve-")))
     try:
         router = max(psutil.Process().children(), key=lambda process: process.create_time())
         shard = max(router.children(), key=lambda process: process.memory_info().rss)
@@ -135,11 +123,9 @@ def serving(path: Path, max_streams: int, overlaps: bool) -> Iterator[Serving]:
 def take_turn(server: Serving, count: int, bare: float) -> Turn:
     """One load."""
     processes = server.router, server.shard
-    before = [sum(process.cpu_times()[:2]) for process in processes]
+    before = [*map(cpu_seconds, processes)]
     load = run(server.port, request(TOKENS), count, TOKENS)
-    busy = [
-        (sum(process.cpu_times()[:2]) - start) / load.seconds for process, start in zip(processes, before, strict=True)
-    ]
+    busy = [(cpu_seconds(process) - start) / load.seconds for process, start in zip(processes, before, strict=True)]
     turn = Turn(server.overlaps, count, load.steady_rate, count / bare, *busy, load.client_busy, load.num_failed)
     print(json.dumps({**asdict(turn), "ratio": round(turn.ratio, 3)}), flush=True)
     return turn

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.machine import RESULTS as FOLDER
 from benchmarks.machine import ROOT, instruction_set, machine, write_json
-from benchmarks.probes import MEMORY_BYTES, BareGemms, Memory, Ours, Transformers
+from benchmarks.peak import MEMORY_BYTES, Memory
+from benchmarks.probes import BareGemms, Ours, Transformers
 from peregrine_router.shards import MALLOC_TUNABLES
 
 RESULTS = FOLDER / f"model-cpu-{instruction_set()}.json"

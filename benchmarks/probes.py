@@ -1,4 +1,4 @@
-"""What is timed: the memory, a step's bare GEMMs, our steps, transformers. A call is one run, in seconds."""
+"""What is timed: a step's bare GEMMs, our steps, transformers. A call is one run, in seconds."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from peregrine_kernels.cpu_native_linear import NativeLinear
 from peregrine_server.model.falcon import Falcon, SplitBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 
-MEMORY_BYTES = 2**30
 MAX_TOKENS = 2048
 
 
@@ -31,17 +30,6 @@ def timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-class Memory:
-    """Reads a gigabyte that no cache holds."""
-
-    def __init__(self) -> None:
-        self._buffer = torch.ones(MEMORY_BYTES // 4)
-
-    def seconds(self) -> float:
-        """Of the best of three reads."""
-        return min(timed(self._buffer.sum) for _ in range(3))
 
 
 class BareGemms:

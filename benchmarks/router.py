@@ -108,11 +108,16 @@ def request(num_events: int) -> bytes:
 
 def take_turn(running: Running, num_streams: int) -> Turn:
     """One load."""
-    before = running.process.cpu_times()
+    before = cpu_seconds(running.process)
     load = run(running.port, request(EVENTS[num_streams]), num_streams, EVENTS[num_streams])
-    after = running.process.cpu_times()
-    busy = (after.user + after.system - before.user - before.system) / load.seconds
+    busy = (cpu_seconds(running.process) - before) / load.seconds
     return Turn(load, busy, running.process.memory_info().rss)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """What it has used so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def table(turns: Turns) -> str:

@@ -8,18 +8,21 @@ from typing import Literal
 from benchmarks.peers.http import HttpPeer
 from peregrine_router.settings import Settings
 
+MAX_TOTAL_TOKENS = 2048
 KV_TOKENS = 64 * 1024
 """As much as 32 slots of 2,048 tokens, which llama.cpp is given."""
 
 
-def peregrine(model: Path, weights: Literal["bf16", "int8"], environment: Mapping[str, str] = {}) -> HttpPeer:
+def peregrine(
+    model: Path, weights: Literal["bf16", "int8"], environment: Mapping[str, str] = {}, kv_tokens: int = KV_TOKENS
+) -> HttpPeer:
     """8-bit integers only where this version has them. `environment` are further settings."""
     options = [] if weights == "bf16" else ["--quantize", weights]
     lacks = weights != "bf16" and "quantize" not in Settings.model_fields
 
     def command(port: int) -> list[str]:
         script = Path(sys.executable).with_name("peregrine")
-        limits = ["--max-batch-total-tokens", str(KV_TOKENS), "--max-total-tokens", "2048"]
+        limits = ["--max-batch-total-tokens", str(kv_tokens), "--max-total-tokens", str(MAX_TOTAL_TOKENS)]
         return [str(script), "serve", "--model-id", str(model), "--port", str(port), *limits, *options]
 
     missing = f"this version has no --quantize {weights}" if lacks else None
