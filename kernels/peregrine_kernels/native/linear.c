@@ -240,6 +240,13 @@ static void copy_row(void *args, long row) {
         istore((int32_t *)(a->out + row * p->row + k), iload_first(p->plain + row * p->plain_row + k, p->depth / 2 - k));
 }
 
+/* As even as can be, but none of WAITING_ROWS. */
+static long rows_of_pass(long rows) {
+    long passes = ceil_div(rows, MAX_ROWS), step = ceil_div(rows, passes), last = rows - (passes - 1) * step;
+    int waits = step == WAITING_ROWS || last == WAITING_ROWS;
+    return passes > 1 && waits && step < MAX_ROWS ? step + 1 : step;
+}
+
 /* x as `multiply` reads it. */
 static void pack(struct packed *p) {
     long tile_rows = ceil_div(p->rows, LANES) * LANES;
@@ -253,7 +260,7 @@ static void pack(struct packed *p) {
     p->x = (const unit *)p->plain, p->row = p->plain_row, p->column = 1, p->step = p->rows;
     if (HAS_TILES && p->rows > MAX_ROWS) p->step = MAX_ROWS;
     if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == INT8)) return;
-    if (!HAS_TILES) p->step = ceil_div(p->rows, ceil_div(p->rows, MAX_ROWS));
+    if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     struct rows_to_pack rows = {p, scratch(SCRATCH_INPUT, tile_rows * (p->num_units + PADDING) * sizeof(unit))};
     p->x = rows.out;
     if (HAS_TILES) {

@@ -10,8 +10,8 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
     int32_t *c = p.c;
 #pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
-        for (int v = 0; v < vectors; v++)
-            sums[m][v] = p.accumulates ? iload(c + m * p.ldc + v * LANES) : izero();
+        for (int v = 0; v < 2; v++)
+            sums[m][v] = p.accumulates && v < vectors ? iload(c + m * p.ldc + v * LANES) : izero();
     long until = p.ahead ? p.since + 1 : p.num_units + 1;
     for (long k = 0; k < p.num_units; k++) {
         const int32_t *w = p.w + k * p.ldw;
@@ -21,6 +21,7 @@ INLINE void multiply_rows(struct product p, const int rows, const int vectors, c
         }
         add_unit(sums, w, p.x + k * p.column, row, rows, vectors, kind);
     }
+    join_sums(sums, rows, vectors, kind);
 #pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < vectors; v++) istore(c + m * p.ldc + v * LANES, sums[m][v]);

@@ -12,6 +12,8 @@ enum {
     VECTORS = 1,         /* of a packed tile: not loads are the limit, but the cores */
     MAX_ROWS = 6,        /* of `multiply`: their sums take 12 of the 16 registers */
     MAX_PAIR_ROWS = 3,   /* with two vectors of columns */
+    MAX_SPLIT_ROWS = 3,  /* whose even and odd products have sums of their own, or each would wait for the one before */
+    WAITING_ROWS = 4,    /* whose 8 sums wait so, and fill the registers when they are split */
     UNITS_OF_BLOCK = 1,
 };
 
@@ -237,6 +239,11 @@ INLINE ivec load_weights(const int32_t *w, const int is_odd) {
     return (ivec){load_even(w), load_even(w + 8)};
 }
 
+/* Whether sums[m][1] is of the odd products of one vector, not of a second one. */
+INLINE int splits(const int rows, const int vectors, const enum kind kind) {
+    return kind == BFLOAT16 && vectors == 1 && rows <= MAX_SPLIT_ROWS;
+}
+
 /* sums[m][v] += unit m of x . unit of w: see `struct product`. */
 INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows,
                      const int vectors, const enum kind kind) {
@@ -252,7 +259,15 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
             ivec weights = load_weights(w + v * LANES, is_odd);
+            int to = splits(rows, vectors, kind) ? is_odd : v;
 #pragma GCC unroll 6
-            for (int m = 0; m < rows; m++) add_floats(&sums[m][v], weights, is_odd ? &x[m * row].odd : &x[m * row].even);
+            for (int m = 0; m < rows; m++) add_floats(&sums[m][to], weights, is_odd ? &x[m * row].odd : &x[m * row].even);
         }
+}
+
+/* Those of even and of odd products, where they are apart. */
+INLINE void join_sums(ivec sums[MAX_ROWS][2], const int rows, const int vectors, const enum kind kind) {
+    if (!splits(rows, vectors, kind)) return;
+#pragma GCC unroll 3
+    for (int m = 0; m < rows; m++) sums[m][0] = as_integers(add(as_floats(sums[m][0]), as_floats(sums[m][1])));
 }

@@ -18,6 +18,7 @@ enum {
     UNITS_OF_BLOCK = 1,
 #endif
     MAX_PAIR_ROWS = MAX_ROWS, /* with two vectors of columns */
+    WAITING_ROWS = 0,         /* whose sums wait for one another: a product takes pairs, and so half as many steps */
 };
 
 INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
@@ -145,4 +146,9 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
         __asm__("" : "+v"(one));
         for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], one, kind);
     }
+}
+
+/* Nothing is left to add: even and odd are one product. */
+INLINE void join_sums(ivec sums[MAX_ROWS][2], int rows, int vectors, enum kind kind) {
+    (void)sums, (void)rows, (void)vectors, (void)kind;
 }
