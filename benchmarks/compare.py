@@ -35,6 +35,7 @@ from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
 from benchmarks.vocabulary import make_tokenizer
 
 SLO = Slo(first_token=5.0, per_token=0.25)
+ORDER = [scenario.name for scenario in SCENARIOS]
 WARM_UP_SESSIONS, WARM_UP_TOKENS = 4, 4
 FAR_BEHIND = 1.75
 """More rounds would take hours and tell the same: llama.cpp takes six minutes where others take one."""
@@ -208,17 +209,28 @@ def measure(
 
 
 def save(group: str, data: dict[str, Any]) -> None:
-    """Beside what is kept of other groups."""
+    """Beside what is kept of other groups, and of scenarios that this run does not have."""
     file = RESULTS / f"compare-{instruction_set()}.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
-    write_json(file, {**kept, group: data})
+    write_json(file, {**kept, group: renewed(kept.get(group), data)})
+
+
+def renewed(kept: dict[str, Any] | None, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` and the other scenarios of `kept`, whose commits are then in "earlier", by scenario."""
+    names = {sample["scenario"] for sample in data["samples"]}
+    others = [sample for sample in kept["samples"] if sample["scenario"] not in names] if kept else []
+    if kept is None or not others:
+        return data
+    commit, before = kept["machine"]["commit"], kept.get("earlier", {})
+    earlier = {sample["scenario"]: before.get(sample["scenario"], commit) for sample in others}
+    samples = sorted([*data["samples"], *others], key=lambda sample: ORDER.index(sample["scenario"]))
+    return {**data, "earlier": earlier, "samples": samples}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--scenarios", nargs="+", choices=ORDER, default=ORDER, metavar="NAME", help=", ".join(ORDER))
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="of servers that run at once")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help='for example "Peregrine bf16"; all if not given')
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")

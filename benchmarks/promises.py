@@ -24,13 +24,13 @@ from benchmarks.checkpoint import CONFIG, make_checkpoint
 from benchmarks.load.client import Answer, OpenAI, ask
 from benchmarks.load.report import first_token_seconds, gaps
 from benchmarks.load.workload import FIRST_ID, Turn
-from benchmarks.machine import RESULTS, ROOT, machine, write_json
+from benchmarks.machine import RESULTS, ROOT, instruction_set, machine, write_json
 from benchmarks.peers.peregrine import peregrine
 from benchmarks.scenarios import VOCAB_SIZE
 from benchmarks.vocabulary import make_tokenizer
 from peregrine_router.startup import STEP_TOKENS
 
-FILE = RESULTS / "promises.json"
+FILE = RESULTS / f"promises-{instruction_set()}.json"
 PREFIX, OWN, NUM_LATER = 512, 16, 15
 STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 220, 2000
 FLOOD, FLOOD_PROMPT, FLOOD_TOKENS, NUM_ASKED, ASKED_PROMPT = 200, 64, 64, 7, 256

@@ -70,12 +70,15 @@ def main() -> None:
 def page(results: Path) -> str:
     """What there is data for."""
     sections = [INTRODUCTION]
-    for name, introduction, section in (("compare", COMPARISON, compared), ("model-cpu", STEPS, stepped)):
+    for name, introduction, section in (
+        ("compare", COMPARISON, compared),
+        ("model-cpu", STEPS, stepped),
+        ("promises", PROMISES, promised),
+    ):
         kept = {kind: results / f"{name}-{kind}.json" for kind in CPUS}
         found = [CPUS[kind] + section(json.loads(file.read_text())) for kind, file in kept.items() if file.exists()]
         sections += [introduction, *found] if found else []
     for name, section in (
-        ("promises", promised),
         ("speculate", guessed),
         ("router", routed),
         ("gpu", gpu_page.measured),
@@ -92,8 +95,9 @@ def compared(groups: dict[str, dict[str, Any]]) -> str:
     """Of `make compare`."""
     sections = [verdicts(groups)]
     for name, data in groups.items():
-        heading = f"#### The servers of the run `{name}`\n\n{origin(data['machine'], data['machine']['commit'])}\n"
-        sections += [heading, comparison.table(data)]
+        earlier = "".join(f" {each}: commit {commit[:12]}." for each, commit in data.get("earlier", {}).items())
+        of = origin(data["machine"], data["machine"]["commit"])
+        sections += [f"#### The servers of the run `{name}`\n\n{of}{earlier}\n", comparison.table(data)]
     return "\n".join(sections)
 
 
@@ -109,7 +113,7 @@ def promised(entries: list[dict[str, Any]]) -> str:
     machine = entries[0]["machine"]
     rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in entries]
     table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
-    return f"{PROMISES}\n{origin(machine, machine['commit'])}\n\n{table}\n"
+    return f"{origin(machine, machine['commit'])}\n\n{table}\n"
 
 
 def guessed(data: dict[str, dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The sampling kernel's tokens beside those of the sampler's own processors and draw."""
+"""The sampling kernel's tokens and log-probabilities beside those of the sampler's own processors and draw."""
 
 import torch
 from torch import Tensor
@@ -14,12 +14,22 @@ ROUNDING = 1e-6
 
 def sampled(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> list[int]:
     """One token a number, all of one row's logits [V]."""
+    return sampled_with_logprobs(logits, temperature, top_k, top_p, uniforms)[0]
+
+
+def sampled_with_logprobs(
+    logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]
+) -> tuple[list[int], list[float]]:
+    """The same tokens and their log-probabilities; whether these are asked for changes no token."""
     rows = logits.expand(len(uniforms), -1).contiguous()
     parameters = torch.tensor([[temperature, top_k, top_p, uniform] for uniform in uniforms], dtype=torch.float64).T
-    token_ids = torch.full((len(uniforms),), -1, device=logits.device)
-    sampling_launch(rows, parameters.contiguous().to(logits.device), token_ids)()
-    result: list[int] = token_ids.tolist()
-    return result
+    parameters = parameters.contiguous().to(logits.device)
+    alone, token_ids = torch.full((2, len(uniforms)), -1, device=logits.device)
+    logprobs = torch.full((len(uniforms),), torch.nan, device=logits.device)
+    sampling_launch(rows, parameters, alone)()
+    sampling_launch(rows, parameters, token_ids, logprobs)()
+    assert torch.equal(alone, token_ids)
+    return token_ids.tolist(), logprobs.tolist()
 
 
 def warped(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -42,13 +52,16 @@ def is_borderline(logits: Tensor, temperature: float, top_k: int, top_p: float, 
 
 
 def assert_agrees(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> int:
-    """The tokens, drawn on the device of logits [V], are the sampler's on a CPU; how many of them rounding could not
-    have changed."""
-    token_ids, logits = sampled(logits, temperature, top_k, top_p, uniforms), logits.cpu()
+    """The tokens, drawn on the device of logits [V], are the sampler's on a CPU, and as likely; how many of them
+    rounding could not have changed."""
+    token_ids, logprobs = sampled_with_logprobs(logits, temperature, top_k, top_p, uniforms)
+    logits = logits.cpu()
     scores = warped(logits, temperature, top_k, top_p)
+    exact = scores[0].double().log_softmax(-1)
     num_sure = 0
-    for uniform, token in zip(uniforms, token_ids, strict=True):
+    for uniform, token, logprob in zip(uniforms, token_ids, logprobs, strict=True):
         if not is_borderline(logits, temperature, top_k, top_p, uniform):
             assert token == int(draw(scores, torch.tensor([uniform], dtype=torch.float64)))
+            assert abs(logprob - float(exact[token])) <= 1e-5 + 1e-6 * abs(logprob)
             num_sure += 1
     return num_sure

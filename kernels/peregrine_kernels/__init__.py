@@ -35,8 +35,9 @@ Affine = tuple[Tensor, Tensor]
 """weight and bias of a LayerNorm, [H] each."""
 
 
-Sample = Callable[[Tensor, Tensor], Tensor]
-"""logits float32[S, V] and parameters float64[4, S] -> token ids int64[S].
+Sample = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+"""logits float32[S, V], parameters float64[4, S] and whether log-probabilities are asked for -> token ids int64[S], and
+log-probabilities float32[S] among the tokens that are kept, or None.
 
 Of each row: temperature; top-k, V or more being off; top-p, 1 being off; and a number in [0, 1) by which the
 distribution function is inverted, or a negative one for the likeliest token.
@@ -106,7 +107,7 @@ class Backend(Protocol):
 
     @property
     def sample(self) -> Sample | None:
-        """Temperature, top-k, top-p and the draw as one operation, if there is one."""
+        """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
 
     def min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""

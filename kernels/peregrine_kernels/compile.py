@@ -100,8 +100,9 @@ def sampling_variants() -> Iterator[Variant]:
             models.setdefault(shape.vocab_size, shape.name)
     for size, model in models.items():
         logits, parameters = _empty(1, size, dtype=torch.float32), _empty(4, 1, dtype=torch.float64)
-        launch = sampling_launch(logits, parameters, _empty(1, dtype=torch.int64))
-        yield Variant("sampling", model, f"[S, {size}]", launch)
+        for logprobs in (None, _empty(1, dtype=torch.float32)):
+            launch = sampling_launch(logits, parameters, _empty(1, dtype=torch.int64), logprobs)
+            yield Variant("sampling", model, f"[S, {size}]" + " + log-probabilities" * (logprobs is not None), launch)
 
 
 def variants_of(shape: Shape, capability: int) -> Iterator[Variant]:

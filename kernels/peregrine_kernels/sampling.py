@@ -1,4 +1,5 @@
-"""Temperature, top-k, top-p and the draw of a token without sorting the vocabulary: one program a row, no other memory.
+"""Temperature, top-k, top-p, the draw of a token and its log-probability without sorting the vocabulary: one program a
+row, no other memory.
 
 x = (logits - max) / temperature                         logits themselves where the temperature is 1
 top-k keeps x >= the k-th best; top-p drops the least likely while what is dropped has at most 1 - p of the probability;
@@ -22,6 +23,8 @@ from peregrine_kernels.launch import Launch
 
 BLOCK = 4096
 EVEN_STEPS = 16
+ONE = tl.constexpr(2.0**40)
+"""A weight of 1 in units."""
 
 
 @triton.jit
@@ -57,7 +60,7 @@ def keys_at(row, start, largest, temperature, SIZE: tl.constexpr, BLOCK: tl.cons
 def weights_of(keys, max_key, HAS_MASS: tl.constexpr):
     """int64: the probability beside the likeliest token's, or 1."""
     if HAS_MASS:
-        return (tl.exp(value_of(keys) - value_of(max_key)) * 1099511627776.0 + 0.5).to(tl.int64)
+        return (tl.exp(value_of(keys) - value_of(max_key)) * ONE + 0.5).to(tl.int64)
     else:
         return (keys == keys).to(tl.int64)
 
@@ -118,11 +121,26 @@ def first_past(
 
 
 @triton.jit
+def likeliest(
+    row, largest, temperature, first_key, max_key, HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """The first token of max_key; and what all of first_key or more weigh."""
+    weight = tl.zeros([BLOCK], tl.int64)
+    found = tl.full([BLOCK], SIZE, tl.int32)
+    for start in range(0, SIZE, BLOCK):
+        keys, is_token = keys_at(row, start, largest, temperature, SIZE, BLOCK)
+        weight += tl.where(is_token & (keys >= first_key), weights_of(keys, max_key, HAS_MASS), 0)
+        found = tl.minimum(found, tl.where(is_token & (keys == max_key), start + tl.arange(0, BLOCK), SIZE))
+    return tl.min(found, 0), tl.sum(weight, 0)
+
+
+@triton.jit
 def sampling_kernel(
     # pointers
     logits,
     parameters,
     token_ids,
+    logprobs,
     # strides
     stride_row,
     stride_parameter,
@@ -149,17 +167,18 @@ def sampling_kernel(
     max_key = key_of(warped(best, best, temperature))
     min_key = key_of(warped(tl.min(least, 0), best, temperature))
     nothing = tl.full([], 0, tl.int64)
-    if uniform < 0.0:
-        token, _best = first_past(row, best, temperature, max_key, 0, max_key, max_key, nothing, False, SIZE, BLOCK)
-        tl.store(token_ids + index, token.to(tl.int64))
-        return
+    if logprobs is None:
+        if uniform < 0.0:
+            token, _count = likeliest(row, best, temperature, max_key, max_key, False, SIZE, BLOCK)
+            tl.store(token_ids + index, token.to(tl.int64))
+            return
 
     first_key = min_key
     if top_k < SIZE:
         first_key, _below = boundary(
             row, best, temperature, min_key, max_key, SIZE - top_k, False, SIZE, BLOCK, EVEN_STEPS
         )  # fmt: skip
-    _last, total = first_past(row, best, temperature, first_key, 0, max_key, max_key, nothing, True, SIZE, BLOCK)
+    token, total = likeliest(row, best, temperature, first_key, max_key, True, SIZE, BLOCK)
     first_index = tl.full([], 0, tl.int32)
     if top_p < 1.0:
         limit = ((1.0 - top_p).to(tl.float64) * total.to(tl.float64)).to(tl.int64)
@@ -174,17 +193,22 @@ def sampling_kernel(
                 row, best, temperature, first_key, 0, first_key, max_key, num_dropped, False, SIZE, BLOCK
             )  # fmt: skip
         total = total - below - num_dropped * weight
-    target = (uniform * total.to(tl.float64)).to(tl.int64)
-    # A product that rounds up to all of it would be past every token.
-    target = tl.minimum(target, total - 1)
-    token, _drawn = first_past(
-        row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK
-    )
+    if uniform >= 0.0:
+        target = (uniform * total.to(tl.float64)).to(tl.int64)
+        # A product that rounds up to all of it would be past every token.
+        target = tl.minimum(target, total - 1)
+        token, _drawn = first_past(
+            row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK
+        )
     tl.store(token_ids + index, token.to(tl.int64))
+    if logprobs is not None:
+        score = warped(tl.load(row + token), best, temperature) - value_of(max_key)
+        tl.store(logprobs + index, score - tl.log((total.to(tl.float64) / ONE).to(tl.float32)))
 
 
-def sampling_launch(logits: Tensor, parameters: Tensor, token_ids: Tensor) -> Launch:
-    """logits float32[S, V] with a row stride, parameters float64[4, S], as `Sample` has them -> token_ids int64[S]."""
+def sampling_launch(logits: Tensor, parameters: Tensor, token_ids: Tensor, logprobs: Tensor | None = None) -> Launch:
+    """logits float32[S, V] with a row stride, parameters float64[4, S], as `Sample` has them -> token_ids int64[S], and
+    logprobs float32[S] of those among the tokens that are kept."""
     num_rows, size = logits.shape
     return Launch(
         sampling_kernel,
@@ -193,6 +217,7 @@ def sampling_launch(logits: Tensor, parameters: Tensor, token_ids: Tensor) -> La
             "logits": logits,
             "parameters": parameters,
             "token_ids": token_ids,
+            "logprobs": logprobs,
             "stride_row": logits.stride(0),
             "stride_parameter": parameters.stride(0),
         },

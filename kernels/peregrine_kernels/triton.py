@@ -126,10 +126,11 @@ def _is_recorded() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
-def _sample(logits: Tensor, parameters: Tensor) -> Tensor:
+def _sample(logits: Tensor, parameters: Tensor, has_logprobs: bool) -> tuple[Tensor, Tensor | None]:
     token_ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
-    sampling_launch(logits, parameters, token_ids)()
-    return token_ids
+    logprobs = logits.new_empty(len(logits)) if has_logprobs else None
+    sampling_launch(logits, parameters, token_ids, logprobs)()
+    return token_ids, logprobs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

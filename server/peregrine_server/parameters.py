@@ -26,6 +26,8 @@ _SAMPLED = (
 """Fields that matter when a token is sampled; `seed` and `end_token_ids` only matter with one of these."""
 _FIELDS = (*_SAMPLED, "prompt_logprobs")
 
+NO_TOP_K = 2**31 - 1
+
 Rows = NDArray[np.intp]
 
 
@@ -35,12 +37,17 @@ class Parameters:
     def __init__(self, max_batch_size: int) -> None:
         self._of = [_OFF] * max_batch_size
         self._is_used = np.zeros((max_batch_size, len(_FIELDS)), dtype=np.bool_)
+        self.thresholds: NDArray[np.float64] = np.ones((3, max_batch_size))
+        """Of each slot: temperature, top-k and top-p."""
+        self.seeds: NDArray[np.uint64] = np.zeros(max_batch_size, dtype=np.uint64)
 
     def __getitem__(self, slot: int) -> SamplingParams:
         return self._of[slot]
 
     def __setitem__(self, slot: int, params: SamplingParams) -> None:
         self._of[slot] = params
+        self.thresholds[:, slot] = params.temperature, params.top_k or NO_TOP_K, params.top_p
+        self.seeds[slot] = params.seed
         self._is_used[slot] = [getattr(params, name) != getattr(_OFF, name) for name in _FIELDS]
 
     def used(self, slots: NDArray[np.int64]) -> dict[str, Rows]:

@@ -28,9 +28,8 @@ from peregrine_server.processors import (
 )
 from peregrine_server.protocol import SamplingParams, SequenceFailed
 
-SAMPLE_FIELDS = {"temperature", "top_k", "top_p", "do_sample"}
+SAMPLE_FIELDS = {"temperature", "top_k", "top_p", "do_sample", "logprobs"}
 """What `Sample` knows of."""
-NO_TOP_K = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,8 @@ class Sampler:
         if not used:
             return Sampled(logits.argmax(-1))
         if self._sample is not None and used.keys() <= SAMPLE_FIELDS:
-            return Sampled(self._sample(logits, self._sample_parameters(slots, lengths, used, logits.device)))
+            parameters = self._sample_parameters(slots, lengths, used, logits.device)
+            return Sampled(*self._sample(logits, parameters, "logprobs" in used))
         step = _Scores(self._batch, self._constraints, logits, slots, lengths, used)
         scores = step.processed()
         token_ids = scores.argmax(-1)
@@ -79,19 +79,14 @@ class Sampler:
         return Sampled(token_ids, logprobs, top, tuple(step.failed))
 
     def _uniforms(self, slots: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        seeds = np.array([self._batch.parameters[slot].seed for slot in slots], dtype=np.uint64)
-        return uniforms(seeds, lengths)
+        return uniforms(self._batch.parameters.seeds[slots], lengths)
 
     def _sample_parameters(
         self, slots: NDArray[np.int64], lengths: NDArray[np.int64], used: dict[str, Rows], device: torch.device
     ) -> Tensor:
         """As `Sample` takes them, in one copy to the device."""
-        params = [self._batch.parameters[slot] for slot in slots]
-        values = np.empty((4, len(slots)))
-        values[0] = [each.temperature for each in params]
-        values[1] = [each.top_k or NO_TOP_K for each in params]
-        values[2] = [each.top_p for each in params]
-        values[3] = -1.0
+        values = np.full((4, len(slots)), -1.0)
+        values[:3] = self._batch.parameters.thresholds[:, slots]
         if (drawn := used.get("do_sample")) is not None:
             values[3, drawn] = self._uniforms(slots[drawn], lengths[drawn])
         return to_device(values, device)

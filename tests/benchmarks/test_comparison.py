@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from benchmarks.compare import Comparison, measure
+from benchmarks.compare import Comparison, measure, renewed
 from benchmarks.comparison import median_bounds, ratios, spread, table
 from benchmarks.hardware import Device
 from benchmarks.load.client import Answer
@@ -70,6 +70,21 @@ def test_a_server_that_is_far_behind_has_a_scenario_once() -> None:
     data = compare(FakePeer("Peregrine bf16", 4.0), FakePeer("slow bf16", 3.0), FakePeer("other bf16", 1.0))
     rounds = {name: sum(s["peer"] == name for s in data["samples"]) for name in ("Peregrine bf16", "slow bf16")}
     assert rounds == {"Peregrine bf16": 4, "slow bf16": 2}
+
+
+def test_scenarios_of_an_earlier_run_are_kept_with_their_commit() -> None:
+    """Those of this run take the place of the same ones."""
+
+    def run(commit: str, *scenarios: str) -> dict[str, Any]:
+        return {"machine": {"commit": commit}, "samples": [{"scenario": name, "commit": commit} for name in scenarios]}
+
+    first = run("a", "one stream", "8 streams", "32 mixed")
+    second = renewed(first, run("b", "8 streams"))
+    third = renewed(second, run("c", "one stream"))
+    assert second["earlier"] == {"one stream": "a", "32 mixed": "a"}
+    assert third["earlier"] == {"8 streams": "b", "32 mixed": "a"}
+    assert [each["commit"] for each in third["samples"]] == ["c", "b", "a"]
+    assert "earlier" not in renewed(third, first)
 
 
 @pytest.mark.parametrize(

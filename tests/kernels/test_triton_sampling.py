@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peregrine_kernels.sampling import sampling_launch
-from sampling_cases import GREEDY, assert_agrees, sampled
+from sampling_cases import GREEDY, assert_agrees, sampled, sampled_with_logprobs
 
 sizes = st.sampled_from([1, 2, 31, 97, 128, 1000, 4097])
 temperatures = st.sampled_from([1.0, 0.05, 0.7, 1.3, 20.0])
@@ -57,6 +57,17 @@ def test_greedy_rows_get_the_first_of_the_best(temperature: float) -> None:
     logits = torch.full((5000,), -1.0)
     logits[[4500, 4800]] = torch.tensor([-0.0, 0.0])
     assert sampled(logits, temperature, 3, 0.1, [GREEDY]) == [4500]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("size", [1, 97, 4097])
+def test_greedy_rows_have_log_probabilities(size: int, temperature: float) -> None:
+    """Among all tokens, at their temperature."""
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3
+    (token,), (logprob,) = sampled_with_logprobs(logits, temperature, 100_000, 1.0, [GREEDY])
+    expected = (logits / temperature).log_softmax(-1).max(-1)
+    assert token == int(expected.indices)
+    assert logprob == pytest.approx(float(expected.values), abs=1e-5)
 
 
 def test_rows_of_a_batch_have_their_own_parameters() -> None:

@@ -273,16 +273,18 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
         (SamplingParams(do_sample=True, temperature=0.5, top_k=3, top_p=0.7, seed=5), True),
         (SamplingParams(do_sample=True, min_p=0.1), False),
         (SamplingParams(repetition_penalty=1.2), False),
-        (SamplingParams(logprobs=True), False),
+        (SamplingParams(logprobs=True), True),
+        (SamplingParams(top_n_tokens=2), False),
     ],
 )
 def test_a_device_that_samples_does_where_it_can(neighbour: SamplingParams, is_one_operation: bool) -> None:
     """It is given temperature, k, p and the number of each row, unless any row uses what it does not know of."""
     given: list[torch.Tensor] = []
 
-    def sample(logits: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+    def sample(logits: torch.Tensor, parameters: torch.Tensor, has_logprobs: bool) -> tuple[torch.Tensor, torch.Tensor]:
         given.append(parameters)
-        return torch.zeros(len(logits), dtype=torch.int64)
+        assert has_logprobs == neighbour.logprobs
+        return torch.zeros(len(logits), dtype=torch.int64), torch.zeros(len(logits))
 
     batch = Batch(2, 16, 4, torch.device("cpu"))
     for slot, params in enumerate((SamplingParams(do_sample=True, temperature=0.5, seed=4), neighbour)):
