@@ -166,8 +166,7 @@ def sampling_kernel(
     best = tl.max(largest, 0)
     max_key = key_of(warped(best, best, temperature))
     min_key = key_of(warped(tl.min(least, 0), best, temperature))
-    nothing = tl.full([], 0, tl.int64)
-    if logprobs is None:
+    if logprobs is None:  # noqa: SIM102 - a constant: decided when the kernel is compiled
         if uniform < 0.0:
             token, _count = likeliest(row, best, temperature, max_key, max_key, False, SIZE, BLOCK)
             tl.store(token_ids + index, token.to(tl.int64))
