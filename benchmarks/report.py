@@ -22,7 +22,7 @@ COMPARISON = """## Against other servers
 multi-query Falcon and gives all the same requests at once. "Of the hardware's" is the time that the machine's bandwidth
 and GEMM peak, measured beside the run, allow for the load (prompts at peak, then all decode together), over the time
 taken. "Ours / theirs" compares tokens a second on weights of the same size. Peers in process, without HTTP, are
-flattered. A server that takes 1.75 times as long as the fastest has a scenario in one round only.
+flattered. A server that takes more than twice as long as the fastest has a scenario in one round only.
 """
 CPUS = {
     "amx": "### On a CPU with AMX\n\n",

@@ -103,7 +103,7 @@ def first_past(
     HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The first token up to which those of keys first_key to last_key, and at first_key of indices from first_index on,
-    weigh more than `limit`, itself counted; and what all of them weigh."""
+    weigh more than `limit`, itself counted."""
     found = tl.full([], 0, tl.int32)
     total = tl.full([], 0, tl.int64)
     lane = tl.arange(0, BLOCK)
@@ -117,7 +117,7 @@ def first_past(
             is_past = total + tl.cumsum(weight, 0) > limit
             found = start + tl.min(tl.where(is_past, lane, BLOCK), 0)
         total = after
-    return found, total
+    return found
 
 
 @triton.jit
@@ -188,7 +188,7 @@ def sampling_kernel(
         weight = weights_of(first_key, max_key, True)
         num_dropped = tl.minimum((limit - below) // weight, (total - below) // weight - 1)
         if num_dropped > 0:
-            first_index, _tied = first_past(
+            first_index = first_past(
                 row, best, temperature, first_key, 0, first_key, max_key, num_dropped, False, SIZE, BLOCK
             )  # fmt: skip
         total = total - below - num_dropped * weight
@@ -196,9 +196,7 @@ def sampling_kernel(
         target = (uniform * total.to(tl.float64)).to(tl.int64)
         # A product that rounds up to all of it would be past every token.
         target = tl.minimum(target, total - 1)
-        token, _drawn = first_past(
-            row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK
-        )
+        token = first_past(row, best, temperature, first_key, first_index, max_key, max_key, target, True, SIZE, BLOCK)
     tl.store(token_ids + index, token.to(tl.int64))
     if logprobs is not None:
         score = warped(tl.load(row + token), best, temperature) - value_of(max_key)

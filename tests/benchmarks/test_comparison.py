@@ -59,10 +59,10 @@ def compare(*peers: FakePeer) -> dict[str, Any]:
 
 def test_every_server_has_every_scenario_in_every_round() -> None:
     """Two servers, two scenarios, two rounds; a ratio is of the same round."""
-    data = compare(FakePeer("Peregrine bf16", 1.0), FakePeer("other bf16", 1.6))
+    data = compare(FakePeer("Peregrine bf16", 1.0), FakePeer("other bf16", 2.0))
     assert len(data["samples"]) == 8
-    (line,) = [line for line in table(data).splitlines() if line.startswith("| other") and "80.0" in line]
-    assert "1.60 [1.60-1.60]" in line
+    (line,) = [line for line in table(data).splitlines() if line.startswith("| other") and "64.0" in line]
+    assert "2.00 [2.00-2.00]" in line
 
 
 def test_a_server_that_is_far_behind_has_a_scenario_once() -> None:
