@@ -22,6 +22,8 @@ class Draft:
     forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
     """(fork, parent)."""
     num_decodes: int = 0
+    num_preempted: int = 0
+    """Sequences that gave up their slots while it was put together."""
     speculate: int = 0
     """How many tokens each decode may guess."""
     guess_cost: tuple[float, float] = (0.0, 0.0)

@@ -125,6 +125,14 @@ class Scheduler:
     def schedule(self) -> Step | None:
         """The next step, or None if nothing can run."""
         assert len(self._in_flight) < 2 or not any(each.speculate for each in self._in_flight), "see `Speculation`"
+        while not (draft := self._draft()).scheduled:
+            if not draft.num_preempted:
+                return None
+        return self._seal(draft)
+
+    def _draft(self) -> Draft:
+        """What the next step computes. Nothing, perhaps, though others can go on, if all of it had to give way."""
+        num_preemptions = self.num_preemptions
         self._make_way()
         draft = Draft(self.max_step_tokens)
         begun = self._begun()
@@ -133,9 +141,8 @@ class Scheduler:
         draft.budget = shares.room(draft.num_decodes, draft.budget)
         self._schedule_prompts(draft, begun, shares.held)
         self._fork(draft)
-        if not draft.scheduled:
-            return None
-        return self._seal(draft)
+        draft.num_preempted = self.num_preemptions - num_preemptions
+        return draft
 
     def heartbeat(self) -> Step:
         """A step without work: its answer shows that the shards are there."""

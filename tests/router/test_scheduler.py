@@ -185,6 +185,22 @@ class TestHistories(Histories.TestCase):
     """Invariants hold after every event, every request ends with its own tokens, and every block comes back."""
 
 
+def test_a_step_whose_sequences_all_gave_way_is_made_of_others() -> None:
+    """Of a flood's five answers two take part; both, forks that share every block, are preempted, and free none. The
+    next step is there at once, not after the heartbeat that follows where nothing can run."""
+    scheduler, model = make_scheduler(num_blocks=10, max_batch_size=5, max_step_tokens=9), FakeModel(10, BLOCK_SIZE)
+    scheduler.sharing.min_chunk = 3
+    sequences = [scheduler.submit(make_request("another", [9], 1, tenant="other"))]
+    run_step(scheduler, model)
+    sequences += scheduler.submit_group(make_group([1] * 5, [10, 10]))
+    for _ in range(2):
+        run_step(scheduler, model)
+    sequences += scheduler.submit_group(make_group([2] * 12, [10, 10, 10]))
+    run_to_end(scheduler, model)
+    assert scheduler.num_preemptions > 0
+    assert all(sequence.is_done for sequence in sequences)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["allocate", "share", "free"]), st.integers(0, 5)), max_size=60))
 def test_block_pool_keeps_account_of_every_block(history: list[tuple[str, int]]) -> None:
     """Whatever is allocated, shared and freed, each block is free or has as many owners as tables that name it."""
