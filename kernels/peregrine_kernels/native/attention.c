@@ -155,7 +155,7 @@ static const unit *load_keys(const struct attention *a, struct tile *t, long fir
     for (long i = 0; i < count; i++)
         for (long k = 0; k < num_units(a); k += LANES) {
             ivec x = iload_first(t->keys[first + i] + 2 * k, a->head_dim / 2 - k);
-            store_units(t->k + i * num_units(a) + k, x, num_units(a) - k, BFLOAT16);
+            store_units(t->k + i * num_units(a) + k, x, num_units(a) - k);
         }
     return t->k;
 }

@@ -21,6 +21,9 @@ INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
+/* The same, each thread's items after its own `begin`. */
+void parallel_for_after(task *begin, long count, task *run, void *args);
+
 /* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
 void for_rows(long rows, long columns, task *run, void *args);
 

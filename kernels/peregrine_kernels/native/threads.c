@@ -16,7 +16,7 @@ EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
 enum { SHARES = 2 /* of what is left, a thread takes one in so many times the threads */ };
 
 struct loop {
-    task *run;
+    task *begin, *run;
     void *args;
     long count;
     atomic_long next;
@@ -26,23 +26,27 @@ struct loop {
 static void take_items(void *pointer) {
     struct loop *loop = pointer;
     begin_tiles();
+    int has_begun = !loop->begin;
     long item = atomic_load(&loop->next);
     while (item < loop->count) {
         long left = loop->count - item, taken = (left + SHARES * num_threads - 1) / (SHARES * num_threads);
         if (!atomic_compare_exchange_weak(&loop->next, &item, item + taken)) continue;
+        if (!has_begun) loop->begin(loop->args, item), has_begun = 1;
         for (long end = item + taken; item < end; item++) loop->run(loop->args, item);
         item = atomic_load(&loop->next);
     }
     end_tiles();
 }
 
-void parallel_for(long count, task *run, void *args) {
-    struct loop loop = {run, args, count, 0};
+void parallel_for_after(task *begin, long count, task *run, void *args) {
+    struct loop loop = {begin, run, args, count, 0};
     if (count > 1 && num_threads > 1 && omp_parallel)
         omp_parallel(take_items, &loop, num_threads, 0);
     else
         take_items(&loop);
 }
+
+void parallel_for(long count, task *run, void *args) { parallel_for_after(0, count, run, args); }
 
 void *scratch(int slot, long bytes) {
     static _Thread_local struct {

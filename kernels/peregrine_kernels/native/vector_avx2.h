@@ -14,6 +14,7 @@ enum {
     MAX_PAIR_ROWS = 3,   /* with two vectors of columns */
     MAX_SPLIT_ROWS = 3,  /* whose even and odd products have sums of their own, or each would wait for the one before */
     WAITING_ROWS = 4,    /* whose 8 sums wait so, and fill the registers when they are split */
+    PACKED_ROWS = 4,     /* at once: what a register holds of one unit */
     UNITS_OF_BLOCK = 1,
 };
 
@@ -200,11 +201,52 @@ INLINE void interleave(unit *out, __m256i even, __m256i odd) {
     _mm256_storeu_si256((__m256i *)(out + 4), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-INLINE void store_units(unit *out, ivec x, long count, enum kind kind) {
+INLINE void store_units(unit *out, ivec x, long count) {
     unit lanes[LANES], *to = count < LANES ? lanes : out;
-    interleave(to, kind == INT8 ? x.a : element_of(x.a, 0), element_of(x.a, 1));
-    interleave(to + 8, kind == INT8 ? x.b : element_of(x.b, 0), element_of(x.b, 1));
+    interleave(to, element_of(x.a, 0), element_of(x.a, 1));
+    interleave(to + 8, element_of(x.b, 0), element_of(x.b, 1));
     if (count < LANES && count > 0) __builtin_memcpy(out, lanes, count * sizeof *out);
+}
+
+/* 8 units of each of 4 rows, transposed: y[k] is unit k of all. */
+INLINE void transpose_units(__m256i y[8], const __m256i x[PACKED_ROWS], enum kind kind) {
+    for (int high = 0; high < 2; high++) {
+        __m256i rows[PACKED_ROWS];
+        for (int i = 0; i < PACKED_ROWS; i++) {
+            __m256i even = kind == INT8 ? x[i] : element_of(x[i], 0), odd = element_of(x[i], 1);
+            rows[i] = high ? _mm256_unpackhi_epi32(even, odd) : _mm256_unpacklo_epi32(even, odd);
+        }
+        for (int odd = 0; odd < 2; odd++) {
+            __m256i first = odd ? _mm256_unpackhi_epi64(rows[0], rows[1]) : _mm256_unpacklo_epi64(rows[0], rows[1]);
+            __m256i last = odd ? _mm256_unpackhi_epi64(rows[2], rows[3]) : _mm256_unpacklo_epi64(rows[2], rows[3]);
+            y[2 * high + odd] = _mm256_permute2x128_si256(first, last, 0x20);
+            y[2 * high + odd + 4] = _mm256_permute2x128_si256(first, last, 0x31);
+        }
+    }
+}
+
+INLINE void store_rows(unit *out, __m256i x, long rows) {
+    if (rows >= PACKED_ROWS) {
+        _mm256_storeu_si256((__m256i *)out, x);
+        return;
+    }
+    __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
+    if (rows >= 2) _mm_storeu_si128((__m128i *)out, low);
+    if (rows % 2) _mm_storel_epi64((__m128i *)(out + rows - 1), rows > 1 ? high : low);
+}
+
+/* Up to LANES units of up to PACKED_ROWS rows, `ld` apart, to [units][step]. */
+INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
+    for (long k = 0; k < units && k < LANES; k += 8) {
+        __m256i of_row[PACKED_ROWS], of_unit[8];
+        for (int i = 0; i < PACKED_ROWS; i++) {
+            const int32_t *row = x + (i < rows ? i : 0) * ld + k;
+            of_row[i] = units - k < 8 ? iload_first(row, units - k).a : load_half(row);
+        }
+        transpose_units(of_unit, of_row, kind);
+        for (int i = 0; i < 8; i++)
+            if (i < units - k) store_rows(out + (k + i) * step, of_unit[i], rows);
+    }
 }
 
 INLINE void store_pairs(unit *out, vec even, vec odd) {

@@ -18,6 +18,7 @@ enum {
     UNITS_OF_BLOCK = 1,
 #endif
     MAX_PAIR_ROWS = MAX_ROWS, /* with two vectors of columns */
+    PACKED_ROWS = LANES,      /* at once: what a register holds of one unit */
     WAITING_ROWS = 0,         /* whose sums wait for one another: a product takes pairs, and so half as many steps */
 };
 
@@ -94,10 +95,7 @@ INLINE void store_interleaved(int32_t *out, const bf16 *even, const bf16 *odd, l
     istore(out + LANES, _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high));
 }
 
-INLINE void store_units(unit *out, ivec x, long count, enum kind kind) {
-    (void)kind;
-    istore_first(out, x, count);
-}
+INLINE void store_units(unit *out, ivec x, long count) { istore_first(out, x, count); }
 
 INLINE void store_pairs(unit *out, vec even, vec odd) { istore(out, pairs_of(even, odd)); }
 
@@ -127,6 +125,18 @@ INLINE void transpose(ivec x[LANES]) {
         x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
         x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
     }
+}
+
+/* Up to LANES units of up to PACKED_ROWS rows, `ld` apart, to [units][step]. */
+INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
+    ivec of[LANES];
+    (void)kind;
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) of[i] = iload_first(x + (i < rows ? i : 0) * ld, units);
+    transpose(of);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (i < units) store_units(out + i * step, of[i], rows);
 }
 
 INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
