@@ -179,7 +179,7 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
                 .row = in_place ? a->num_kv_heads * a->head_dim : num_units(a),
                 .w = t->q, .ldw = TILE, .num_units = num_units(a), .c = t->scores + i * TILE, .ldc = TILE,
             };
-            multiply(product, rows, at.rows > LANES ? 2 : 1);
+            multiply(&product, rows, at.rows > LANES ? 2 : 1);
         }
     }
 }
@@ -308,7 +308,7 @@ static void add_values(const struct attention *a, struct place at, struct tile *
                 .ldw = TILE, .num_units = num_pairs(count), .c = t->out + lane * width + n, .ldc = width,
                 .accumulates = 1,
             };
-            multiply(product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
+            multiply(&product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
         }
 }
 

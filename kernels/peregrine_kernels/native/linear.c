@@ -185,7 +185,7 @@ static void multiply_tile(void *args, long tile) {
             };
             fetch_ahead(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
             if (is_last) prefetch(*to, tile * TILE, m, rows);
-            multiply(product, rows, VECTORS);
+            multiply(&product, rows, VECTORS);
             if (is_last) finish_tile(p, to, sums + m * TILE, tile, m, rows);
         }
     }

@@ -3,63 +3,62 @@
 
 #ifndef __AMX_TILE__
 
-/* `row` is p.row, as a constant where it is 1: a dozen rows at unknown distances need more registers than there are. */
-INLINE void multiply_rows(struct product p, const int rows, const int vectors, const enum kind kind, const long row) {
+/* From vector `first` of columns on. `row` is p->row, as a constant where it is 1: a dozen rows at unknown distances need more
+ * registers than there are. */
+INLINE void multiply_rows(const struct product *p, const int first, const int rows, const int vectors,
+                          const enum kind kind, const long row) {
     /* Every loop over rows is unrolled, or clang keeps the sums in memory. */
     ivec sums[MAX_ROWS][2];
-    int32_t *c = p.c;
+    const int32_t *w = p->w + first * LANES;
+    int32_t *c = (int32_t *)p->c + first * LANES;
+    const long column = p->column, ldw = p->ldw, num_units = p->num_units, ahead = p->ahead, every = p->every;
+    const unit *x = p->x;
 #pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 2; v++)
-            sums[m][v] = p.accumulates && v < vectors ? iload(c + m * p.ldc + v * LANES) : izero();
-    long until = p.ahead ? p.since + 1 : p.num_units + 1;
-    for (long k = 0; k < p.num_units; k++) {
-        const int32_t *w = p.w + k * p.ldw;
+            sums[m][v] = p->accumulates && v < vectors ? iload(c + m * p->ldc + v * LANES) : izero();
+    long until = ahead ? p->since + 1 : num_units + 1;
+    for (long k = 0; k < num_units; k++, w += ldw, x += column) {
         if (--until == 0) {
-            until = p.every;
-            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * LANES) + p.ahead, _MM_HINT_T1);
+            until = every;
+            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * LANES) + ahead, _MM_HINT_T1);
         }
-        add_unit(sums, w, p.x + k * p.column, row, rows, vectors, kind);
+        add_unit(sums, w, x, row, rows, vectors, kind);
     }
     join_sums(sums, rows, vectors, kind);
 #pragma GCC unroll 14
     for (int m = 0; m < rows; m++)
-        for (int v = 0; v < vectors; v++) istore(c + m * p.ldc + v * LANES, sums[m][v]);
+        for (int v = 0; v < vectors; v++) istore(c + m * p->ldc + v * LANES, sums[m][v]);
 }
 
-INLINE void multiply_kind(struct product p, const int rows, const int vectors, const long row) {
-    if (p.kind == INT8)
-        multiply_rows(p, rows, vectors, INT8, row);
+INLINE void multiply_kind(const struct product *p, const int first, const int rows, const int vectors, const long row) {
+    if (p->kind == INT8)
+        multiply_rows(p, first, rows, vectors, INT8, row);
     else
-        multiply_rows(p, rows, vectors, BFLOAT16, row);
+        multiply_rows(p, first, rows, vectors, BFLOAT16, row);
 }
 
-INLINE void multiply_any(struct product p, const int rows, const int vectors) {
-    if (p.row == 1)
-        multiply_kind(p, rows, vectors, 1);
+INLINE void multiply_any(const struct product *p, const int first, const int rows, const int vectors) {
+    if (p->row == 1)
+        multiply_kind(p, first, rows, vectors, 1);
     else
-        multiply_kind(p, rows, vectors, p.row);
+        multiply_kind(p, first, rows, vectors, p->row);
 }
 
-#define CASE(rows)                     \
-    case rows:                         \
-        if (vectors == 2)              \
-            multiply_any(p, rows, 2);  \
-        else                           \
-            multiply_any(p, rows, 1);  \
+#define CASE(rows)                           \
+    case rows:                               \
+        if (vectors == 2)                    \
+            multiply_any(p, first, rows, 2); \
+        else                                 \
+            multiply_any(p, first, rows, 1); \
         break;
 
-#define CASE_OF_ONE(rows)          \
-    case rows:                     \
-        multiply_any(p, rows, 1);  \
+#define CASE_OF_ONE(rows)                \
+    case rows:                           \
+        multiply_any(p, first, rows, 1); \
         break;
 
-void multiply(struct product p, int rows, int vectors) {
-    if (vectors == 2 && rows > MAX_PAIR_ROWS) {
-        multiply(p, rows, 1);
-        p.w += LANES, p.c = (int32_t *)p.c + LANES;
-        vectors = 1;
-    }
+static void multiply_from(const struct product *p, int first, int rows, int vectors) {
     switch (rows) {
 #ifdef __AVX512BF16__
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
@@ -68,5 +67,10 @@ void multiply(struct product p, int rows, int vectors) {
         CASE(1) CASE(2) CASE(3) CASE_OF_ONE(4) CASE_OF_ONE(5) CASE_OF_ONE(6)
 #endif
     }
+}
+
+void multiply(const struct product *p, int rows, int vectors) {
+    int at_once = rows > MAX_PAIR_ROWS ? 1 : vectors;
+    for (int first = 0; first < vectors; first += at_once) multiply_from(p, first, rows, at_once);
 }
 #endif

@@ -90,7 +90,8 @@ INLINE void multiply_kind(struct product p, const int inputs, const int vectors)
         multiply_tiles(p, inputs, vectors, BFLOAT16);
 }
 
-void multiply(struct product p, int rows, int vectors) {
+void multiply(const struct product *product, int rows, int vectors) {
+    struct product p = *product;
     if (rows > LANES)
         vectors == 2 ? multiply_kind(p, 2, 2) : multiply_kind(p, 2, 1);
     else

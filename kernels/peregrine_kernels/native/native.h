@@ -81,7 +81,7 @@ struct product {
     long ahead, every, since; /* one unit in so many is prefetched, the first after `since` */
 };
 
-void multiply(struct product p, int rows, int vectors);
+void multiply(const struct product *product, int rows, int vectors);
 
 /* The AMX tiles of this thread, about whatever calls `multiply`: `parallel_for` does it for its tasks. 70 ns. */
 #ifdef __AMX_TILE__
