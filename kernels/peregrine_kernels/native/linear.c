@@ -163,11 +163,16 @@ static void finish_tile(const struct packed *p, const struct output *to, const i
         finish(p, *to, sums + i, TILE, column + i, row, rows);
 }
 
+/* Memory for an input in packed rows, of this thread. */
+static unit *packed_rows(const struct packed *p) {
+    return scratch(SCRATCH_INPUT, ceil_div(p->rows, LANES) * LANES * (p->num_units + PADDING) * sizeof(unit));
+}
+
 /* All rows of x with a tile. */
 static void multiply_tile(void *args, long tile) {
     const struct packed *p = args;
     const struct output *to = p->outputs;
-    const unit *input = p->x ? p->x : scratch(SCRATCH_INPUT, 0);
+    const unit *input = p->x ? p->x : packed_rows(p);
     int32_t *sums = p->sums ? p->sums + tile * SUMS_OF_TILE : scratch(SCRATCH_SUMS, SUMS_OF_TILE * sizeof(int32_t));
     for (; tile >= num_tiles(to); to++) tile -= num_tiles(to);
     long passes = ceil_div(p->rows, p->step), at_once = passes == 1 ? p->num_units : UNITS_AT_ONCE;
@@ -241,11 +246,6 @@ static long rows_of_pass(long rows) {
     return passes > 1 && waits && step < MAX_ROWS ? step + 1 : step;
 }
 
-/* Memory for an input in packed rows, of this thread. */
-static unit *packed_rows(const struct packed *p) {
-    return scratch(SCRATCH_INPUT, ceil_div(p->rows, LANES) * LANES * (p->num_units + PADDING) * sizeof(unit));
-}
-
 static void pack_own(void *args, long item) {
     struct rows_to_pack rows = {args, packed_rows(args)};
     (void)item;
@@ -268,8 +268,8 @@ static void pack(struct packed *p) {
     if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     p->row = HAS_TILES ? p->num_units + PADDING : 1;
     p->column = HAS_TILES ? 1 : p->step;
-    p->x = p->rows > MAX_OWN_ROWS ? packed_rows(p) : 0;
-    struct rows_to_pack rows = {p, (unit *)p->x};
+    struct rows_to_pack rows = {p, p->rows > MAX_OWN_ROWS ? packed_rows(p) : 0};
+    p->x = rows.out;
     if (HAS_TILES)
         for_rows(p->rows, p->depth, copy_row, &rows);
     else if (p->x)
