@@ -12,23 +12,25 @@ INLINE void multiply_rows(const struct product *p, const int first, const int ro
     const int32_t *w = p->w + first * LANES;
     int32_t *c = (int32_t *)p->c + first * LANES;
     const long column = p->column, ldw = p->ldw, num_units = p->num_units, ahead = p->ahead, every = p->every;
-    const unit *x = p->x;
+    long until = ahead ? p->since + 1 : INT64_MAX;
+    for (long tile = 0; tile <= p->more_tiles; tile++, c += rows * p->ldc) {
+        const unit *x = p->x;
 #pragma GCC unroll 14
-    for (int m = 0; m < rows; m++)
-        for (int v = 0; v < 2; v++)
-            sums[m][v] = p->accumulates && v < vectors ? iload(c + m * p->ldc + v * LANES) : izero();
-    long until = ahead ? p->since + 1 : num_units + 1;
-    for (long k = 0; k < num_units; k++, w += ldw, x += column) {
-        if (--until == 0) {
-            until = every;
-            for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * LANES) + ahead, _MM_HINT_T1);
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < 2; v++)
+                sums[m][v] = p->accumulates && v < vectors ? iload(c + m * p->ldc + v * LANES) : izero();
+        for (long k = 0; k < num_units; k++, w += ldw, x += column) {
+            if (--until == 0) {
+                until = every;
+                for (int v = 0; v < vectors; v++) _mm_prefetch((const char *)(w + v * LANES) + ahead, _MM_HINT_T1);
+            }
+            add_unit(sums, w, x, row, rows, vectors, kind);
         }
-        add_unit(sums, w, x, row, rows, vectors, kind);
-    }
-    join_sums(sums, rows, vectors, kind);
+        join_sums(sums, rows, vectors, kind);
 #pragma GCC unroll 14
-    for (int m = 0; m < rows; m++)
-        for (int v = 0; v < vectors; v++) istore(c + m * p->ldc + v * LANES, sums[m][v]);
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < vectors; v++) istore(c + m * p->ldc + v * LANES, sums[m][v]);
+    }
 }
 
 INLINE void multiply_kind(const struct product *p, const int first, const int rows, const int vectors, const long row) {

@@ -21,8 +21,9 @@ INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 typedef void task(void *args, long item);
 void parallel_for(long count, task *run, void *args);
 
-/* The same, each thread's items after its own `begin`. */
-void parallel_for_after(task *begin, long count, task *run, void *args);
+/* The same in runs of items up to `end`, each thread's after its own `begin`, which may be null. */
+typedef void task_of_run(void *args, long item, long end);
+void parallel_runs(task *begin, long count, task_of_run *run, void *args);
 
 /* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
 void for_rows(long rows, long columns, task *run, void *args);
@@ -79,6 +80,7 @@ struct product {
     long ldc;
     int accumulates;
     long ahead, every, since; /* one unit in so many is prefetched, the first after `since` */
+    long more_tiles;          /* of w behind the first, all their sums one behind the other in c */
 };
 
 void multiply(const struct product *product, int rows, int vectors);

@@ -16,7 +16,8 @@ EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
 enum { SHARES = 2 /* of what is left, a thread takes one in so many times the threads */ };
 
 struct loop {
-    task *begin, *run;
+    task *begin;
+    task_of_run *run;
     void *args;
     long count;
     atomic_long next;
@@ -32,13 +33,13 @@ static void take_items(void *pointer) {
         long left = loop->count - item, taken = (left + SHARES * num_threads - 1) / (SHARES * num_threads);
         if (!atomic_compare_exchange_weak(&loop->next, &item, item + taken)) continue;
         if (!has_begun) loop->begin(loop->args, item), has_begun = 1;
-        for (long end = item + taken; item < end; item++) loop->run(loop->args, item);
+        loop->run(loop->args, item, item + taken);
         item = atomic_load(&loop->next);
     }
     end_tiles();
 }
 
-void parallel_for_after(task *begin, long count, task *run, void *args) {
+void parallel_runs(task *begin, long count, task_of_run *run, void *args) {
     struct loop loop = {begin, run, args, count, 0};
     if (count > 1 && num_threads > 1 && omp_parallel)
         omp_parallel(take_items, &loop, num_threads, 0);
@@ -46,7 +47,20 @@ void parallel_for_after(task *begin, long count, task *run, void *args) {
         take_items(&loop);
 }
 
-void parallel_for(long count, task *run, void *args) { parallel_for_after(0, count, run, args); }
+struct each {
+    task *run;
+    void *args;
+};
+
+static void run_each(void *args, long item, long end) {
+    const struct each *each = args;
+    for (; item < end; item++) each->run(each->args, item);
+}
+
+void parallel_for(long count, task *run, void *args) {
+    struct each each = {run, args};
+    parallel_runs(0, count, run_each, &each);
+}
 
 void *scratch(int slot, long bytes) {
     static _Thread_local struct {
