@@ -117,7 +117,7 @@ class Batch:
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
         ids = unpack(sequence.token_ids).astype(np.int64)
-        self.token_ids[slot, : len(ids)] = torch.from_numpy(ids)
+        self.token_ids[slot, : len(ids)] = self._on_device(ids)
         self.parameters[slot] = sequence.sampling
         self.prompt_lengths[slot] = sequence.prompt_length
         self.lengths[slot] = len(ids)
@@ -241,7 +241,7 @@ def _behind(guesses: list[_Ints], num_sampled: int) -> _Ints:
     return np.array(behind + [-1] * (num_sampled - len(behind)), dtype=np.int64)
 
 
-def to_device(array: NDArray[np.int64] | NDArray[np.float64], device: torch.device) -> Tensor:
+def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """A copy, not waited for; on a CPU the array itself."""
     host = torch.from_numpy(np.ascontiguousarray(array))
     if device.type == "cuda":

@@ -73,8 +73,8 @@ class Sampler:
         token_ids = scores.argmax(-1)
         if (drawn := used.get("do_sample")) is not None:
             uniform = self._uniforms(slots[drawn], lengths[drawn])
-            rows = torch.from_numpy(drawn).to(logits.device)
-            token_ids[rows] = draw(scores[rows], torch.from_numpy(uniform).to(logits.device))
+            rows = to_device(drawn, logits.device)
+            token_ids[rows] = draw(scores[rows], to_device(uniform, logits.device))
         logprobs, top = self._describe(scores, token_ids, slots, used)
         return Sampled(token_ids, logprobs, top, tuple(step.failed))
 
@@ -156,7 +156,7 @@ class _Scores:
 
     def _bias(self, scores: Tensor, rows: Rows) -> Tensor:
         entries = [(i, *entry) for i, params in enumerate(self._params(rows)) for entry in params.logit_bias]
-        at, token_ids, biases = (torch.tensor(column, device=self._device) for column in zip(*entries, strict=True))
+        at, token_ids, biases = (self._tensor(torch.tensor(column).numpy()) for column in zip(*entries, strict=True))
         return add_bias(scores, at, token_ids, biases.to(scores.dtype))
 
     def _watermark(self, scores: Tensor, rows: Rows) -> Tensor:
@@ -175,7 +175,7 @@ class _Scores:
 
     def _constrain(self, scores: Tensor, rows: Rows) -> Tensor:
         allowed, self.failed = self._constraints.masks(self._slots[rows])
-        return scores.masked_fill(~torch.from_numpy(allowed).to(self._device), NEVER)
+        return scores.masked_fill(~self._tensor(allowed), NEVER)
 
     def _forbid_ends(self, scores: Tensor, rows: Rows) -> Tensor:
         generated = self._lengths[rows] - self._batch.prompt_lengths[self._slots[rows]]
@@ -188,7 +188,7 @@ class _Scores:
         if not ends:
             return scores
         is_end = torch.zeros_like(scores, dtype=torch.bool)
-        is_end[tuple(torch.tensor(ends, device=self._device).T)] = True
+        is_end[tuple(self._tensor(np.array(ends)).T)] = True
         return forbid(scores, is_end)
 
     def _warp(self, name: str, scores: Tensor, rows: Rows) -> Tensor:
@@ -205,13 +205,14 @@ class _Scores:
         return torch.where(is_known, ids, ids[:, :1]), is_known & (positions >= prompts)
 
     def _values(self, name: str, rows: Rows) -> Tensor:
-        return torch.tensor([getattr(params, name) for params in self._params(rows)], device=self._device)[:, None]
+        values = torch.tensor([getattr(params, name) for params in self._params(rows)])
+        return self._tensor(values.numpy())[:, None]
 
     def _params(self, rows: Rows) -> list[SamplingParams]:
         return [self._batch.parameters[slot] for slot in self._slots[rows]]
 
-    def _tensor(self, array: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return to_device(array, self._device)
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
