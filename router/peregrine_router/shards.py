@@ -1,4 +1,4 @@
-"""The shard processes: start, watch, stop; and the ZeroMQ link to each."""
+"""The shard processes: start, watch, stop; and what they and the router say to each other."""
 
 import asyncio
 import os
@@ -6,14 +6,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import zmq
-import zmq.asyncio
 
+from peregrine_router.shard_link import ShardLink
 from peregrine_server.protocol import (
-    MAX_MESSAGE_BYTES,
     Failed,
     FromShard,
     Loading,
@@ -43,8 +43,8 @@ class ShardGroup:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._context = zmq.asyncio.Context()
-        self._sockets: list[zmq.asyncio.Socket] = []
+        self._context = zmq.Context()
+        self._links: list[ShardLink] = []
         self._processes: list[asyncio.subprocess.Process] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._inbox: asyncio.Queue[FromShard | ShardError] = asyncio.Queue()
@@ -80,9 +80,8 @@ class ShardGroup:
     async def send(self, step: Step) -> None:
         """The same bytes to every shard. Raises ShardError if one is gone."""
         data = encode(step)
-        for rank, socket in enumerate(self._sockets):
-            # A PAIR socket without a peer would wait for ever.
-            if not await self._try_send(socket, data):
+        for rank, link in enumerate(self._links):
+            if not link.send(data):
                 raise self.failure or ShardError(f"shard {rank} does not take messages")
 
     async def receive(self) -> StepResult:
@@ -96,8 +95,8 @@ class ShardGroup:
         self._is_stopping = True
         waits = [asyncio.create_task(process.wait()) for process in self._processes]
         if self._are_ready and waits:
-            for socket in self._sockets:
-                await self._try_send(socket, encode(Shutdown()))
+            for link in self._links:
+                link.send(encode(Shutdown()))
             await asyncio.wait(waits, timeout=SHUTDOWN_SECONDS)
         for process in self._processes:
             if process.returncode is None:
@@ -106,16 +105,14 @@ class ShardGroup:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._context.destroy(linger=0)
+        for link in self._links:
+            link.close()
+        self._context.term()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _spawn(self, config: ShardConfig, rank: int) -> None:
         path = self._directory / f"shard-{rank}.sock"
-        socket = self._context.socket(zmq.PAIR)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.bind(f"ipc://{path}")
-        self._sockets.append(socket)
+        self._links.append(ShardLink(self._context, path, partial(self._deliver, rank)))
         mine = msgspec.structs.replace(
             config, rank=rank, socket_path=str(path), rendezvous=str(self._directory / "rendezvous")
         )
@@ -132,10 +129,7 @@ class ShardGroup:
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(mine))
         process.stdin.close()
-        self._tasks += [
-            asyncio.create_task(self._listen(rank, socket)),
-            asyncio.create_task(self._watch(rank, process)),
-        ]
+        self._tasks.append(asyncio.create_task(self._watch(rank, process)))
 
     async def _next(self) -> FromShard:
         if self.failure is not None:
@@ -148,10 +142,9 @@ class ShardGroup:
         assert not isinstance(message, ShardError)
         return message
 
-    async def _listen(self, rank: int, socket: zmq.asyncio.Socket) -> None:
+    def _deliver(self, rank: int, data: bytes) -> None:
         try:
-            while True:
-                self._inbox.put_nowait(decode_from_shard(await socket.recv()))
+            self._inbox.put_nowait(decode_from_shard(data))
         except msgspec.DecodeError as error:
             self._fail(ShardError(f"shard {rank} sent what is no message ({error}): is its version the router's?"))
 
@@ -168,13 +161,6 @@ class ShardGroup:
         """The first failure counts: the others follow from it. Whoever waits for a message gets it."""
         self.failure = self.failure or error
         self._inbox.put_nowait(self.failure)
-
-    async def _try_send(self, socket: zmq.asyncio.Socket, data: bytes) -> bool:
-        try:
-            await socket.send(data, flags=zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False
-        return True
 
 
 def _environment(config: ShardConfig) -> dict[str, str]:
