@@ -156,7 +156,7 @@ class _Scores:
 
     def _bias(self, scores: Tensor, rows: Rows) -> Tensor:
         entries = [(i, *entry) for i, params in enumerate(self._params(rows)) for entry in params.logit_bias]
-        at, token_ids, biases = (self._tensor(torch.tensor(column).numpy()) for column in zip(*entries, strict=True))
+        at, token_ids, biases = (self._tensor(np.array(column)) for column in zip(*entries, strict=True))
         return add_bias(scores, at, token_ids, biases.to(scores.dtype))
 
     def _watermark(self, scores: Tensor, rows: Rows) -> Tensor:
