@@ -33,14 +33,15 @@ def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: boo
 
 
 def make_batch() -> tuple[PagedBatch, tuple[Tensor, ...]]:
-    """A decode of 20 tokens and a chunk of 3 after 2, on pages of 16 of two layers."""
-    positions = torch.tensor([19, 2, 3, 4])
-    tables = torch.tensor([[2, 0], [1, 0]])
-    slots = torch.tensor([3, 18, 19, 20])
-    pages = KVCache.allocate(2, 3, 16, KV_HEADS, HEAD_DIM, torch.bfloat16, torch.device("cpu")).layers
+    """A decode of 600 tokens, whose splits are merged, and a chunk of 3 after 2, on pages of 16 of two layers."""
+    positions = torch.tensor([599, 2, 3, 4])
+    tables = torch.zeros(2, 38, dtype=torch.int64)
+    tables[0], tables[1, 0] = torch.arange(2, 40), 1
+    slots = torch.tensor([39 * 16 + 599 % 16, 18, 19, 20])
+    pages = KVCache.allocate(2, 40, 16, KV_HEADS, HEAD_DIM, torch.bfloat16, torch.device("cpu")).layers
     for each in pages:
         each.copy_(torch.randn(each.shape))
-    return PagedBatch(positions, slots, tables, (1, 3), (20, 5), 1), pages
+    return PagedBatch(positions, slots, tables, (1, 3), (600, 5), 1), pages
 
 
 def by_parts(

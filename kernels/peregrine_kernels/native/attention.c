@@ -20,19 +20,6 @@ enum {
     SPLIT = 512,
 };
 
-struct attention {
-    const bf16 *q;
-    long ldq;
-    const bf16 *pages;
-    const int64_t *block_tables;
-    long max_blocks, block_size;
-    const int64_t *query_starts, *context_lengths;
-    long num_sequences, num_kv_heads, group, head_dim;
-    const float *slopes;
-    bf16 *out;
-    long ldo;
-};
-
 struct plan {
     struct attention a;
     const long *first_item; /* [num_sequences + 1] */
@@ -394,17 +381,10 @@ static void merge_tile(void *args, long item) {
     }
 }
 
-/* q, out [tokens, num_kv_heads * group * head_dim], row strides ldq (even) and ldo; pages [blocks, block_size, 2,
- * num_kv_heads, head_dim]; block_tables [num_sequences, max_blocks]; query_starts [num_sequences + 1]: the first query
- * token of each sequence; context_lengths [num_sequences]: its tokens, the queries last; slopes [num_kv_heads * group],
- * or null. head_dim even and at most 256. */
-EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
-                                long block_size, const int64_t *query_starts, const int64_t *context_lengths,
-                                long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
-                                bf16 *out, long ldo) {
-    struct plan p = {.a = {q, ldq, pages, block_tables, max_blocks, block_size, query_starts, context_lengths,
-                           num_sequences, num_kv_heads, group, head_dim, slopes, out, ldo}};
-    long *firsts = scratch(SCRATCH_INPUT, 3 * (num_sequences + 1) * sizeof(long)), has_splits = 0;
+void attend(const struct attention *a, run_loop *run, void *args) {
+    struct plan p = {.a = *a};
+    long num_sequences = a->num_sequences;
+    long *firsts = scratch(SCRATCH_PLAN, 3 * (num_sequences + 1) * sizeof(long)), has_splits = 0;
     long *first_item = firsts, *first_tile = firsts + num_sequences + 1;
     long *first_segment = firsts + 2 * (num_sequences + 1);
     first_item[0] = first_tile[0] = first_segment[0] = 0;
@@ -417,12 +397,30 @@ EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, cons
     }
     p.num_items = first_item[num_sequences];
     p.first_item = first_item, p.first_tile = first_tile, p.first_segment = first_segment;
-    p.partial_size = TILE * (2 + ceil_div(head_dim, TILE) * TILE);
+    p.partial_size = TILE * (2 + ceil_div(a->head_dim, TILE) * TILE);
     if (has_splits) p.partials = scratch(SCRATCH_SPLITS, first_item[num_sequences] * p.partial_size * sizeof(float));
     if (first_segment[num_sequences]) {
         p.values = scratch(SCRATCH_VALUES, first_segment[num_sequences] * segment_size(&p.a) * sizeof(int32_t));
         parallel_for(first_segment[num_sequences], load_segment, &p);
     }
-    parallel_for(first_item[num_sequences], attend_item, &p);
+    run(&(struct loop){.each = attend_item, .args = &p, .count = p.num_items}, args);
     if (has_splits) parallel_for(first_tile[num_sequences], merge_tile, &p);
+}
+
+static void run_alone(const struct loop *loop, void *args) {
+    (void)args;
+    parallel_loops(loop, 0);
+}
+
+/* q, out [tokens, num_kv_heads * group * head_dim], row strides ldq (even) and ldo; pages [blocks, block_size, 2,
+ * num_kv_heads, head_dim]; block_tables [num_sequences, max_blocks]; query_starts [num_sequences + 1]: the first query
+ * token of each sequence; context_lengths [num_sequences]: its tokens, the queries last; slopes [num_kv_heads * group],
+ * or null. head_dim even and at most 256. */
+EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
+                                long block_size, const int64_t *query_starts, const int64_t *context_lengths,
+                                long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
+                                bf16 *out, long ldo) {
+    struct attention a = {q, ldq, pages, block_tables, max_blocks, block_size, query_starts, context_lengths,
+                          num_sequences, num_kv_heads, group, head_dim, slopes, out, ldo};
+    attend(&a, run_alone, 0);
 }

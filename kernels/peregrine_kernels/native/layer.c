@@ -22,6 +22,20 @@ struct run {
     long block_size, has_residual;
 };
 
+/* The MLP's first linear. */
+struct up {
+    const struct weight *w;
+    const bf16 *normed;
+    bf16 *activated;
+    long rows;
+};
+
+/* Where there is less attention than threads, memory serves the others. */
+static void with_attention(const struct loop *attention, void *args) {
+    const struct up *up = args;
+    linear_beside(attention, up->normed, up->w->depth, up->w, 0, up->activated, up->rows);
+}
+
 /*  x -+- attention_norm - qkv - rotary, cache, attention - dense: + x -+- down: + - out
  *     +- mlp_norm (or the same) - up: activation ----------------------+
  *
@@ -33,18 +47,15 @@ static void run_layer(const struct layer *l, const struct run *r, const bf16 *x,
     bf16 *qkv = normed + s.rows * hidden, *attended = qkv + s.rows * qkv_width;
     bf16 *activated = attended + s.rows * heads, *sum = activated + s.rows * ffn;
     peregrine_layer_norm(x, l->attention_norm[0], l->attention_norm[1], normed, s.rows, hidden, l->epsilon);
-    const struct output of_norm[] = {{l->qkv, 0, qkv}, {l->up, 0, activated}};
-    multiply_all(normed, hidden, of_norm, l->mlp_norm[0] ? 1 : 2, s.rows);
+    peregrine_linear(normed, hidden, l->qkv, 0, qkv, s.rows);
     peregrine_rotary_kv_write(qkv, qkv_width, r->cos, r->sin, s.slots, pages, s.rows, l->num_heads, l->num_kv_heads,
                               l->head_dim);
-    peregrine_attention(qkv, qkv_width, pages, s.block_tables, s.max_blocks, r->block_size, s.query_starts,
-                        s.context_lengths, s.num_sequences, l->num_kv_heads, l->num_heads / l->num_kv_heads,
-                        l->head_dim, l->slopes, attended, heads);
+    if (l->mlp_norm[0]) peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s.rows, hidden, l->epsilon);
+    struct attention attention = {qkv, qkv_width, pages, s.block_tables, s.max_blocks, r->block_size, s.query_starts,
+                                  s.context_lengths, s.num_sequences, l->num_kv_heads, l->num_heads / l->num_kv_heads,
+                                  l->head_dim, l->slopes, attended, heads};
+    attend(&attention, with_attention, &(struct up){l->up, normed, activated, s.rows});
     peregrine_linear(attended, heads, l->dense, r->has_residual ? x : 0, sum, s.rows);
-    if (l->mlp_norm[0]) {
-        peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s.rows, hidden, l->epsilon);
-        peregrine_linear(normed, hidden, l->up, 0, activated, s.rows);
-    }
     peregrine_linear(activated, ffn, l->down, sum, out, s.rows);
 }
 

@@ -40,9 +40,16 @@ static long ahead(long rows) {
 
 enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
 
-/* Rows of an input as `multiply` reads them, and the linears that it goes through. */
+/* One linear of an input; residual and y are [rows, columns], residual may be null. */
+struct output {
+    const struct weight *w;
+    const bf16 *residual;
+    bf16 *y;
+};
+
+/* Rows of an input as `multiply` reads them, and the linear that they go through. */
 struct packed {
-    const struct output *outputs;
+    struct output to;
     const bf16 *source; /* [rows, depth] */
     long ld, rows, depth;
     enum kind kind;
@@ -104,11 +111,11 @@ INLINE vec activate(vec x, enum activation activation) {
 }
 
 /* What `finish` will read and write: as far as it is out of every cache, it would wait for each line. */
-static void prefetch(struct output to, long column, long row, int rows) {
-    const struct weight *w = to.w;
+static void prefetch(const struct output *to, long column, long row, int rows) {
+    const struct weight *w = to->w;
     for (long m = row; m < row + rows; m++) {
-        __builtin_prefetch(to.y + m * w->columns + column, 1);
-        if (to.residual) __builtin_prefetch(to.residual + m * w->columns + column);
+        __builtin_prefetch(to->y + m * w->columns + column, 1);
+        if (to->residual) __builtin_prefetch(to->residual + m * w->columns + column);
     }
     if (w->scales) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
     if (w->bias) __builtin_prefetch(w->bias + column);
@@ -116,8 +123,9 @@ static void prefetch(struct output to, long column, long row, int rows) {
 
 /* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
  * weight's, as constants: nothing is decided row by row. */
-INLINE void finish_rows(const struct packed *p, struct output to, const int32_t *sums, long ld, long column, long row,
-                        int rows, const enum kind kind, const enum activation activation) {
+INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows,
+                        const enum kind kind, const enum activation activation) {
+    const struct output to = p->to;
     const struct weight w = *to.w;
     const float *row_scales = p->row_scales;
     long left = w.columns - column;
@@ -142,20 +150,17 @@ INLINE void finish_rows(const struct packed *p, struct output to, const int32_t 
     }
 }
 
-#define CASE(activation)                                                           \
-    case activation:                                                               \
-        if (p->kind == INT8)                                                       \
-            finish_rows(p, to, sums, ld, column, row, rows, INT8, activation);     \
-        else                                                                       \
-            finish_rows(p, to, sums, ld, column, row, rows, BFLOAT16, activation); \
+#define CASE(activation)                                                       \
+    case activation:                                                           \
+        if (p->kind == INT8)                                                   \
+            finish_rows(p, sums, ld, column, row, rows, INT8, activation);     \
+        else                                                                   \
+            finish_rows(p, sums, ld, column, row, rows, BFLOAT16, activation); \
         break;
 
-static void finish(const struct packed *p, struct output to, const int32_t *sums, long ld, long column, long row,
-                   int rows) {
-    switch ((enum activation)to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
+static void finish(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows) {
+    switch ((enum activation)p->to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
 }
-
-static long num_tiles(const struct output *to) { return (to->w->columns + TILE - 1) / TILE; }
 
 /* `next`: bytes to what comes after this part of a tile. One pass fetches its own weights; of several, each fetches its share
  * of what comes next. */
@@ -166,9 +171,9 @@ static void fetch_ahead(struct product *p, long rows, long pass, long passes, lo
 }
 
 /* The sums of a tile that is complete, a vector of columns after the other. */
-static void finish_tile(const struct packed *p, const struct output *to, const int32_t *sums, long tile, long row, int rows) {
-    for (long column = tile * TILE, i = 0; i < TILE && column + i < to->w->columns; i += LANES)
-        finish(p, *to, sums + i, TILE, column + i, row, rows);
+static void finish_tile(const struct packed *p, const int32_t *sums, long tile, long row, int rows) {
+    for (long column = tile * TILE, i = 0; i < TILE && column + i < p->to.w->columns; i += LANES)
+        finish(p, sums + i, TILE, column + i, row, rows);
 }
 
 /* Memory for an input in packed rows, of this thread. */
@@ -177,14 +182,14 @@ static unit *packed_rows(const struct packed *p) {
 }
 
 /* All rows of x with a tile; with several, if all rows are one pass. */
-static void multiply_tiles(const struct packed *p, const struct output *to, long tile, long tiles, int32_t *sums) {
+static void multiply_tiles(const struct packed *p, long tile, long tiles, int32_t *sums) {
     const unit *input = p->x ? p->x : packed_rows(p);
     long passes = ceil_div(p->rows, p->step), at_once = passes == 1 ? p->num_units : UNITS_AT_ONCE;
     for (long k = p->begin; k < p->end; k += at_once) {
         long units = p->end - k < at_once ? p->end - k : at_once;
         long next = k + units < p->end ? units : p->num_units - (k - p->begin);
         int is_last = k + units == p->num_units;
-        const int32_t *w = to->w->packed + (tile * p->num_units + k) * TILE;
+        const int32_t *w = p->to.w->packed + (tile * p->num_units + k) * TILE;
         for (long m = 0; m < p->rows; m += p->step) {
             int rows = p->rows - m < p->step ? p->rows - m : p->step;
             const unit *x = p->column == 1 ? input + m * p->row + k : input + m * p->num_units + k * rows;
@@ -194,25 +199,21 @@ static void multiply_tiles(const struct packed *p, const struct output *to, long
                 .more_tiles = tiles - 1,
             };
             fetch_ahead(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
-            if (is_last && tiles == 1) prefetch(*to, tile * TILE, m, rows);
+            if (is_last && tiles == 1) prefetch(&p->to, tile * TILE, m, rows);
             multiply(&product, rows, VECTORS);
             for (long i = 0; is_last && i < tiles; i++)
-                finish_tile(p, to, sums + (i * rows + m) * TILE, tile + i, m, rows);
+                finish_tile(p, sums + (i * rows + m) * TILE, tile + i, m, rows);
         }
     }
 }
 
-/* Some tiles of all outputs, one output after the other. */
-static void multiply_run(void *args, long item, long end) {
+static void multiply_run(void *args, long tile, long end) {
     const struct packed *p = args;
     int32_t *own = p->sums ? 0 : scratch(SCRATCH_SUMS, SUMS_OF_TILE * sizeof(int32_t));
-    for (long taken; item < end; item += taken) {
-        const struct output *to = p->outputs;
-        long tile = item, most = p->rows <= MAX_RUN_ROWS ? ROWS_AT_ONCE / p->rows : 1;
-        for (; tile >= num_tiles(to); to++) tile -= num_tiles(to);
-        taken = end - item < num_tiles(to) - tile ? end - item : num_tiles(to) - tile;
-        if (taken > most) taken = most;
-        multiply_tiles(p, to, tile, taken, own ? own : p->sums + item * SUMS_OF_TILE);
+    long most = p->rows <= MAX_RUN_ROWS ? ROWS_AT_ONCE / p->rows : 1;
+    for (long taken; tile < end; tile += taken) {
+        taken = end - tile < most ? end - tile : most;
+        multiply_tiles(p, tile, taken, own ? own : p->sums + tile * SUMS_OF_TILE);
     }
 }
 
@@ -296,14 +297,13 @@ static void pack(struct packed *p) {
         parallel_for(ceil_div(p->rows, p->step) * num_parts(p), pack_part, &rows);
 }
 
-/* An input through `count` linears of one depth. AMX is so fast that an input must come out of the second-level cache: a
- * deep one is multiplied in parts. */
-static void run(struct packed p, int count) {
-    p.kind = p.outputs->w->scales ? INT8 : BFLOAT16;
+/* An input through its linear, behind `first`, if there is that. AMX is so fast that an input must come out of the
+ * second-level cache: a deep one is multiplied in parts. */
+static void run(const struct loop *first, struct packed p) {
+    p.kind = p.to.w->scales ? INT8 : BFLOAT16;
     p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
-    long tiles = 0, step = p.num_units;
-    for (int i = 0; i < count; i++) tiles += num_tiles(p.outputs + i);
+    long tiles = ceil_div(p.to.w->columns, TILE), step = p.num_units;
     long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;
     if (parts > 1) {
         step = ceil_div(ceil_div(p.num_units, parts), UNITS_AT_ONCE) * UNITS_AT_ONCE;
@@ -311,22 +311,23 @@ static void run(struct packed p, int count) {
     }
     for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
         p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
-        parallel_runs(p.x ? 0 : pack_own, tiles, multiply_run, &p);
+        struct loop loop = {.begin = p.x ? 0 : pack_own, .run = multiply_run, .args = &p, .count = tiles};
+        if (first)
+            parallel_loops(first, &loop);
+        else
+            parallel_loops(&loop, 0);
+        first = 0;
     }
 }
 
-void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows) {
+void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
+                   long rows) {
     long blocks = ceil_div(rows, ROWS_AT_ONCE), step = blocks ? (rows + blocks - 1) / blocks : 1;
-    for (long m = 0; m < rows; m += step) {
-        struct output here[MAX_OUTPUTS];
-        for (int i = 0; i < count; i++) {
-            struct output all = outputs[i];
-            long start = m * all.w->columns;
-            here[i] = (struct output){all.w, all.residual ? all.residual + start : 0, all.y + start};
-        }
-        long left = rows - m;
-        run((struct packed){.outputs = here, .source = x + m * ldx, .ld = ldx, .rows = left < step ? left : step,
-                            .depth = here->w->depth}, count);
+    for (long m = 0; m < rows; m += step, first = 0) {
+        long start = m * w->columns, left = rows - m;
+        struct output to = {w, residual ? residual + start : 0, y + start};
+        run(first, (struct packed){.to = to, .source = x + m * ldx, .ld = ldx, .rows = left < step ? left : step,
+                                   .depth = w->depth});
     }
 }
 
@@ -339,6 +340,5 @@ EXPORT int peregrine_units_of_block(void) { return UNITS_OF_BLOCK; }
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
 EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
                              long rows) {
-    struct output output = {w, residual, y};
-    multiply_all(x, ldx, &output, 1, rows);
+    linear_beside(0, x, ldx, w, residual, y, rows);
 }

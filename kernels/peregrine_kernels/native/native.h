@@ -17,13 +17,21 @@ enum kind { BFLOAT16, INT8 };
 
 INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
-/* A loop over `count` independent items on the threads that torch uses; idle threads take the next item. */
+/* A loop over `count` independent items, one by one or in runs of them up to `end`. */
 typedef void task(void *args, long item);
-void parallel_for(long count, task *run, void *args);
-
-/* The same in runs of items up to `end`, each thread's after its own `begin`, which may be null. */
 typedef void task_of_run(void *args, long item, long end);
-void parallel_runs(task *begin, long count, task_of_run *run, void *args);
+struct loop {
+    task *begin;      /* of each thread, before its first item; or null */
+    task *each;       /* or null: */
+    task_of_run *run;
+    void *args;
+    long count;
+};
+
+/* On the threads that torch uses; idle threads take the next items, and those of `second`, if there is one, while others are
+ * still at those of `first`. */
+void parallel_loops(const struct loop *first, const struct loop *second);
+void parallel_for(long count, task *run, void *args);
 
 /* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
 void for_rows(long rows, long columns, task *run, void *args);
@@ -34,6 +42,7 @@ enum {
     SCRATCH_PART_SUMS,
     SCRATCH_INPUT,
     SCRATCH_TILE,
+    SCRATCH_PLAN,
     SCRATCH_SPLITS,
     SCRATCH_VALUES,
     SCRATCH_LAYER,
@@ -103,16 +112,27 @@ struct weight {
     long columns, depth, activation;
 };
 
-/* One linear of an input; residual and y are [rows, columns], residual may be null. */
-struct output {
-    const struct weight *w;
-    const bf16 *residual;
-    bf16 *y;
+/* `peregrine_linear` with another loop in front of its own: what takes one thread long leaves memory to the others. */
+void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
+                   long rows);
+
+/* See `peregrine_attention`. */
+struct attention {
+    const bf16 *q;
+    long ldq;
+    const bf16 *pages;
+    const int64_t *block_tables;
+    long max_blocks, block_size;
+    const int64_t *query_starts, *context_lengths;
+    long num_sequences, num_kv_heads, group, head_dim;
+    const float *slopes;
+    bf16 *out;
+    long ldo;
 };
 
-/* `peregrine_linear` for linears of one input and depth, all of integers or none: it is made ready for them once. */
-enum { MAX_OUTPUTS = 2 };
-void multiply_all(const bf16 *x, long ldx, const struct output *outputs, int count, long rows);
+/* Attention, its loop run by `run`, which may run another beside it. */
+typedef void run_loop(const struct loop *loop, void *args);
+void attend(const struct attention *a, run_loop *run, void *args);
 
 /* The operations; each file says what its own takes. */
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,

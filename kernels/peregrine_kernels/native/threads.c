@@ -13,53 +13,56 @@ EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
     num_threads = threads;
 }
 
-enum { SHARES = 2 /* of what is left, a thread takes one in so many times the threads */ };
-
-struct loop {
-    task *begin;
-    task_of_run *run;
-    void *args;
-    long count;
-    atomic_long next;
+enum {
+    SHARES = 2, /* of what is left, a thread takes one in so many times the threads */
+    MAX_LOOPS = 2,
 };
 
+/* Loops that threads go through together, and how far they have come in each. */
+struct shared {
+    const struct loop *loops[MAX_LOOPS];
+    atomic_long next[MAX_LOOPS];
+};
+
+static void run_items(const struct loop *loop, long item, long end) {
+    if (loop->run)
+        loop->run(loop->args, item, end);
+    else
+        for (; item < end; item++) loop->each(loop->args, item);
+}
+
 /* Runs of items, long ones first: a thread that goes on where it was finds the start of the next tile prefetched. */
-static void take_items(void *pointer) {
-    struct loop *loop = pointer;
-    begin_tiles();
+static void take_items(const struct loop *loop, atomic_long *next) {
     int has_begun = !loop->begin;
-    long item = atomic_load(&loop->next);
+    long item = atomic_load(next);
     while (item < loop->count) {
         long left = loop->count - item, taken = (left + SHARES * num_threads - 1) / (SHARES * num_threads);
-        if (!atomic_compare_exchange_weak(&loop->next, &item, item + taken)) continue;
+        if (!atomic_compare_exchange_weak(next, &item, item + taken)) continue;
         if (!has_begun) loop->begin(loop->args, item), has_begun = 1;
-        loop->run(loop->args, item, item + taken);
-        item = atomic_load(&loop->next);
+        run_items(loop, item, item + taken);
+        item = atomic_load(next);
     }
+}
+
+static void take_all(void *args) {
+    struct shared *shared = args;
+    begin_tiles();
+    for (int i = 0; i < MAX_LOOPS; i++)
+        if (shared->loops[i]) take_items(shared->loops[i], shared->next + i);
     end_tiles();
 }
 
-void parallel_runs(task *begin, long count, task_of_run *run, void *args) {
-    struct loop loop = {begin, run, args, count, 0};
+void parallel_loops(const struct loop *first, const struct loop *second) {
+    struct shared shared = {{first, second}, {0, 0}};
+    long count = first->count + (second ? second->count : 0);
     if (count > 1 && num_threads > 1 && omp_parallel)
-        omp_parallel(take_items, &loop, num_threads, 0);
+        omp_parallel(take_all, &shared, num_threads, 0);
     else
-        take_items(&loop);
-}
-
-struct each {
-    task *run;
-    void *args;
-};
-
-static void run_each(void *args, long item, long end) {
-    const struct each *each = args;
-    for (; item < end; item++) each->run(each->args, item);
+        take_all(&shared);
 }
 
 void parallel_for(long count, task *run, void *args) {
-    struct each each = {run, args};
-    parallel_runs(0, count, run_each, &each);
+    parallel_loops(&(struct loop){.each = run, .args = args, .count = count}, 0);
 }
 
 void *scratch(int slot, long bytes) {
