@@ -17,10 +17,12 @@ from peregrine_kernels.paged import KV_DTYPES, KVCache, PagedBatch
 __all__ = [
     "Affine",
     "Backend",
-    "FusedLayers",
+    "FusedLayer",
+    "FusedModel",
     "KVCache",
     "LayerParts",
     "Linear",
+    "ModelParts",
     "PagedBatch",
     "Rotary",
     "Sample",
@@ -83,14 +85,34 @@ class LayerParts:
         return self.qkv.out_features // (self.num_heads + 2 * self.num_kv_heads)
 
 
-class FusedLayers(Protocol):
-    """Whole layers as one operation."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelParts:
+    """What a model of such layers is made of that one rank holds whole."""
+
+    table: Tensor
+    """Token embeddings [V, H]."""
+    inverse_frequencies: Tensor | None
+    """Of rotary positions, float32[D / 2]; None with ALiBi."""
+    layers: Sequence[LayerParts]
+    norm: Affine
+    """The last."""
+    epsilon: float
+
+
+class FusedLayer(Protocol):
+    """A whole layer as one operation."""
 
     def __call__(
-        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: tuple[Tensor, ...], has_residual: bool
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
     ) -> Tensor:
-        """x [T, H] -> [T, H]: dense(attention) + down(up) of each layer, and its input if `has_residual`, one after the
-        other. `pages` are those of each layer."""
+        """x [T, H] -> [T, H]: dense(attention) + down(up), and x if `has_residual`."""
+
+
+class FusedModel(Protocol):
+    """A whole model as one operation."""
+
+    def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...]) -> Tensor:
+        """token_ids int64[T] -> [T, H] after the last LayerNorm. `pages` are those of each layer."""
 
 
 class Backend(Protocol):
@@ -116,8 +138,11 @@ class Backend(Protocol):
         """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` is named as in
         transformers' configs ("gelu" is erf)."""
 
-    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
-        """The layers as one operation, if there is one; else their parts are called one by one."""
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        """The layer as one operation, if there is one; else its parts are called one by one."""
+
+    def fused_model(self, parts: ModelParts) -> FusedModel | None:
+        """The same for a model."""
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Affine, FusedLayers, LayerParts, Linear, Rotary, Sample
+from peregrine_kernels import Affine, FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary, Sample
 from peregrine_kernels.cpu_attention import AttentionPlan, Layout
 from peregrine_kernels.cpu_linear import cpu_linear
 from peregrine_kernels.paged import PagedBatch
@@ -40,7 +40,10 @@ class CpuBackend:
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         return cpu_linear(weight, bias, activation)
 
-    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        return None
+
+    def fused_model(self, parts: ModelParts) -> FusedModel | None:
         return None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

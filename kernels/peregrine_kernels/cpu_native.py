@@ -1,14 +1,13 @@
 """The CPU backend where the native kernels run: bfloat16 through them, anything else through torch."""
 
 import ctypes
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from peregrine_kernels import FusedLayers, LayerParts, Linear, Rotary
+from peregrine_kernels import FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary
 from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_native_layer import NativeLayers, Steps
+from peregrine_kernels.cpu_native_layer import NativeLayer, NativeModel, Steps
 from peregrine_kernels.cpu_native_linear import NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
@@ -38,12 +37,11 @@ class NativeBackend(CpuBackend):
         is_int8 = self._quantizes and weight.shape[1] % 4 == 0
         return NativeLinear.pack(self._library, weight, bias, activation, is_int8)
 
-    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
-        linears = (linear for each in layers for linear in (each.qkv, each.up, each.dense, each.down))
-        if not all(isinstance(linear, NativeLinear) for linear in linears):
-            return None
-        are_attended = all(is_attended(each.head_dim) for each in layers)
-        return NativeLayers(self._library, self._steps, layers) if are_attended else None
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        return NativeLayer(self._library, self._steps, parts) if is_native(parts) else None
+
+    def fused_model(self, parts: ModelParts) -> FusedModel | None:
+        return NativeModel(self._library, parts) if all(map(is_native, parts.layers)) else None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         if x.dtype != torch.bfloat16 or not x.is_contiguous():
@@ -94,8 +92,8 @@ class NativeBackend(CpuBackend):
             batch.block_tables.data_ptr(),
             batch.block_tables.stride(0),
             block_size,
-            now.query_starts.data_ptr(),
-            now.context_lengths.data_ptr(),
+            now.query_starts,
+            now.context_lengths,
             len(batch.query_lengths),
             num_kv_heads,
             q.shape[1] // (num_kv_heads * head_dim),
@@ -105,6 +103,12 @@ class NativeBackend(CpuBackend):
             out.stride(0),
         )
         return out
+
+
+def is_native(parts: LayerParts) -> bool:
+    """Whether a layer is all of what the native kernels take."""
+    linears = (parts.qkv, parts.up, parts.dense, parts.down)
+    return all(isinstance(linear, NativeLinear) for linear in linears) and is_attended(parts.head_dim)
 
 
 def is_attended(head_dim: int) -> bool:

@@ -1,19 +1,20 @@
-"""Whole parallel-attention layers as one call of the native kernels, and what such calls share within a step."""
+"""Whole parallel-attention layers, and models of them, as one call of the native kernels."""
 
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from peregrine_kernels import LayerParts, Linear, Rotary
+from peregrine_kernels import LayerParts, Linear, ModelParts, Rotary
 from peregrine_kernels.cpu_native_linear import CWeight, NativeLinear, address
 from peregrine_kernels.paged import PagedBatch
 
 
 class CLayer(ctypes.Structure):
-    """`struct layer` of layer.c."""
+    """`struct layer` of native.h."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("attention_weight", "attention_bias", "mlp_weight", "mlp_bias")),
@@ -24,8 +25,20 @@ class CLayer(ctypes.Structure):
     )
 
 
+class CModel(ctypes.Structure):
+    """`struct model` of model.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("table", "frequencies")),
+        ("layers", ctypes.POINTER(CLayer)),
+        *((name, ctypes.c_void_p) for name in ("norm_weight", "norm_bias")),
+        *((name, ctypes.c_long) for name in ("num_layers", "hidden", "head_dim")),
+        ("epsilon", ctypes.c_float),
+    )
+
+
 class CStep(ctypes.Structure):
-    """`struct step` of layer.c."""
+    """`struct step` of native.h."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("slots", "block_tables", "query_starts", "context_lengths")),
@@ -35,26 +48,26 @@ class CStep(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepView:
-    """One step as the kernels read it, made once for all layers."""
+    """One step as the kernels read it. It holds the arrays whose addresses they are given."""
 
     batch: PagedBatch
-    query_starts: Tensor
-    """int64[B + 1]: the first query token of each sequence"""
-    context_lengths: Tensor
-    """int64[B]"""
+    query_starts: "ctypes.Array[ctypes.c_int64]"
+    """[B + 1]: the first query token of each sequence"""
+    context_lengths: "ctypes.Array[ctypes.c_int64]"
+    """[B]"""
     struct: CStep
 
     @staticmethod
     def of(batch: PagedBatch) -> "StepView":
-        starts = torch.tensor((0, *batch.query_lengths)).cumsum(0)
-        lengths = torch.tensor(batch.context_lengths)
-        pointers = map(address, (batch.slot_mapping, batch.block_tables, starts, lengths))
+        starts = _integers((0, *accumulate(batch.query_lengths)))
+        lengths = _integers(batch.context_lengths)
+        tensors = map(address, (batch.slot_mapping, batch.block_tables))
         sizes = len(batch.positions), batch.block_tables.stride(0), len(lengths)
-        return StepView(batch, starts, lengths, CStep(*pointers, *sizes))
+        return StepView(batch, starts, lengths, CStep(*tensors, *map(ctypes.addressof, (starts, lengths)), *sizes))
 
 
 class Steps:
-    """The view of the step that runs now."""
+    """The view of the step that runs now, made once for all layers."""
 
     def __init__(self) -> None:
         self._now: StepView | None = None
@@ -66,36 +79,58 @@ class Steps:
         return self._now
 
 
-class NativeLayers:
-    """Some layers. It holds the tensors whose addresses the kernels are given."""
+class NativeLayer:
+    """It holds the tensors whose addresses the kernels are given."""
 
-    def __init__(self, library: ctypes.CDLL, steps: Steps, layers: Sequence[LayerParts]) -> None:
-        """Every linear of `layers` is a NativeLinear."""
-        self._run, self._steps, self._layers = library.peregrine_parallel_layers, steps, tuple(layers)
-        self._structs = (CLayer * len(layers))(*map(_struct, layers))
+    def __init__(self, library: ctypes.CDLL, steps: Steps, parts: LayerParts) -> None:
+        """Every linear of `parts` is a NativeLinear."""
+        self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
+        self._struct = _layer(parts)
 
     def __call__(
-        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: tuple[Tensor, ...], has_residual: bool
+        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
     ) -> Tensor:
-        """See `FusedLayers`."""
+        """See `FusedLayer`."""
         out = torch.empty_like(x)
-        cos, sin = map(address, rotary or (None, None))
+        step = ctypes.byref(self._steps.of(batch).struct)
+        tensors = map(address, (*(rotary or (None, None)), x, pages, out))
+        self._run(ctypes.byref(self._struct), step, *tensors, pages.shape[1], has_residual)
+        return out
+
+
+class NativeModel:
+    """It holds the tensors whose addresses the kernels are given."""
+
+    def __init__(self, library: ctypes.CDLL, parts: ModelParts) -> None:
+        """Every linear of its layers is a NativeLinear."""
+        self._run, self._parts = library.peregrine_model, parts
+        layers = (CLayer * len(parts.layers))(*map(_layer, parts.layers))
+        first, tensors = parts.layers[0], (parts.table, parts.inverse_frequencies)
+        sizes = len(layers), parts.table.shape[1], first.head_dim
+        self._struct = CModel(*map(address, tensors), layers, *map(address, parts.norm), *sizes, parts.epsilon)
+
+    def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: Sequence[Tensor]) -> Tensor:
+        """See `FusedModel`."""
+        table = self._parts.table
+        out = table.new_empty(len(token_ids), table.shape[1])
+        view = StepView.of(batch)
         self._run(
-            self._structs,
-            len(self._layers),
-            ctypes.byref(self._steps.of(batch).struct),
-            cos,
-            sin,
-            x.data_ptr(),
+            ctypes.byref(self._struct),
+            ctypes.byref(view.struct),
+            token_ids.data_ptr(),
+            batch.positions.data_ptr(),
             (ctypes.c_void_p * len(pages))(*map(address, pages)),
-            out.data_ptr(),
             pages[0].shape[1],
-            has_residual,
+            out.data_ptr(),
         )
         return out
 
 
-def _struct(parts: LayerParts) -> CLayer:
+def _integers(values: Sequence[int]) -> "ctypes.Array[ctypes.c_int64]":
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def _layer(parts: LayerParts) -> CLayer:
     linears = [_native(linear) for linear in (parts.qkv, parts.up, parts.dense, parts.down)]
     norms = (*parts.attention_norm, *(parts.mlp_norm or (None, None)))
     return CLayer(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peregrine_kernels import Affine, FusedLayers, LayerParts, Linear, Rotary, Sample
+from peregrine_kernels import Affine, FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary, Sample
 from peregrine_kernels.activation import activation_launch
 from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
 from peregrine_kernels.gemv import gemv_launch
@@ -70,7 +70,10 @@ class TritonBackend:
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         return TritonLinear(weight, bias, activation)
 
-    def fused_layers(self, layers: Sequence[LayerParts]) -> FusedLayers | None:
+    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
+        return None
+
+    def fused_model(self, parts: ModelParts) -> FusedModel | None:
         return None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

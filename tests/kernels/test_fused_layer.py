@@ -1,14 +1,16 @@
-"""Whole layers as one operation of the native kernels."""
+"""Whole layers and models as one operation of the native kernels."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from cpu_backends import native_backend, targets
-from peregrine_kernels import Backend, KVCache, LayerParts, PagedBatch, Rotary
+from peregrine_kernels import Backend, KVCache, LayerParts, ModelParts, PagedBatch, Rotary
 from peregrine_kernels.cpu import CpuBackend
+from peregrine_server.model.layers import RotaryPositions
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 96, 6, 2, 32, 200
+ROTARY = RotaryPositions(1e4 ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM), torch.bfloat16)
 
 
 def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: bool) -> LayerParts:
@@ -56,32 +58,51 @@ def by_parts(
     return parts.down(parts.up(normed), parts.dense(attended, x if adds else None))
 
 
+CASES = pytest.mark.parametrize(("has_bias", "has_two_norms", "alibi"), [(False, False, False), (True, True, True)])
+
+
 @targets
 @pytest.mark.parametrize("has_residual", [True, False])
-@pytest.mark.parametrize(("has_bias", "has_two_norms", "alibi"), [(False, False, False), (True, True, True)])
-def test_fused_layers_are_their_parts_to_the_bit(
+@CASES
+def test_a_fused_layer_is_its_parts_to_the_bit(
     has_bias: bool, has_two_norms: bool, alibi: bool, has_residual: bool, target: str
 ) -> None:
-    """One call gives what the operations give that two layers are made of, in the output as in the pages."""
+    """One call gives what the operations give that a layer is made of, in the output as in the pages."""
+    torch.manual_seed(0)
+    backend = native_backend(target)
+    parts = make_parts(backend, has_bias, has_two_norms, alibi)
+    batch, (pages, _) = make_batch()
+    rotary = None if alibi else ROTARY(batch.positions)
+    x, expected_pages = torch.randn(4, HIDDEN).bfloat16(), pages.clone()
+    fused = backend.fused_layer(parts)
+    assert fused is not None
+    out = fused(x, rotary, batch, pages, has_residual)
+    assert torch.equal(out, by_parts(backend, parts, x, rotary, batch, expected_pages, has_residual))
+    assert torch.equal(pages, expected_pages)
+
+
+@targets
+@CASES
+def test_a_fused_model_is_its_parts_to_the_bit(has_bias: bool, has_two_norms: bool, alibi: bool, target: str) -> None:
+    """One call gives what embedding, positions, two layers and the last LayerNorm give one after the other."""
     torch.manual_seed(0)
     backend = native_backend(target)
     layers = [make_parts(backend, has_bias, has_two_norms, alibi) for _ in range(2)]
-    batch, pages = make_batch()
-    angles = torch.randn(4, 1, HEAD_DIM // 2).repeat(1, 1, 2)
-    rotary = None if alibi else (angles.cos().bfloat16(), angles.sin().bfloat16())
-    x, expected_pages = torch.randn(4, HIDDEN).bfloat16(), tuple(each.clone() for each in pages)
-    fused = backend.fused_layers(layers)
+    table, norm = torch.randn(50, HIDDEN).bfloat16(), (torch.rand(HIDDEN).bfloat16(), torch.randn(HIDDEN).bfloat16())
+    fused = backend.fused_model(ModelParts(table, None if alibi else ROTARY.inverse_frequencies, layers, norm, 1e-5))
     assert fused is not None
-    out = fused(x, rotary, batch, pages, has_residual)
+    token_ids, (batch, pages) = torch.tensor([7, 49, 0, 7]), make_batch()
+    expected_pages = tuple(each.clone() for each in pages)
+    out = fused(token_ids, batch, pages)
 
-    expected = x
+    rotary, expected = None if alibi else ROTARY(batch.positions), table[token_ids]
     for parts, each in zip(layers, expected_pages, strict=True):
-        expected = by_parts(backend, parts, expected, rotary, batch, each, has_residual)
-    assert torch.equal(out, expected)
+        expected = by_parts(backend, parts, expected, rotary, batch, each, True)
+    assert torch.equal(out, backend.layer_norm(expected, *norm, 1e-5))
     assert all(map(torch.equal, pages, expected_pages))
 
 
 @targets
 def test_only_native_linears_are_fused(target: str) -> None:
     """A layer whose weights are not packed for the native kernels is called part by part."""
-    assert native_backend(target).fused_layers([make_parts(CpuBackend(), False, False, False)]) is None
+    assert native_backend(target).fused_layer(make_parts(CpuBackend(), False, False, False)) is None

@@ -46,6 +46,7 @@ enum {
     SCRATCH_SPLITS,
     SCRATCH_VALUES,
     SCRATCH_LAYER,
+    SCRATCH_POSITIONS,
     SCRATCH_INTEGERS,
     NUM_SCRATCH,
 };
@@ -134,6 +135,19 @@ struct attention {
 typedef void run_loop(const struct loop *loop, void *args);
 void attend(const struct attention *a, run_loop *run, void *args);
 
+struct layer {
+    const bf16 *attention_norm[2], *mlp_norm[2]; /* weight and bias; mlp_norm null: the MLP reads attention's */
+    const struct weight *qkv, *up, *dense, *down;
+    const float *slopes;
+    long num_heads, num_kv_heads, head_dim;
+    float epsilon;
+};
+
+struct step {
+    const int64_t *slots, *block_tables, *query_starts, *context_lengths;
+    long rows, max_blocks, num_sequences;
+};
+
 /* The operations; each file says what its own takes. */
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
                           float epsilon);
@@ -144,3 +158,5 @@ void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64
                          long block_size, const int64_t *query_starts, const int64_t *context_lengths,
                          long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
                          bf16 *out, long ldo);
+void peregrine_parallel_layer(const struct layer *l, const struct step *step, const bf16 *cos, const bf16 *sin,
+                              const bf16 *x, bf16 *pages, bf16 *out, long block_size, long has_residual);

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import Backend, FusedLayers, KVCache, LayerParts, Linear, PagedBatch, Rotary, backend_for
+from peregrine_kernels import (
+    Backend,
+    FusedLayer,
+    FusedModel,
+    KVCache,
+    LayerParts,
+    Linear,
+    ModelParts,
+    PagedBatch,
+    Rotary,
+    backend_for,
+)
 from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
@@ -58,10 +69,10 @@ class Falcon:
     embedding: Embedding
     rotary: RotaryPositions | None
     blocks: tuple["Block", ...]
-    fused: FusedLayers | None
-    """All blocks as one operation, where there is nothing to add between them and the backend has it."""
     final_norm: LayerNorm
     head: Head
+    fused: FusedModel | None = None
+    """All but the head as one operation, where the backend has it."""
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
@@ -69,14 +80,13 @@ class Falcon:
 
         Writes the tokens' keys and values into `kv`. Every rank calls it with the same tokens and its own cache.
         """
+        if self.fused is not None:
+            return self.fused(token_ids, batch, kv.layers)
         stream = Stream(_pad(self.embedding(token_ids), self.rank.min_rows))
         rotary = self.rotary(batch.positions) if self.rotary else None
-        if self.fused is not None:
-            stream = Stream(self.fused(stream.x, rotary, batch, kv.layers, has_residual=True))
-        else:
-            now = Pass.of(self.rank, batch, rotary)
-            for block, pages in zip(self.blocks, kv.layers, strict=True):
-                stream = block(stream, now, pages)
+        now = Pass.of(self.rank, batch, rotary)
+        for block, pages in zip(self.blocks, kv.layers, strict=True):
+            stream = block(stream, now, pages)
         return stream.normed(self.final_norm)[1][: len(token_ids)]
 
     @torch.inference_mode()
@@ -219,7 +229,7 @@ class SplitBlock:
     down: Linear
     bias: Tensor | None
     """[H], of dense and down together."""
-    fused: FusedLayers | None = None
+    fused: FusedLayer | None = None
 
     @property
     def parts(self) -> LayerParts:
@@ -238,7 +248,7 @@ class SplitBlock:
         # One rank's sum has the residual in it, so that no op of its own adds it.
         has_residual = self.rank.parallel.rank == 0
         if self.fused is not None:
-            out = self.fused(x, now.rotary, now.batch, (pages,), has_residual)
+            out = self.fused(x, now.rotary, now.batch, pages, has_residual)
         else:
             out = self.by_parts(x, now, pages, has_residual)
         self.rank.parallel.all_reduce(out)
@@ -330,13 +340,18 @@ class Loader:
         # A tied head is the table itself; where linears are packed, it is packed beside the table.
         linear = rank.backend.linear(table if config.is_tied else self.weights.rows(("lm_head.weight", vocab)))
         head = Head(linear, config.vocab_size, rank.parallel)
-        return Falcon(rank, embedding, rotary, blocks, self.fused(blocks), final_norm, head)
+        falcon = Falcon(rank, embedding, rotary, blocks, final_norm, head)
+        return replace(falcon, fused=self.fused(falcon))
 
-    def fused(self, blocks: "tuple[Block, ...]") -> FusedLayers | None:
-        """All blocks as one operation, if they can be: see `Falcon.fused`."""
-        whole = [block.parts for block in blocks if isinstance(block, SplitBlock) and block.bias is None]
-        is_alone = self.rank.parallel.size == 1
-        return self.rank.backend.fused_layers(whole) if is_alone and len(whole) == len(blocks) else None
+    def fused(self, falcon: Falcon) -> FusedModel | None:
+        """All but the head as one operation, if there is nothing to add between the blocks."""
+        layers = [block.parts for block in falcon.blocks if isinstance(block, SplitBlock) and block.bias is None]
+        if self.rank.parallel.size > 1 or len(layers) < len(falcon.blocks):
+            return None
+        frequencies = falcon.rotary.inverse_frequencies if falcon.rotary else None
+        norm = falcon.final_norm
+        parts = ModelParts(falcon.embedding.table, frequencies, layers, norm.affine, norm.epsilon)
+        return self.rank.backend.fused_model(parts)
 
     def block(self, at: str) -> Block:
         rank, config, part = self.rank, self.rank.config, self.rank.part
@@ -353,7 +368,7 @@ class Loader:
         apart = self.by_columns(dense), self.by_columns(down)
         if config.is_parallel:
             block = SplitBlock(rank, norms[0], mlp_norm, *inputs, *apart, self.bias(dense[0], down[0]))
-            return replace(block, fused=rank.backend.fused_layers([block.parts]))
+            return replace(block, fused=rank.backend.fused_layer(block.parts))
         return SequentialBlock(rank, norms[0], norms[1], *inputs, *apart, self.bias(dense[0]), self.bias(down[0]))
 
     def norm(self, name: str) -> LayerNorm:

@@ -1,0 +1,58 @@
+/* A parallel-attention Falcon from token ids to its last LayerNorm in one call: as within a layer (layer.c), each operation
+ * that Python called would find its code and data cold. */
+#include "native.h"
+
+#include <math.h>
+#include <string.h>
+
+struct model {
+    const bf16 *table;        /* [vocabulary, hidden] */
+    const float *frequencies; /* [head_dim / 2]; null: ALiBi */
+    const struct layer *layers;
+    const bf16 *norm[2];      /* weight and bias of the last */
+    long num_layers, hidden, head_dim;
+    float epsilon;
+};
+
+/* cos and sin of a step's positions, [rows, head_dim] each, halves repeated. */
+struct positions {
+    const struct model *model;
+    const int64_t *of_row;
+    bf16 *cos, *sin;
+};
+
+/* Angles in float32, as transformers has them. */
+static void turn(void *args, long row) {
+    const struct positions *p = args;
+    long half = p->model->head_dim / 2;
+    float position = p->of_row[row];
+    for (long k = 0; k < half; k += LANES) {
+        long count = half - k < LANES ? half - k : LANES;
+        float cosines[LANES] = {0}, sines[LANES] = {0};
+        for (long i = 0; i < count; i++) {
+            float angle = position * p->model->frequencies[k + i];
+            cosines[i] = cosf(angle), sines[i] = sinf(angle);
+        }
+        for (int twice = 0; twice < 2; twice++) {
+            long at = row * 2 * half + twice * half + k;
+            store_bf16(p->cos + at, load(cosines), count);
+            store_bf16(p->sin + at, load(sines), count);
+        }
+    }
+}
+
+/* token_ids, positions [rows]; pages of each layer; out [rows, hidden]. */
+EXPORT void peregrine_model(const struct model *m, const struct step *step, const int64_t *token_ids,
+                            const int64_t *positions, bf16 *const *pages, long block_size, bf16 *out) {
+    for (long row = 0; row < step->rows; row++)
+        memcpy(out + row * m->hidden, m->table + token_ids[row] * m->hidden, m->hidden * sizeof(bf16));
+    struct positions turned = {m, positions, 0, 0};
+    if (m->frequencies) {
+        long size = step->rows * m->head_dim;
+        turned.cos = scratch(SCRATCH_POSITIONS, 2 * size * sizeof(bf16)), turned.sin = turned.cos + size;
+        for_rows(step->rows, m->head_dim, turn, &turned);
+    }
+    for (long i = 0; i < m->num_layers; i++)
+        peregrine_parallel_layer(m->layers + i, step, turned.cos, turned.sin, out, pages[i], out, block_size, 1);
+    peregrine_layer_norm(out, m->norm[0], m->norm[1], out, step->rows, m->hidden, m->epsilon);
+}
