@@ -97,6 +97,7 @@ class ModelParts:
     norm: Affine
     """The last."""
     epsilon: float
+    head: Linear
 
 
 class FusedLayer(Protocol):
@@ -113,6 +114,9 @@ class FusedModel(Protocol):
 
     def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...]) -> Tensor:
         """token_ids int64[T] -> [T, H] after the last LayerNorm. `pages` are those of each layer."""
+
+    def logits(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...], rows: Tensor | None) -> Tensor:
+        """token_ids int64[T] -> float32[S, V]: the head, whose outputs are rounded, on rows int64[S], or on all."""
 
 
 class Backend(Protocol):

@@ -41,7 +41,8 @@ class NativeBackend(CpuBackend):
         return NativeLayer(self._library, self._steps, parts) if is_native(parts) else None
 
     def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        return NativeModel(self._library, parts) if all(map(is_native, parts.layers)) else None
+        is_whole = isinstance(parts.head, NativeLinear) and all(map(is_native, parts.layers))
+        return NativeModel(self._library, parts) if is_whole else None
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         if x.dtype != torch.bfloat16 or not x.is_contiguous():

@@ -32,6 +32,7 @@ class CModel(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("table", "frequencies")),
         ("layers", ctypes.POINTER(CLayer)),
         *((name, ctypes.c_void_p) for name in ("norm_weight", "norm_bias")),
+        ("head", ctypes.POINTER(CWeight)),
         *((name, ctypes.c_long) for name in ("num_layers", "hidden", "head_dim")),
         ("epsilon", ctypes.c_float),
     )
@@ -102,15 +103,26 @@ class NativeModel:
     """It holds the tensors whose addresses the kernels are given."""
 
     def __init__(self, library: ctypes.CDLL, parts: ModelParts) -> None:
-        """Every linear of its layers is a NativeLinear."""
+        """Every linear, the head among them, is a NativeLinear."""
         self._run, self._parts = library.peregrine_model, parts
         layers = (CLayer * len(parts.layers))(*map(_layer, parts.layers))
         first, tensors = parts.layers[0], (parts.table, parts.inverse_frequencies)
-        sizes = len(layers), parts.table.shape[1], first.head_dim
-        self._struct = CModel(*map(address, tensors), layers, *map(address, parts.norm), *sizes, parts.epsilon)
+        sizes, head = (len(layers), parts.table.shape[1], first.head_dim), ctypes.pointer(_native(parts.head).struct)
+        self._struct = CModel(*map(address, tensors), layers, *map(address, parts.norm), head, *sizes, parts.epsilon)
 
     def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: Sequence[Tensor]) -> Tensor:
         """See `FusedModel`."""
+        return self._forward(token_ids, batch, pages, None, None)
+
+    def logits(self, token_ids: Tensor, batch: PagedBatch, pages: Sequence[Tensor], rows: Tensor | None) -> Tensor:
+        """See `FusedModel`."""
+        logits = torch.empty(len(token_ids if rows is None else rows), self._parts.head.out_features)
+        self._forward(token_ids, batch, pages, rows, logits)
+        return logits
+
+    def _forward(
+        self, token_ids: Tensor, batch: PagedBatch, pages: Sequence[Tensor], rows: Tensor | None, logits: Tensor | None
+    ) -> Tensor:
         table = self._parts.table
         out = table.new_empty(len(token_ids), table.shape[1])
         view = StepView.of(batch)
@@ -122,6 +134,9 @@ class NativeModel:
             (ctypes.c_void_p * len(pages))(*map(address, pages)),
             pages[0].shape[1],
             out.data_ptr(),
+            address(rows),
+            0 if logits is None else len(logits),
+            address(logits),
         )
         return out
 

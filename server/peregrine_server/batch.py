@@ -37,8 +37,9 @@ class StepWork:
     """int64[S]: the slots that yield a token."""
     lengths: _Ints
     """int64[S]: how many tokens stand before each of those."""
-    sample_rows: Tensor
-    """int64[S]: whose row among the T tokens each of them samples after; forks share their parent's."""
+    sample_rows: Tensor | None
+    """int64[S]: whose row among the T tokens each of them samples after; forks share their parent's. None if each row
+    is one's."""
     guesses: _Ints | None
     """int64[S]: what each of those tokens was guessed to be, for the row behind it; -1 where nothing was guessed. None
     if nothing was at all."""
@@ -94,8 +95,12 @@ class Batch:
         if guesses:
             slots, starts, num_tokens = _expand(guesses, slots, starts, num_tokens)
             num_decodes += sum(map(len, guesses))
-        inputs = self._stage(slots, starts, num_tokens, num_decodes, has_forks=bool(step.forks))
-        sampled, lengths, sample_rows = self._sampled(slots, starts + num_tokens, num_tokens, step.forks)
+        ends = starts + num_tokens
+        are_rows_sampled = num_decodes == len(slots) and not step.forks and bool((ends >= self.lengths[slots]).all())
+        inputs = self._stage(slots, starts, num_tokens, num_decodes, by_slot=are_rows_sampled)
+        sampled, lengths, sample_rows = slots, ends, None
+        if not are_rows_sampled:
+            sampled, lengths, sample_rows = self._sampled(slots, ends, num_tokens, step.forks)
         behind = _behind(guesses, len(sampled)) if guesses else None
         return StepWork(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
 
@@ -148,6 +153,8 @@ class Batch:
         return self._on_device(sources), self._on_device(self._block_tables[slots, last])
 
     def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
+        if not len(slots):
+            return
         at = np.empty_like(slots)
         for i, slot in enumerate(slots.tolist()):
             at[i] = self._num_blocks[slot]
@@ -157,7 +164,7 @@ class Batch:
     def _put_blocks(self, slots: _Ints, at: _Ints, blocks: NDArray[np.int32]) -> None:
         """Into the tables, on the device behind the steps that were started before."""
         self._block_tables[slots, at] = blocks
-        if self._device_tables is not None and len(slots):
+        if self._device_tables is not None:
             rows, columns, values = self._on_device(np.stack([slots, at, blocks]))
             self._device_tables[rows, columns] = values
 
@@ -183,18 +190,19 @@ class Batch:
         return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
-        self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, has_forks: bool
+        self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, by_slot: bool
     ) -> tuple[Tensor, PagedBatch] | SlotRows:
-        """The step's tokens and where they lie; they count as computed from here on."""
+        """The step's tokens and where they lie; they count as computed from here on. `by_slot`: each is sampled."""
         ends = starts + num_tokens
         self._computed[slots] = ends
-        are_rows_sampled = num_decodes == len(slots) and not has_forks and bool((ends >= self.lengths[slots]).all())
-        if self._device_tables is not None and are_rows_sampled and len(slots) <= len(self.lengths):
+        if self._device_tables is not None and by_slot and len(slots) <= len(self.lengths):
             rows = self._on_device(np.stack([slots, starts]))
             return SlotRows(rows, self.token_ids, self._device_tables, self.block_size)
-        rows_end = np.cumsum(num_tokens)
-        row_slots = np.repeat(slots, num_tokens)
-        positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)
+        row_slots, positions = slots, starts
+        if num_decodes < len(slots):
+            rows_end = np.cumsum(num_tokens)
+            row_slots = np.repeat(slots, num_tokens)
+            positions = np.arange(rows_end[-1]) + np.repeat(starts - (rows_end - num_tokens), num_tokens)
         pages = self._block_tables[row_slots, positions // self.block_size]
         device_positions = self._on_device(positions)
         max_blocks = -(-int(ends.max()) // self.block_size)
@@ -244,7 +252,7 @@ def _behind(guesses: list[_Ints], num_sampled: int) -> _Ints:
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """A copy, not waited for; on a CPU the array itself."""
     host = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
-        host = host.pin_memory()
-    return host.to(device, non_blocking=True)
+    if device.type == "cpu":
+        return host
+    # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
+    return host.pin_memory().to(device, non_blocking=True)

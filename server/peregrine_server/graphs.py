@@ -122,7 +122,7 @@ def _replay(graph: torch.cuda.CUDAGraph, output: Tensor) -> Tensor:
 
 def _decode(model: Falcon, kv: KVCache, inputs: DecodeInputs) -> Tensor:
     # A new batch each time: what the backend plans for it must be allocated within the capture, of the graphs' memory.
-    return model.logits(model.forward(inputs.token_ids, replace(inputs.batch), kv))
+    return model.next_logits(inputs.token_ids, replace(inputs.batch), kv)
 
 
 def _decodes(positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, longest: int) -> PagedBatch:

@@ -21,7 +21,8 @@ from peregrine_server.headroom import OutOfMemory, headroom, in_words
 from peregrine_server.model.config import load_config
 from peregrine_server.model.falcon import Falcon, load_falcon
 from peregrine_server.parallel import TensorParallel
-from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens
+from peregrine_server.parameters import Rows
+from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
 from peregrine_server.sampler import Sampled, Sampler
 from peregrine_server.warm_up import warm_up_steps
 
@@ -129,10 +130,12 @@ class Runner:
             return Launched(step.id, nothing, None, [])
         if work.copies is not None:
             self._kv.copy_blocks(*work.copies)
+        # Looked up before the model, which leaves nothing of Python's in a CPU's caches.
+        used = self._batch.parameters.used(work.sampled)
         logits, prompt_logprobs = self._compute(work)
         if logits is None:
             return Launched(step.id, nothing, None, prompt_logprobs)
-        sampled = self._sampler(logits, work.sampled, work.lengths)
+        sampled = self._sampler(logits, work.sampled, work.lengths, used)
         copying = self._copy_out.start(sampled)
         slots, lengths, token_ids, num_guessed = work.sampled, work.lengths, sampled.token_ids, 0
         if work.guesses is not None and self._speculation is not None:
@@ -155,16 +158,19 @@ class Runner:
         if isinstance(work.inputs, SlotRows):
             assert self._graphs is not None, "only graphs take decodes by slot"
             return self._graphs(work.inputs), []
+        scored = self._batch.parameters.wants_prompt_logprobs(work.slots)
+        if len(work.sampled) and not len(scored):
+            return self.model.next_logits(*work.inputs, self._kv, work.sample_rows), []
         hidden = self.model.forward(*work.inputs, self._kv)
-        prompt_logprobs = self._prompt_logprobs(work, hidden)
-        if not len(work.sample_rows):
+        prompt_logprobs = self._prompt_logprobs(work, scored, hidden)
+        if not len(work.sampled):
             return None, prompt_logprobs
-        return self.model.logits(hidden[work.sample_rows]), prompt_logprobs
+        return self.model.logits(hidden if work.sample_rows is None else hidden[work.sample_rows]), prompt_logprobs
 
-    def _prompt_logprobs(self, work: StepWork, hidden: Tensor) -> list[PromptLogprobs]:
+    def _prompt_logprobs(self, work: StepWork, scored: Rows, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
         rows_end = np.cumsum(work.num_tokens)
-        for at in self._batch.parameters.wants_prompt_logprobs(work.slots).tolist():
+        for at in scored.tolist():
             start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
             chunks += self._score(int(work.slots[at]), int(work.starts[at]), hidden[start:end])
         return chunks
@@ -221,13 +227,10 @@ def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder")
 def _result(launched: Launched, sampled: Sampled) -> StepResult:
     return StepResult(
         launched.step_id,
-        launched.slots.astype("<i4").tobytes(),
-        sampled.token_ids.to(torch.int32).cpu().numpy().tobytes(),
+        pack(launched.slots.tolist()),
+        pack(sampled.token_ids.tolist()),
         _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
-        top_tokens=[
-            TopTokens(row, ids.to(torch.int32).cpu().numpy().tobytes(), _floats(logprobs))
-            for row, ids, logprobs in sampled.top
-        ],
+        top_tokens=[TopTokens(row, pack(ids.tolist()), _floats(logprobs)) for row, ids, logprobs in sampled.top],
         prompt_logprobs=launched.prompt_logprobs,
         failed=list(sampled.failed),
         num_guessed=launched.num_guessed,

@@ -55,14 +55,21 @@ class Sampler:
         self._constraints = constraints
         self._sample = sample
 
-    def __call__(self, logits: Tensor, slots: NDArray[np.int64], lengths: NDArray[np.int64] | None = None) -> Sampled:
+    def __call__(
+        self,
+        logits: Tensor,
+        slots: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None = None,
+        used: dict[str, Rows] | None = None,
+    ) -> Sampled:
         """logits float32[S, V] of the sequences in `slots`; may be overwritten.
 
         `lengths` int64[S]: how many of each one's tokens count as known; all that the batch knows if not given. A
-        sequence may be there several times, with different ones.
+        sequence may be there several times, with different ones. `used`: `Parameters.used` of these slots, if it is
+        known.
         """
         lengths = self._batch.lengths[slots] if lengths is None else lengths
-        used = self._batch.parameters.used(slots)
+        used = self._batch.parameters.used(slots) if used is None else used
         if not used:
             return Sampled(logits.argmax(-1))
         if self._sample is not None and used.keys() <= SAMPLE_FIELDS:

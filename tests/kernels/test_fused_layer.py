@@ -84,21 +84,27 @@ def test_a_fused_layer_is_its_parts_to_the_bit(
 @targets
 @CASES
 def test_a_fused_model_is_its_parts_to_the_bit(has_bias: bool, has_two_norms: bool, alibi: bool, target: str) -> None:
-    """One call gives what embedding, positions, two layers and the last LayerNorm give one after the other."""
+    """One call gives what embedding, positions, two layers, the last norm and the head give one after the other."""
     torch.manual_seed(0)
     backend = native_backend(target)
     layers = [make_parts(backend, has_bias, has_two_norms, alibi) for _ in range(2)]
     table, norm = torch.randn(50, HIDDEN).bfloat16(), (torch.rand(HIDDEN).bfloat16(), torch.randn(HIDDEN).bfloat16())
-    fused = backend.fused_model(ModelParts(table, None if alibi else ROTARY.inverse_frequencies, layers, norm, 1e-5))
+    frequencies, head = None if alibi else ROTARY.inverse_frequencies, backend.linear(table)
+    fused = backend.fused_model(ModelParts(table, frequencies, layers, norm, 1e-5, head))
     assert fused is not None
     token_ids, (batch, pages) = torch.tensor([7, 49, 0, 7]), make_batch()
     expected_pages = tuple(each.clone() for each in pages)
-    out = fused(token_ids, batch, pages)
+    hidden = fused(token_ids, batch, pages)
+    rows = torch.tensor([3, 0, 3])
+    some, every = (fused.logits(token_ids, batch, pages, chosen) for chosen in (rows, None))
 
     rotary, expected = None if alibi else ROTARY(batch.positions), table[token_ids]
     for parts, each in zip(layers, expected_pages, strict=True):
         expected = by_parts(backend, parts, expected, rotary, batch, each, True)
-    assert torch.equal(out, backend.layer_norm(expected, *norm, 1e-5))
+    expected = backend.layer_norm(expected, *norm, 1e-5)
+    assert torch.equal(hidden, expected)
+    assert torch.equal(every, head(expected).float())
+    assert torch.equal(some, every[rows])
     assert all(map(torch.equal, pages, expected_pages))
 
 

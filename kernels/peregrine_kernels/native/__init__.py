@@ -19,7 +19,7 @@ _SIGNATURES = {
     "peregrine_layer_norm": [_P, _P, _P, _P, _L, _L, _F],
     "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L],
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
-    "peregrine_model": [_P, _P, _P, _P, _P, _L, _P],
+    "peregrine_model": [_P, _P, _P, _P, _P, _L, _P, _P, _L, _P],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
 """As the C files declare them; these return nothing. `peregrine_max_weight`, `peregrine_columns_of_tile` and

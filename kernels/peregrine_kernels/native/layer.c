@@ -13,7 +13,7 @@ struct up {
 /* Where there is less attention than threads, memory serves the others. */
 static void with_attention(const struct loop *attention, void *args) {
     const struct up *up = args;
-    linear_beside(attention, up->normed, up->w->depth, up->w, 0, up->activated, up->rows);
+    linear_beside(attention, up->normed, up->w->depth, up->w, up->activated, up->rows);
 }
 
 /*  x -+- attention_norm - qkv - rotary, cache, attention - dense: + x -+- down: + - out

@@ -45,6 +45,7 @@ struct output {
     const struct weight *w;
     const bf16 *residual;
     bf16 *y;
+    float *wide; /* in place of y, if not null: the same values as float32 */
 };
 
 /* Rows of an input as `multiply` reads them, and the linear that they go through. */
@@ -114,11 +115,18 @@ INLINE vec activate(vec x, enum activation activation) {
 static void prefetch(const struct output *to, long column, long row, int rows) {
     const struct weight *w = to->w;
     for (long m = row; m < row + rows; m++) {
-        __builtin_prefetch(to->y + m * w->columns + column, 1);
+        if (to->y) __builtin_prefetch(to->y + m * w->columns + column, 1);
         if (to->residual) __builtin_prefetch(to->residual + m * w->columns + column);
     }
     if (w->scales) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
     if (w->bias) __builtin_prefetch(w->bias + column);
+}
+
+INLINE void store_result(struct output to, long at, vec y, long count) {
+    if (to.wide)
+        store_first(to.wide + at, rounded(y), count);
+    else
+        store_bf16(to.y + at, y, count);
 }
 
 /* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
@@ -146,7 +154,7 @@ INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, lo
         if (w.bias) y = add(rounded(y), bias);
         y = activate(y, activation);
         if (to.residual) y = add(y, load_bf16(to.residual + m * w.columns + column, left));
-        store_bf16(to.y + m * w.columns + column, y, left);
+        store_result(to, m * w.columns + column, y, left);
     }
 }
 
@@ -320,15 +328,32 @@ static void run(const struct loop *first, struct packed p) {
     }
 }
 
-void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
-                   long rows) {
+/* From row m on. */
+static struct output output_from(struct output to, long m) {
+    long start = m * to.w->columns;
+    if (to.residual) to.residual += start;
+    if (to.wide)
+        to.wide += start;
+    else
+        to.y += start;
+    return to;
+}
+
+static void linear(const struct loop *first, const bf16 *x, long ldx, struct output to, long rows) {
     long blocks = ceil_div(rows, ROWS_AT_ONCE), step = blocks ? (rows + blocks - 1) / blocks : 1;
     for (long m = 0; m < rows; m += step, first = 0) {
-        long start = m * w->columns, left = rows - m;
-        struct output to = {w, residual ? residual + start : 0, y + start};
-        run(first, (struct packed){.to = to, .source = x + m * ldx, .ld = ldx, .rows = left < step ? left : step,
-                                   .depth = w->depth});
+        long left = rows - m;
+        run(first, (struct packed){.to = output_from(to, m), .source = x + m * ldx, .ld = ldx,
+                                   .rows = left < step ? left : step, .depth = to.w->depth});
     }
+}
+
+void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, bf16 *y, long rows) {
+    linear(first, x, ldx, (struct output){.w = w, .y = y}, rows);
+}
+
+void linear_to_floats(const bf16 *x, long ldx, const struct weight *w, float *y, long rows) {
+    linear(0, x, ldx, (struct output){.w = w, .wide = y}, rows);
 }
 
 /* How large the integers of a weight may be; how it is packed: columns of a tile, and of how many units its depth is a
@@ -340,5 +365,5 @@ EXPORT int peregrine_units_of_block(void) { return UNITS_OF_BLOCK; }
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
 EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
                              long rows) {
-    linear_beside(0, x, ldx, w, residual, y, rows);
+    linear(0, x, ldx, (struct output){.w = w, .residual = residual, .y = y}, rows);
 }

@@ -1,5 +1,5 @@
-/* A parallel-attention Falcon from token ids to its last LayerNorm in one call: as within a layer (layer.c), each operation
- * that Python called would find its code and data cold. */
+/* A parallel-attention Falcon from token ids to logits in one call: as within a layer (layer.c), each operation that Python
+ * called would find its code and data cold. */
 #include "native.h"
 
 #include <math.h>
@@ -10,6 +10,7 @@ struct model {
     const float *frequencies; /* [head_dim / 2]; null: ALiBi */
     const struct layer *layers;
     const bf16 *norm[2];      /* weight and bias of the last */
+    const struct weight *head;
     long num_layers, hidden, head_dim;
     float epsilon;
 };
@@ -41,9 +42,17 @@ static void turn(void *args, long row) {
     }
 }
 
-/* token_ids, positions [rows]; pages of each layer; out [rows, hidden]. */
+static const bf16 *gather(const struct model *m, const bf16 *hidden, const int64_t *rows, long count) {
+    bf16 *out = scratch(SCRATCH_SAMPLED, count * m->hidden * sizeof(bf16));
+    for (long i = 0; i < count; i++) memcpy(out + i * m->hidden, hidden + rows[i] * m->hidden, m->hidden * sizeof(bf16));
+    return out;
+}
+
+/* token_ids, positions [rows]; pages of each layer; out [rows, hidden] before the head; logits [num_sampled, vocabulary] of
+ * the rows `sampled`, or of the first if that is null. */
 EXPORT void peregrine_model(const struct model *m, const struct step *step, const int64_t *token_ids,
-                            const int64_t *positions, bf16 *const *pages, long block_size, bf16 *out) {
+                            const int64_t *positions, bf16 *const *pages, long block_size, bf16 *out,
+                            const int64_t *sampled, long num_sampled, float *logits) {
     for (long row = 0; row < step->rows; row++)
         memcpy(out + row * m->hidden, m->table + token_ids[row] * m->hidden, m->hidden * sizeof(bf16));
     struct positions turned = {m, positions, 0, 0};
@@ -55,4 +64,6 @@ EXPORT void peregrine_model(const struct model *m, const struct step *step, cons
     for (long i = 0; i < m->num_layers; i++)
         peregrine_parallel_layer(m->layers + i, step, turned.cos, turned.sin, out, pages[i], out, block_size, 1);
     peregrine_layer_norm(out, m->norm[0], m->norm[1], out, step->rows, m->hidden, m->epsilon);
+    const bf16 *last = sampled ? gather(m, out, sampled, num_sampled) : out;
+    if (num_sampled) linear_to_floats(last, m->hidden, m->head, logits, num_sampled);
 }

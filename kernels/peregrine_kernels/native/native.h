@@ -47,6 +47,7 @@ enum {
     SCRATCH_VALUES,
     SCRATCH_LAYER,
     SCRATCH_POSITIONS,
+    SCRATCH_SAMPLED,
     SCRATCH_INTEGERS,
     NUM_SCRATCH,
 };
@@ -114,8 +115,10 @@ struct weight {
 };
 
 /* `peregrine_linear` with another loop in front of its own: what takes one thread long leaves memory to the others. */
-void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
-                   long rows);
+void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, bf16 *y, long rows);
+
+/* The same values in float32. */
+void linear_to_floats(const bf16 *x, long ldx, const struct weight *w, float *y, long rows);
 
 /* See `peregrine_attention`. */
 struct attention {

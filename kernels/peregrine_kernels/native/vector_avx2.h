@@ -105,6 +105,12 @@ INLINE vec keep_first(vec x, long count) {
     return load_first(lanes, count);
 }
 
+INLINE void store_first(float *out, vec x, long count) {
+    float lanes[LANES], *to = count < LANES ? lanes : out;
+    store(to, x);
+    if (count < LANES && count > 0) __builtin_memcpy(out, lanes, count * sizeof *out);
+}
+
 INLINE void store_bytes(uint8_t *out, ivec x, long count) {
     int32_t lanes[LANES];
     istore(lanes, x);

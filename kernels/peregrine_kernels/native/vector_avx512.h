@@ -29,6 +29,7 @@ INLINE vec splat(float x) { return _mm512_set1_ps(x); }
 INLINE vec load(const float *x) { return _mm512_loadu_ps(x); }
 INLINE vec load_first(const float *x, long count) { return _mm512_maskz_loadu_ps(first(count), x); }
 INLINE vec keep_first(vec x, long count) { return _mm512_maskz_mov_ps(first(count), x); }
+INLINE void store_first(float *out, vec x, long count) { _mm512_mask_storeu_ps(out, first(count), x); }
 INLINE void store(float *out, vec x) { _mm512_storeu_ps(out, x); }
 INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }

@@ -72,7 +72,7 @@ class Falcon:
     final_norm: LayerNorm
     head: Head
     fused: FusedModel | None = None
-    """All but the head as one operation, where the backend has it."""
+    """All of it as one operation, where the backend has that."""
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
@@ -93,6 +93,14 @@ class Falcon:
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [S, H] -> float32[S, vocabulary], alike on every rank. Every rank calls it."""
         return self.head(_pad(hidden, self.rank.min_rows))[: len(hidden)]
+
+    @torch.inference_mode()
+    def next_logits(self, token_ids: Tensor, batch: PagedBatch, kv: KVCache, rows: Tensor | None = None) -> Tensor:
+        """`logits` of what `forward` gives: of rows int64[S], or of all."""
+        if self.fused is not None:
+            return self.fused.logits(token_ids, batch, kv.layers, rows)
+        hidden = self.forward(token_ids, batch, kv)
+        return self.logits(hidden if rows is None else hidden[rows])
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """This rank's pages for num_blocks * block_size tokens."""
@@ -344,13 +352,13 @@ class Loader:
         return replace(falcon, fused=self.fused(falcon))
 
     def fused(self, falcon: Falcon) -> FusedModel | None:
-        """All but the head as one operation, if there is nothing to add between the blocks."""
+        """All of it as one operation, if there is nothing to add between the blocks."""
         layers = [block.parts for block in falcon.blocks if isinstance(block, SplitBlock) and block.bias is None]
         if self.rank.parallel.size > 1 or len(layers) < len(falcon.blocks):
             return None
         frequencies = falcon.rotary.inverse_frequencies if falcon.rotary else None
         norm = falcon.final_norm
-        parts = ModelParts(falcon.embedding.table, frequencies, layers, norm.affine, norm.epsilon)
+        parts = ModelParts(falcon.embedding.table, frequencies, layers, norm.affine, norm.epsilon, falcon.head.linear)
         return self.rank.backend.fused_model(parts)
 
     def block(self, at: str) -> Block:
