@@ -135,6 +135,9 @@ class Backend(Protocol):
     def sample(self) -> Sample | None:
         """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
 
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """logits float32[S, V] -> int64[S]: the first of the largest of each row."""
+
     def min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 

@@ -55,6 +55,9 @@ class ReferenceBackend:
     def sample(self) -> Sample | None:
         return None
 
+    def likeliest(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1
 

@@ -64,6 +64,9 @@ class TritonBackend:
     def sample(self) -> Sample | None:
         return _sample
 
+    def likeliest(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
     def min_rows(self, dtype: torch.dtype) -> int:
         return 1
 

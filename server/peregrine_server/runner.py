@@ -68,7 +68,7 @@ class Runner:
         self._speculation = self._batch.speculation
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
-        self._sampler = Sampler(self._batch, self._constraints, model.rank.backend.sample)
+        self._sampler = Sampler(self._batch, self._constraints, model.rank.backend)
         self._copy_out = CopyOut(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)

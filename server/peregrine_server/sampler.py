@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_kernels import Sample
+from peregrine_kernels import Backend, backend_for
 from peregrine_server.batch import Batch, to_device
 from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Rows
@@ -49,11 +49,11 @@ class Sampled:
 class Sampler:
     """Reads parameters and token history from the batch, and masks from the constraints; keeps no state of its own."""
 
-    def __init__(self, batch: Batch, constraints: Constraints, sample: Sample | None = None) -> None:
-        """`sample`: what a device has for steps that use nothing of which it does not know."""
+    def __init__(self, batch: Batch, constraints: Constraints, backend: Backend | None = None) -> None:
+        """`backend`: what the logits' device has for steps that use nothing of which it does not know."""
         self._batch = batch
         self._constraints = constraints
-        self._sample = sample
+        self._backend = backend or backend_for(batch.device)
 
     def __call__(
         self,
@@ -71,10 +71,10 @@ class Sampler:
         lengths = self._batch.lengths[slots] if lengths is None else lengths
         used = self._batch.parameters.used(slots) if used is None else used
         if not used:
-            return Sampled(logits.argmax(-1))
-        if self._sample is not None and used.keys() <= SAMPLE_FIELDS:
+            return Sampled(self._backend.likeliest(logits))
+        if (sample := self._backend.sample) is not None and used.keys() <= SAMPLE_FIELDS:
             parameters = self._sample_parameters(slots, lengths, used, logits.device)
-            return Sampled(*self._sample(logits, parameters, "logprobs" in used))
+            return Sampled(*sample(logits, parameters, "logprobs" in used))
         step = _Scores(self._batch, self._constraints, logits, slots, lengths, used)
         scores = step.processed()
         token_ids = scores.argmax(-1)

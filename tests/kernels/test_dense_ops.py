@@ -93,6 +93,16 @@ def test_layer_norm_rounds_once(backend: Make, shape: tuple[int, int], dtype: to
     assert_rounded_once(backend().layer_norm(x, weight, bias, 1e-5), exact, 2e-5)
 
 
+@both
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 3000), st.integers(0, 2**32))
+def test_the_likeliest_token_is_the_first_of_the_largest(backend: Make, rows: int, columns: int, seed: int) -> None:
+    """Whatever the width, and however many are as large: logits are bfloat16, so that several often are."""
+    logits = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).mul(4).round() - 20
+    expected = [row.index(max(row)) for row in logits.tolist()]
+    assert backend().likeliest(logits).tolist() == expected
+
+
 def test_backend_for_a_cpu() -> None:
     """A CPU gets the CPU backend; a device without kernels of its own gets the reference."""
     assert isinstance(backend_for(torch.device("cpu")), CpuBackend)

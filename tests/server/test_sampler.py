@@ -20,6 +20,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from peregrine_kernels.reference import ReferenceBackend
 from peregrine_server.batch import Batch
 from peregrine_server.constraints import Constraints
 from peregrine_server.parameters import Parameters
@@ -286,10 +287,13 @@ def test_a_device_that_samples_does_where_it_can(neighbour: SamplingParams, is_o
         assert has_logprobs == neighbour.logprobs
         return torch.zeros(len(logits), dtype=torch.int64), torch.zeros(len(logits))
 
+    class Sampling(ReferenceBackend):
+        sample = property(lambda _: sample)  # type: ignore[assignment]
+
     batch = Batch(2, 16, 4, torch.device("cpu"))
     for slot, params in enumerate((SamplingParams(do_sample=True, temperature=0.5, seed=4), neighbour)):
         batch.parameters[slot] = params
-    Sampler(batch, NO_GRAMMARS, sample)(torch.randn(2, VOCAB), np.arange(2))
+    Sampler(batch, NO_GRAMMARS, Sampling())(torch.randn(2, VOCAB), np.arange(2))
     assert len(given) == is_one_operation
     for parameters in given:
         number = uniforms(np.array([4], dtype=np.uint64), np.array([0]))[0]

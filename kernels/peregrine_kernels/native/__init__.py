@@ -16,6 +16,7 @@ _P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _SIGNATURES = {
     "peregrine_threads": [_P, ctypes.c_int],
     "peregrine_linear": [_P, _L, _P, _P, _P, _L],
+    "peregrine_argmax": [_P, _L, _L, _P],
     "peregrine_layer_norm": [_P, _P, _P, _P, _L, _L, _F],
     "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L],
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],

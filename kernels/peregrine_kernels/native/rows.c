@@ -1,4 +1,4 @@
-/* What is done to each token's row by itself: LayerNorm, rotary embedding, the write to the KV cache. */
+/* What is done to each token's row by itself: LayerNorm, rotary embedding, the write to the KV cache, the likeliest token. */
 #include "native.h"
 
 #include <math.h>
@@ -89,4 +89,41 @@ EXPORT void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const
                                       bf16 *pages, long tokens, long num_heads, long num_kv_heads, long head_dim) {
     struct rotary args = {qkv, ld, cos, sin, slots, pages, num_heads, num_kv_heads, head_dim};
     for_rows(tokens, (num_heads + num_kv_heads) * head_dim, rotate_and_write, &args);
+}
+
+struct scores {
+    const float *x;
+    long columns;
+    int64_t *out;
+};
+
+static float largest_in(const float *x, long count) {
+    vec most = splat(-INFINITY);
+    long whole = count / LANES * LANES;
+    for (long n = 0; n < whole; n += LANES) most = largest(most, load(x + n));
+    float best = largest_of(most);
+    for (long n = whole; n < count; n++)
+        if (x[n] > best) best = x[n];
+    return best;
+}
+
+/* The block with the largest, then where it is there. */
+static void find_largest(void *args, long row) {
+    enum { BLOCK = 64 * LANES };
+    const struct scores *a = args;
+    const float *x = a->x + row * a->columns;
+    float best = -INFINITY;
+    long at = 0;
+    for (long n = 0; n < a->columns; n += BLOCK) {
+        float most = largest_in(x + n, a->columns - n < BLOCK ? a->columns - n : BLOCK);
+        if (most > best) best = most, at = n;
+    }
+    while (at + 1 < a->columns && x[at] != best) at++;
+    a->out[row] = at;
+}
+
+/* x [rows, columns], of numbers; out [rows]: the first column of each row's largest. */
+EXPORT void peregrine_argmax(const float *x, long rows, long columns, int64_t *out) {
+    struct scores args = {x, columns, out};
+    for_rows(rows, columns, find_largest, &args);
 }
