@@ -43,18 +43,39 @@ class FakePeer:
 
 
 class FakePeak:
-    """A machine of round numbers."""
+    """A machine of round numbers. Its memory has the speeds given, then 10 TB/s."""
+
+    def __init__(self, *speeds: float) -> None:
+        self.speeds = list(speeds)
 
     def measure(self, weights: str) -> Device:
-        return Device("fake", 1e13, 1e15, 0.0)
+        return Device("fake", self.speeds.pop(0) if self.speeds else 1e13, 1e15, 0.0)
 
 
-def compare(*peers: FakePeer) -> dict[str, Any]:
+def compare(*peers: FakePeer, peak: FakePeak | None = None) -> dict[str, Any]:
     kept: list[dict[str, Any]] = []
-    comparison = Comparison([*peers], FakePeak())  # type: ignore[arg-type, list-item]
+    comparison = Comparison([*peers], peak or FakePeak())  # type: ignore[arg-type, list-item]
     measure(comparison, SCENARIOS[:2], rounds=2, keep=kept.append)
     assert not any(peer.is_running for peer in peers), "a server was left running"
     return kept[-1]
+
+
+def test_turns_in_which_memory_changed_its_speed_are_taken_again() -> None:
+    """All of them, so that what is compared had the same memory; the third attempt counts whatever it is."""
+    peers = FakePeer("Peregrine bf16"), FakePeer("vLLM bf16")
+    wild = [3e12, 3e12, 6e12, 6e12]
+    for speeds, expected in ((wild, 1e13), (3 * wild, 3e12)):
+        kept = compare(*peers, peak=FakePeak(*speeds))["samples"]
+        assert [each["peer"] for each in kept[:2]] == [peer.name for peer in peers]
+        assert kept[0]["bytes_per_second"] == expected
+        assert len(kept) == 8
+
+
+def test_long_turns_are_not_taken_again() -> None:
+    """Minutes of an attempt would become hours of a run, and so long a load has memory of every speed."""
+    slow = FakePeer("Peregrine bf16", seconds=61.0)
+    kept = compare(slow, peak=FakePeak(5e12, 5e12, 1e13))["samples"]
+    assert kept[0]["bytes_per_second"] == 5e12
 
 
 def test_every_server_has_every_scenario_in_every_round() -> None:
