@@ -40,9 +40,11 @@ ORDER = [scenario.name for scenario in SCENARIOS]
 WARM_UP_SESSIONS, WARM_UP_TOKENS = 4, 4
 FAR_BEHIND = 2.0
 """More rounds would take hours and tell the same: llama.cpp takes six minutes where others take one."""
-STEADY, ATTEMPTS, SHORT_SECONDS = 1.15, 3, 60.0
+STEADY, ATTEMPTS, SHORT_SECONDS = 1.15, 4, 60.0
 """Virtual cores that share a memory link for some seconds read 33 GB/s and then 58: turns of up to SHORT_SECONDS in all
-between which bandwidth differed by more than STEADY are taken again, whoever gained by it; the last attempt counts."""
+between which bandwidth differed by more than STEADY are begun again, whoever gained by it; the last attempt counts."""
+ATTEMPT_SEEDS = 1000
+"""More than there are rounds."""
 
 
 @dataclass
@@ -73,20 +75,24 @@ class Comparison:
     def round(self, number: int, scenarios: Sequence[Scenario]) -> None:
         """Every scenario on every server; each round begins with another one."""
         for scenario in tqdm(scenarios, desc=f"round {number + 1}", leave=False):
-            for _ in range(ATTEMPTS):
-                turns = self._turns(number, scenario)
+            for attempt in range(ATTEMPTS):
+                # With prompts of their own: servers remember what they have seen.
+                sessions = scenario.sessions(number + attempt * ATTEMPT_SEEDS)
+                turns = self._turns(number, scenario, sessions, is_last=attempt == ATTEMPTS - 1)
                 if is_steady(turns):
                     break
             self.samples += (turn.sample for turn in turns)
 
-    def _turns(self, number: int, scenario: Scenario) -> list["Turn"]:
-        turns = []
+    def _turns(self, number: int, scenario: Scenario, sessions: list[Session], *, is_last: bool) -> list["Turn"]:
+        turns: list[Turn] = []
         at = number % len(self.peers) if self.peers else 0
         for peer in self.peers[at:] + self.peers[:at]:
             if is_far_behind(peer.name, scenario.name, self.samples):
                 continue
+            if not is_last and not is_steady(turns):
+                break
             before = self.peak.measure(weights_of(peer.name))
-            answers = self._run(peer, scenario.sessions(number))
+            answers = self._run(peer, sessions)
             if answers is not None:
                 after = self.peak.measure(weights_of(peer.name))
                 turns.append(Turn(sample(number, scenario, peer, answers, faster(before, after)), before, after))

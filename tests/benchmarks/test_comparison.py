@@ -24,6 +24,7 @@ class FakePeer:
     def __init__(self, name: str, seconds: float = 1.0, lost: int = 0, starts: bool = True) -> None:
         self.name, self.seconds, self.lost, self.starts = name, seconds, lost, starts
         self.is_running = False
+        self.loads: list[list[Session]] = []
 
     def start(self, logs: Path) -> None:
         if not self.starts:
@@ -32,6 +33,7 @@ class FakePeer:
 
     def run(self, sessions: list[Session]) -> list[Answer]:
         assert self.is_running
+        self.loads.append(sessions)
         turns = [session.turns[0] for session in sessions]
         times = [
             [self.seconds * (i + 1) / t.max_new_tokens for i in range(t.max_new_tokens - self.lost)] for t in turns
@@ -61,14 +63,22 @@ def compare(*peers: FakePeer, peak: FakePeak | None = None) -> dict[str, Any]:
 
 
 def test_turns_in_which_memory_changed_its_speed_are_taken_again() -> None:
-    """All of them, so that what is compared had the same memory; the third attempt counts whatever it is."""
+    """All of them, so that what is compared had the same memory; the fourth attempt counts whatever it is."""
     peers = FakePeer("Peregrine bf16"), FakePeer("vLLM bf16")
     wild = [3e12, 3e12, 6e12, 6e12]
-    for speeds, expected in ((wild, 1e13), (3 * wild, 3e12)):
+    for speeds, expected in ((wild, 1e13), (4 * wild, 3e12)):
         kept = compare(*peers, peak=FakePeak(*speeds))["samples"]
         assert [each["peer"] for each in kept[:2]] == [peer.name for peer in peers]
         assert kept[0]["bytes_per_second"] == expected
         assert len(kept) == 8
+
+
+def test_turns_that_are_taken_again_have_other_prompts() -> None:
+    """A server with a prefix cache would have computed them already."""
+    peer = FakePeer("Peregrine bf16")
+    compare(peer, peak=FakePeak(3e12, 6e12))
+    prompts = [tuple(session.turns[0].message) for sessions in peer.loads for session in sessions]
+    assert len(prompts) == len(set(prompts))
 
 
 def test_long_turns_are_not_taken_again() -> None:
