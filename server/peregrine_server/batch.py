@@ -97,7 +97,7 @@ class Batch:
             num_decodes += sum(map(len, guesses))
         ends = starts + num_tokens
         are_rows_sampled = num_decodes == len(slots) and not step.forks and bool((ends >= self.lengths[slots]).all())
-        inputs = self._stage(slots, starts, num_tokens, num_decodes, by_slot=are_rows_sampled)
+        inputs = self._stage(slots, starts, ends, num_decodes, by_slot=are_rows_sampled)
         sampled, lengths, sample_rows = slots, ends, None
         if not are_rows_sampled:
             sampled, lengths, sample_rows = self._sampled(slots, ends, num_tokens, step.forks)
@@ -190,15 +190,14 @@ class Batch:
         return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
-        self, slots: _Ints, starts: _Ints, num_tokens: _Ints, num_decodes: int, *, by_slot: bool
+        self, slots: _Ints, starts: _Ints, ends: _Ints, num_decodes: int, *, by_slot: bool
     ) -> tuple[Tensor, PagedBatch] | SlotRows:
         """The step's tokens and where they lie; they count as computed from here on. `by_slot`: each is sampled."""
-        ends = starts + num_tokens
         self._computed[slots] = ends
         if self._device_tables is not None and by_slot and len(slots) <= len(self.lengths):
             rows = self._on_device(np.stack([slots, starts]))
             return SlotRows(rows, self.token_ids, self._device_tables, self.block_size)
-        row_slots, positions = slots, starts
+        row_slots, positions, num_tokens = slots, starts, ends - starts
         if num_decodes < len(slots):
             rows_end = np.cumsum(num_tokens)
             row_slots = np.repeat(slots, num_tokens)
