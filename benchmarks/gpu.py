@@ -28,7 +28,8 @@ from peregrine_kernels.shapes import SHAPES, Shape
 from peregrine_kernels.triton import TritonBackend
 from peregrine_server.graphs import CudaRecorder, DecodeGraphs
 from peregrine_server.model.config import FalconConfig
-from peregrine_server.model.falcon import Falcon, Loader, Rank
+from peregrine_server.model.falcon import Falcon, Rank
+from peregrine_server.model.load import Loader
 from peregrine_server.model.partition import Slice, partition
 from peregrine_server.parallel import TensorParallel
 

@@ -19,7 +19,8 @@ from peregrine_server.copyout import Copying, CopyOut
 from peregrine_server.device import choose_device, choose_dtype
 from peregrine_server.headroom import OutOfMemory, headroom, in_words
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.model.falcon import Falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.parameters import Rows
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
@@ -165,7 +166,7 @@ class Runner:
         prompt_logprobs = self._prompt_logprobs(work, scored, hidden)
         if not len(work.sampled):
             return None, prompt_logprobs
-        return self.model.logits(hidden if work.sample_rows is None else hidden[work.sample_rows]), prompt_logprobs
+        return self.model.logits(hidden, work.sample_rows), prompt_logprobs
 
     def _prompt_logprobs(self, work: StepWork, scored: Rows, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []

@@ -77,7 +77,7 @@ class Sampler:
             return Sampled(*sample(logits, parameters, "logprobs" in used))
         step = _Scores(self._batch, self._constraints, logits, slots, lengths, used)
         scores = step.processed()
-        token_ids = scores.argmax(-1)
+        token_ids = self._backend.likeliest(scores)
         if (drawn := used.get("do_sample")) is not None:
             uniform = self._uniforms(slots[drawn], lengths[drawn])
             rows = to_device(drawn, logits.device)

@@ -11,7 +11,7 @@ from checkpoints import VARIANTS, build_model, write_checkpoint
 from paged_cases import page_batch, slot_rows
 from peregrine_server.graphs import CudaRecorder, DecodeGraphs, ladder
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import load_falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 from serving import ServerProcess, write_model
 

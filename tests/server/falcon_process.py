@@ -19,7 +19,8 @@ from torch import Tensor
 from peregrine_kernels import Backend, PagedBatch
 from peregrine_kernels.paged import KV_DTYPES
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.model.falcon import Falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 
 BLOCK_SIZE = 8

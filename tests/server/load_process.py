@@ -9,7 +9,7 @@ import torch
 
 from peregrine_kernels import backend_for
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import load_falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 
 

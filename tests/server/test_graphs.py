@@ -16,7 +16,8 @@ from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduler import Scheduler
 from peregrine_server.graphs import DecodeGraphs, DecodeInputs, Replay, eagerly, ladder
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.model.falcon import Falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 from peregrine_server.protocol import decode_to_shard, encode
 from peregrine_server.runner import Runner

@@ -11,7 +11,8 @@ from peregrine_kernels import PagedBatch, backend_for
 from peregrine_router.tokenizer import Tokenizer
 from peregrine_server.memory import kv_bytes_per_token, weight_bytes
 from peregrine_server.model.config import load_config
-from peregrine_server.model.falcon import Falcon, load_falcon
+from peregrine_server.model.falcon import Falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.parallel import TensorParallel
 from runners import load_runner
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from checkpoints import build_model, write_checkpoint, write_tensors
 from peregrine_server.memory import weight_bytes
 from peregrine_server.model.config import FalconConfig, load_config
-from peregrine_server.model.falcon import load_falcon
+from peregrine_server.model.load import load_falcon
 from peregrine_server.model.partition import Run, Slice, whole
 from peregrine_server.model.weights import PIECE_BYTES, Weights, expected_tensors
 from peregrine_server.parallel import TensorParallel

@@ -409,7 +409,7 @@ void attend(const struct attention *a, run_loop *run, void *args) {
 
 static void run_alone(const struct loop *loop, void *args) {
     (void)args;
-    parallel_loops(loop, 0);
+    parallel_loops(0, loop);
 }
 
 /* q, out [tokens, num_kv_heads * group * head_dim], row strides ldq (even) and ldo; pages [blocks, block_size, 2,

@@ -320,10 +320,7 @@ static void run(const struct loop *first, struct packed p) {
     for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
         p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
         struct loop loop = {.begin = p.x ? 0 : pack_own, .run = multiply_run, .args = &p, .count = tiles};
-        if (first)
-            parallel_loops(first, &loop);
-        else
-            parallel_loops(&loop, 0);
+        parallel_loops(first, &loop);
         first = 0;
     }
 }

@@ -42,10 +42,9 @@ static void turn(void *args, long row) {
     }
 }
 
-static const bf16 *gather(const struct model *m, const bf16 *hidden, const int64_t *rows, long count) {
-    bf16 *out = scratch(SCRATCH_SAMPLED, count * m->hidden * sizeof(bf16));
-    for (long i = 0; i < count; i++) memcpy(out + i * m->hidden, hidden + rows[i] * m->hidden, m->hidden * sizeof(bf16));
-    return out;
+/* Some rows of a table, `width` wide. */
+static void gather(const bf16 *table, const int64_t *rows, long count, long width, bf16 *out) {
+    for (long i = 0; i < count; i++) memcpy(out + i * width, table + rows[i] * width, width * sizeof(bf16));
 }
 
 /* token_ids, positions [rows]; pages of each layer; out [rows, hidden] before the head; logits [num_sampled, vocabulary] of
@@ -53,8 +52,7 @@ static const bf16 *gather(const struct model *m, const bf16 *hidden, const int64
 EXPORT void peregrine_model(const struct model *m, const struct step *step, const int64_t *token_ids,
                             const int64_t *positions, bf16 *const *pages, long block_size, bf16 *out,
                             const int64_t *sampled, long num_sampled, float *logits) {
-    for (long row = 0; row < step->rows; row++)
-        memcpy(out + row * m->hidden, m->table + token_ids[row] * m->hidden, m->hidden * sizeof(bf16));
+    gather(m->table, token_ids, step->rows, m->hidden, out);
     struct positions turned = {m, positions, 0, 0};
     if (m->frequencies) {
         long size = step->rows * m->head_dim;
@@ -64,6 +62,12 @@ EXPORT void peregrine_model(const struct model *m, const struct step *step, cons
     for (long i = 0; i < m->num_layers; i++)
         peregrine_parallel_layer(m->layers + i, step, turned.cos, turned.sin, out, pages[i], out, block_size, 1);
     peregrine_layer_norm(out, m->norm[0], m->norm[1], out, step->rows, m->hidden, m->epsilon);
-    const bf16 *last = sampled ? gather(m, out, sampled, num_sampled) : out;
-    if (num_sampled) linear_to_floats(last, m->hidden, m->head, logits, num_sampled);
+    if (!num_sampled) return;
+    const bf16 *last = out;
+    if (sampled) {
+        bf16 *some = scratch(SCRATCH_SAMPLED, num_sampled * m->hidden * sizeof(bf16));
+        gather(out, sampled, num_sampled, m->hidden, some);
+        last = some;
+    }
+    linear_to_floats(last, m->hidden, m->head, logits, num_sampled);
 }

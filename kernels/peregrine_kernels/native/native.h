@@ -28,8 +28,8 @@ struct loop {
     long count;
 };
 
-/* On the threads that torch uses; idle threads take the next items, and those of `second`, if there is one, while others are
- * still at those of `first`. */
+/* On the threads that torch uses; idle threads take the next items, and those of `second` while others are still at those of
+ * `first`, which may be null. */
 void parallel_loops(const struct loop *first, const struct loop *second);
 void parallel_for(long count, task *run, void *args);
 

@@ -54,7 +54,7 @@ static void take_all(void *args) {
 
 void parallel_loops(const struct loop *first, const struct loop *second) {
     struct shared shared = {{first, second}, {0, 0}};
-    long count = first->count + (second ? second->count : 0);
+    long count = second->count + (first ? first->count : 0);
     if (count > 1 && num_threads > 1 && omp_parallel)
         omp_parallel(take_all, &shared, num_threads, 0);
     else
@@ -62,7 +62,7 @@ void parallel_loops(const struct loop *first, const struct loop *second) {
 }
 
 void parallel_for(long count, task *run, void *args) {
-    parallel_loops(&(struct loop){.each = run, .args = args, .count = count}, 0);
+    parallel_loops(0, &(struct loop){.each = run, .args = args, .count = count});
 }
 
 void *scratch(int slot, long bytes) {

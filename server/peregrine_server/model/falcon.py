@@ -1,34 +1,21 @@
-"""Falcon on a paged KV cache, one rank of it: the model, its kinds of blocks, and how they are loaded.
+"""Falcon on a paged KV cache, one rank of it: the model and its kinds of blocks. `load.py` makes them.
 
 T tokens in a step, R rows of its linears (T, or a few more where the backend multiplies those faster), H hidden size;
 a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import (
-    Backend,
-    FusedLayer,
-    FusedModel,
-    KVCache,
-    LayerParts,
-    Linear,
-    ModelParts,
-    PagedBatch,
-    Rotary,
-    backend_for,
-)
+from peregrine_kernels import Backend, FusedLayer, FusedModel, KVCache, LayerParts, Linear, PagedBatch, Rotary
 from peregrine_kernels.plain_linear import PlainLinear
 from peregrine_server import memory
 from peregrine_server.model.config import FalconConfig
-from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions, alibi_slopes
-from peregrine_server.model.partition import Partition, Slice, partition, whole
-from peregrine_server.model.weights import Progress, Weights, layer_norms
+from peregrine_server.model.layers import Embedding, Head, LayerNorm, RotaryPositions
+from peregrine_server.model.partition import Partition
 from peregrine_server.parallel import TensorParallel
 
 
@@ -90,8 +77,9 @@ class Falcon:
         return stream.normed(self.final_norm)[1][: len(token_ids)]
 
     @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [S, H] -> float32[S, vocabulary], alike on every rank. Every rank calls it."""
+    def logits(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+        """hidden [T, H] -> float32[S, vocabulary] of rows int64[S], or of all. Alike on every rank; all call it."""
+        hidden = hidden if rows is None else hidden[rows]
         return self.head(_pad(hidden, self.rank.min_rows))[: len(hidden)]
 
     @torch.inference_mode()
@@ -99,8 +87,7 @@ class Falcon:
         """`logits` of what `forward` gives: of rows int64[S], or of all."""
         if self.fused is not None:
             return self.fused.logits(token_ids, batch, kv.layers, rows)
-        hidden = self.forward(token_ids, batch, kv)
-        return self.logits(hidden if rows is None else hidden[rows])
+        return self.logits(self.forward(token_ids, batch, kv), rows)
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """This rank's pages for num_blocks * block_size tokens."""
@@ -306,99 +293,3 @@ Block = ParallelBlock | SplitBlock | SequentialBlock
 def _pad(x: Tensor, min_rows: int) -> Tensor:
     """x [T, H] -> [R, H], R = max(T, min_rows); rows past T mean nothing and reach no other row."""
     return x if len(x) >= min_rows else F.pad(x, (0, 0, 0, min_rows - len(x)))
-
-
-def load_falcon(
-    path: Path,
-    config: FalconConfig,
-    parallel: TensorParallel,
-    device: torch.device,
-    dtype: torch.dtype,
-    backend: Backend | None = None,
-    progress: Progress | None = None,
-    kv_dtype: torch.dtype | None = None,
-) -> Falcon:
-    """Loads this rank's share of the checkpoint in directory `path`, cast to `dtype`, for `backend`. Its KV caches will
-    be of the 8-bit `kv_dtype`, or of `dtype`.
-
-    The host needs room for the rank's weights and one tensor. Raises CheckpointError.
-    """
-    backend = backend or backend_for(device)
-    part = partition(config, parallel.rank, parallel.size)
-    with Weights(path, config, parallel.size, device, dtype, progress) as weights:
-        slopes = alibi_slopes(config.num_heads, part.heads, device) if config.has_alibi else None
-        loader = Loader(Rank(weights.config, part, parallel, backend, device, dtype, slopes, kv_dtype), weights)
-        return loader.falcon()
-
-
-@dataclass(frozen=True, slots=True)
-class Loader:
-    """Assembles a model from weights, in the order in which a checkpoint holds them."""
-
-    rank: Rank
-    weights: Weights
-
-    def falcon(self) -> Falcon:
-        rank, config, vocab = self.rank, self.rank.config, self.rank.part.vocab
-        table = self.weights.rows(("word_embeddings.weight", vocab))
-        embedding = Embedding(table, rank.part.vocab_start, rank.parallel)
-        rotary = None if config.has_alibi else RotaryPositions.of(config, rank.dtype, rank.device)
-        blocks = tuple(self.block(f"h.{layer}.") for layer in range(config.num_layers))
-        final_norm = self.norm("ln_f")
-        # A tied head is the table itself; where linears are packed, it is packed beside the table.
-        linear = rank.backend.linear(table if config.is_tied else self.weights.rows(("lm_head.weight", vocab)))
-        head = Head(linear, config.vocab_size, rank.parallel)
-        falcon = Falcon(rank, embedding, rotary, blocks, final_norm, head)
-        return replace(falcon, fused=self.fused(falcon))
-
-    def fused(self, falcon: Falcon) -> FusedModel | None:
-        """All of it as one operation, if there is nothing to add between the blocks."""
-        layers = [block.parts for block in falcon.blocks if isinstance(block, SplitBlock) and block.bias is None]
-        if self.rank.parallel.size > 1 or len(layers) < len(falcon.blocks):
-            return None
-        frequencies = falcon.rotary.inverse_frequencies if falcon.rotary else None
-        norm = falcon.final_norm
-        parts = ModelParts(falcon.embedding.table, frequencies, layers, norm.affine, norm.epsilon, falcon.head.linear)
-        return self.rank.backend.fused_model(parts)
-
-    def block(self, at: str) -> Block:
-        rank, config, part = self.rank, self.rank.config, self.rank.part
-        norms = [self.norm(at + name) for name in layer_norms(config)]
-        mlp_norm = norms[1] if len(norms) > 1 else None
-        qkv, dense = (at + "self_attention.query_key_value", part.qkv), (at + "self_attention.dense", part.dense)
-        up, down = (at + "mlp.dense_h_to_4h", part.ffn), (at + "mlp.dense_4h_to_h", part.ffn)
-        inputs = self.by_rows(qkv), self.by_rows(up, activation=config.activation)
-        if rank.concatenates:
-            for_attention, for_mlp = inputs
-            assert isinstance(for_mlp, PlainLinear), "a backend that packs weights has GEMMs with epilogues"
-            outputs, bias = self.by_columns(dense, down), self.bias(dense[0], down[0])
-            return ParallelBlock(rank, norms[0], mlp_norm, for_attention, for_mlp, outputs, bias)
-        apart = self.by_columns(dense), self.by_columns(down)
-        if config.is_parallel:
-            block = SplitBlock(rank, norms[0], mlp_norm, *inputs, *apart, self.bias(dense[0], down[0]))
-            return replace(block, fused=rank.backend.fused_layer(block.parts))
-        return SequentialBlock(rank, norms[0], norms[1], *inputs, *apart, self.bias(dense[0]), self.bias(down[0]))
-
-    def norm(self, name: str) -> LayerNorm:
-        weight, bias = (self.whole_vector(f"{name}.{kind}") for kind in ("weight", "bias"))
-        return LayerNorm(weight, bias, self.rank.config.layer_norm_epsilon, self.rank.backend)
-
-    def by_rows(self, part: tuple[str, Slice], activation: str | None = None) -> Linear:
-        """A linear whose outputs are split over the ranks, bias and all."""
-        name, rows = part
-        bias = self.weights.vector((f"{name}.bias", rows)) if self.rank.config.has_bias else None
-        weight = self.weights.rows((f"{name}.weight", rows))
-        return self.rank.backend.linear(weight, bias, activation)
-
-    def by_columns(self, *parts: tuple[str, Slice]) -> Linear:
-        """Linears whose outputs are summed as one, their inputs split over the ranks. The block adds the bias."""
-        return self.rank.backend.linear(self.weights.columns(*((f"{name}.weight", columns) for name, columns in parts)))
-
-    def bias(self, *names: str) -> Tensor | None:
-        """[H]: the sum of the biases of linears whose outputs are summed."""
-        if not self.rank.config.has_bias:
-            return None
-        return torch.stack([self.whole_vector(f"{name}.bias") for name in names]).sum(dim=0)
-
-    def whole_vector(self, name: str) -> Tensor:
-        return self.weights.vector((name, whole(self.rank.config.hidden_size)))
