@@ -41,6 +41,15 @@ def test_linear_of_any_shape(
 
 
 @both
+@pytest.mark.parametrize("num_tokens", [33, 300])
+def test_linear_of_many_columns(backend: Make, num_tokens: int) -> None:
+    """Where each thread has so many columns that it packs the input for itself, every column is the product."""
+    x, weight = torch.randn(num_tokens, 64).bfloat16(), torch.randn(1024 * torch.get_num_threads(), 64).bfloat16()
+    magnitude = x.double().abs() @ weight.double().abs().T
+    assert_rounded_once(backend().linear(weight)(x), x.double() @ weight.double().T, 1e-6 * magnitude)
+
+
+@both
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_adds_the_bias_after_rounding(backend: Make, dtype: torch.dtype) -> None:
     """The product is rounded before the bias is added, as in the reference and in transformers."""

@@ -17,9 +17,7 @@ enum {
     SUMS_OF_TILE = TILE * ROWS_AT_ONCE,
     PADDING = HAS_TILES ? LANES : 0,  /* units: a line between rows keeps them from evicting one another */
     MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* read in place: more rows, 4 KiB apart, evict one another */
-    /* Packed by each thread for itself, where packing makes bfloat16 float32: what another has packed comes from its cache,
-     * line by line. 2 cores of Zen 4: 8 rows 4 % faster; 64 as fast either way. (Units of 4 bytes: 16 rows 4 % slower.) */
-    MAX_OWN_ROWS = IN_PLACE ? 0 : 32,
+    MAX_OWN_ROWS = 32, OWN_TILES = 64, /* see `packs_alone` */
     /* Whose tiles are finished many at once: to pause after each leaves a gap in what is read. */
     MAX_RUN_ROWS = HAS_TILES ? 0 : 1,
 };
@@ -281,6 +279,13 @@ static void pack_own(void *args, long item) {
     for (long i = 0; i < ceil_div(rows.p->rows, rows.p->step) * num_parts(rows.p); i++) pack_part(&rows, i);
 }
 
+/* Whether each thread packs all rows for itself, where packing makes bfloat16 float32: what another has packed comes from its
+ * cache, line by line, and is written anew no faster. 2 cores of Zen 4: 8 rows 4 % faster, 34 to 252 rows 2 to 4 %, 64 tiles a
+ * thread or more. With fewer, packing would be a larger part of each thread's time. (Units of 4 bytes: 16 rows 4 % slower.) */
+static int packs_alone(const struct packed *p) {
+    return !IN_PLACE && (p->rows <= MAX_OWN_ROWS || ceil_div(p->to.w->columns, TILE) >= OWN_TILES * threads());
+}
+
 /* x as `multiply` reads it. */
 static void pack(struct packed *p) {
     long tile_rows = ceil_div(p->rows, LANES) * LANES;
@@ -297,7 +302,7 @@ static void pack(struct packed *p) {
     if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     p->row = HAS_TILES ? p->num_units + PADDING : 1;
     p->column = HAS_TILES ? 1 : p->step;
-    struct rows_to_pack rows = {p, p->rows > MAX_OWN_ROWS ? packed_rows(p) : 0};
+    struct rows_to_pack rows = {p, packs_alone(p) ? 0 : packed_rows(p)};
     p->x = rows.out;
     if (HAS_TILES)
         for_rows(p->rows, p->depth, copy_row, &rows);

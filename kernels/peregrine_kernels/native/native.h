@@ -33,6 +33,9 @@ struct loop {
 void parallel_loops(const struct loop *first, const struct loop *second);
 void parallel_for(long count, task *run, void *args);
 
+/* How many run such loops. */
+long threads(void);
+
 /* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
 void for_rows(long rows, long columns, task *run, void *args);
 

@@ -8,10 +8,12 @@
 static void (*omp_parallel)(void (*)(void *), void *, unsigned, unsigned);
 static int num_threads = 1;
 
-EXPORT void peregrine_threads(void *gomp_parallel, int threads) {
+EXPORT void peregrine_threads(void *gomp_parallel, int count) {
     omp_parallel = (void (*)(void (*)(void *), void *, unsigned, unsigned))gomp_parallel;
-    num_threads = threads;
+    num_threads = count;
 }
+
+long threads(void) { return num_threads; }
 
 enum {
     SHARES = 2, /* of what is left, a thread takes one in so many times the threads */
