@@ -25,6 +25,12 @@ def assert_rounded_once(actual: Tensor, exact: Tensor, slack: Tensor | float) ->
     assert (error <= bound).all(), f"{(error / bound).max()} times the bound"
 
 
+def assert_product(actual: Tensor, x: Tensor, weight: Tensor) -> None:
+    """actual is x @ weight.T, rounded once."""
+    x, weight = x.double(), weight.double()
+    assert_rounded_once(actual, x @ weight.T, 1e-6 * (x.abs() @ weight.abs().T))
+
+
 @both
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 300), st.sampled_from(DTYPES))
@@ -36,8 +42,7 @@ def test_linear_of_any_shape(
     x, weight = torch.randn(num_tokens, num_inputs, dtype=dtype), torch.randn(num_outputs, num_inputs, dtype=dtype)
     linear = backend().linear(weight)
     assert (linear.in_features, linear.out_features) == (num_inputs, num_outputs)
-    magnitude = x.double().abs() @ weight.double().abs().T
-    assert_rounded_once(linear(x), x.double() @ weight.double().T, 1e-6 * magnitude)
+    assert_product(linear(x), x, weight)
 
 
 @both
@@ -45,8 +50,7 @@ def test_linear_of_any_shape(
 def test_linear_of_many_columns(backend: Make, num_tokens: int) -> None:
     """Where each thread has so many columns that it packs the input for itself, every column is the product."""
     x, weight = torch.randn(num_tokens, 64).bfloat16(), torch.randn(1024 * torch.get_num_threads(), 64).bfloat16()
-    magnitude = x.double().abs() @ weight.double().abs().T
-    assert_rounded_once(backend().linear(weight)(x), x.double() @ weight.double().T, 1e-6 * magnitude)
+    assert_product(backend().linear(weight)(x), x, weight)
 
 
 @both

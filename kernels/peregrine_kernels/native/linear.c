@@ -245,6 +245,8 @@ struct rows_to_pack {
     unit *out;
 };
 
+static long num_tiles(const struct packed *p) { return ceil_div(p->to.w->columns, TILE); }
+
 static long num_parts(const struct packed *p) { return ceil_div(p->num_units, UNITS_OF_PART); }
 
 static void pack_part(void *args, long item) {
@@ -283,7 +285,7 @@ static void pack_own(void *args, long item) {
  * cache, line by line, and is written anew no faster. 2 cores of Zen 4: 8 rows 4 % faster, 34 to 252 rows 2 to 4 %, 64 tiles a
  * thread or more. With fewer, packing would be a larger part of each thread's time. (Units of 4 bytes: 16 rows 4 % slower.) */
 static int packs_alone(const struct packed *p) {
-    return !IN_PLACE && (p->rows <= MAX_OWN_ROWS || ceil_div(p->to.w->columns, TILE) >= OWN_TILES * threads());
+    return !IN_PLACE && (p->rows <= MAX_OWN_ROWS || num_tiles(p) >= OWN_TILES * threads());
 }
 
 /* x as `multiply` reads it. */
@@ -316,7 +318,7 @@ static void run(const struct loop *first, struct packed p) {
     p.kind = p.to.w->scales ? INT8 : BFLOAT16;
     p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
-    long tiles = ceil_div(p.to.w->columns, TILE), step = p.num_units;
+    long tiles = num_tiles(&p), step = p.num_units;
     long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;
     if (parts > 1) {
         step = ceil_div(ceil_div(p.num_units, parts), UNITS_AT_ONCE) * UNITS_AT_ONCE;
