@@ -33,6 +33,8 @@ MAX_STREAMS = 1024
 MAX_TOTAL_TOKENS = 4096
 BLOCK_SIZE = 16
 STEP_TOKENS = 8192
+NUM_WORDS, STRIDE = 2**16, 7919
+"""Words in random order, and from which to which of them two steps go: a prime, so that all are gone through."""
 TEXT = (
     "The falcon waited on the wind above the valley, and when the grouse rose from the heather it folded its wings "
     "and fell: two hundred miles an hour, a sound like tearing cloth, then silence and a slow spiral of feathers. "
@@ -41,15 +43,17 @@ Message = dict[str, Any]
 
 
 class InstantShards:
-    """Answers a step as soon as the loop comes by again: real words, and a log-probability where one is asked for."""
+    """Answers a step as soon as the loop comes by again: real words, and a log-probability where one is asked for.
+
+    No two answers are alike, so that every block of theirs is new to the prefix cache.
+    """
 
     failure: Exception | None = None
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        words = np.array(tokenizer.encode(TEXT), "<i4")
-        self._ids = np.resize(words, MAX_STREAMS + len(words))
-        self._num_words = len(words)
-        self._logprobs = (-np.random.default_rng(0).exponential(1.0, MAX_STREAMS)).astype("<f4")
+        random = np.random.default_rng(0)
+        self._ids = random.choice(np.array(tokenizer.encode(TEXT), "<i4"), NUM_WORDS + MAX_STREAMS)
+        self._logprobs = (-random.exponential(1.0, MAX_STREAMS)).astype("<f4")
         self._missing: dict[int, int] = {}
         """By slot, the tokens of the prompt that no step has computed."""
         self._answers: deque[StepResult] = deque()
@@ -57,7 +61,7 @@ class InstantShards:
     async def send(self, step: Step) -> None:
         """Answers at once."""
         slots = step.slots if step.num_decodes * 4 == len(step.slots) else pack(self._sampled(step))
-        size, at = len(slots) // 4, step.id % self._num_words
+        size, at = len(slots) // 4, step.id * STRIDE % NUM_WORDS
         ids, logprobs = self._ids[at : at + size].tobytes(), self._logprobs[:size].tobytes()
         self._answers.append(StepResult(step.id, slots, ids, logprobs))
 
@@ -77,10 +81,9 @@ class InstantShards:
         return sampled
 
 
-async def serve_router(listener: socket.socket) -> None:
-    """The app as `peregrine serve` runs it."""
+async def serve_router(listener: socket.socket, num_blocks: int) -> None:
+    """The app as `peregrine serve` runs it, its KV cache of so many blocks."""
     tokenizer = Tokenizer.load(demo_path())
-    num_blocks = MAX_STREAMS * MAX_TOTAL_TOKENS // BLOCK_SIZE
     info = ModelInfo(
         model_id="benchmark",
         model_sha=None,
@@ -122,14 +125,15 @@ async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
 
 
 def main() -> None:
-    """`python -m benchmarks.router_servers CORE`, the events of the bare loop on stdin, none for the router."""
-    os.sched_setaffinity(0, {int(sys.argv[1])})
+    """`python -m benchmarks.router_servers CORE BLOCKS`, the events of the bare loop on stdin, none for the router."""
+    core, num_blocks = map(int, sys.argv[1:])
+    os.sched_setaffinity(0, {core})
     body = sys.stdin.buffer.read()
     listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_STREAMS)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     print(listener.getsockname()[1], flush=True)
     events = [event + b"\n\n" for event in body.split(b"\n\n") if event]
-    serving = serve_bare(listener, events) if events else serve_router(listener)
+    serving = serve_bare(listener, events) if events else serve_router(listener, num_blocks)
     uvloop.run(serving)
 
 

@@ -147,6 +147,7 @@ class Engine:
             queue_size=self._scheduler.num_waiting,
             batch_size=len(self._scheduler.running),
             kv_blocks_used=self._scheduler.pool.num_used,
+            kv_blocks_cached=self._scheduler.pool.num_idle,
             kv_blocks_total=self._scheduler.pool.num_blocks,
             preemptions=self._scheduler.num_preemptions,
             cached_tokens=self._scheduler.prefixes.num_cached_tokens,

@@ -14,6 +14,8 @@ class EngineStats:
     queue_size: int = 0
     batch_size: int = 0
     kv_blocks_used: int = 0
+    kv_blocks_cached: int = 0
+    """Of those not in use."""
     kv_blocks_total: int = 0
     preemptions: int = 0
     cached_tokens: int = 0

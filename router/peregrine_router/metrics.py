@@ -116,6 +116,11 @@ class Metrics:
         watch("tgi_queue_size", "Requests that wait for their first step.", lambda stats: stats.queue_size)
         watch("tgi_batch_current_size", "Requests that are being computed.", lambda stats: stats.batch_size)
         watch("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used)
+        watch(
+            "peregrine_kv_blocks_cached",
+            "Blocks not in use whose tokens a prompt may begin with.",
+            lambda stats: stats.kv_blocks_cached,
+        )
         watch("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total)
         watch("peregrine_preemptions", "Requests set back for want of blocks.", lambda stats: stats.preemptions)
         watch(

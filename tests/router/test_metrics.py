@@ -55,13 +55,20 @@ def test_overload_has_its_label(engine: FakeEngine) -> None:
 def test_gauges_are_the_engines(server: Server) -> None:
     """Gauges show the engine at the moment of asking."""
     server.engine.stats = EngineStats(
-        queue_size=3, batch_size=2, kv_blocks_used=5, kv_blocks_total=64, preemptions=1, cached_tokens=7
+        queue_size=3,
+        batch_size=2,
+        kv_blocks_used=5,
+        kv_blocks_cached=6,
+        kv_blocks_total=64,
+        preemptions=1,
+        cached_tokens=7,
     )
     metrics = server.metrics()
     assert metrics["tgi_queue_size"] == 3
     assert metrics["tgi_batch_current_size"] == 2
     assert metrics["tgi_batch_max_total_tokens"] == 4096
     assert metrics["peregrine_kv_blocks_used"] == 5
+    assert metrics["peregrine_kv_blocks_cached"] == 6
     assert metrics["peregrine_kv_blocks"] == 64
     assert metrics["peregrine_preemptions"] == 1
     assert metrics["peregrine_cached_tokens"] == 7

@@ -1,6 +1,7 @@
 """Which prompts find what others computed, what is given up first, and what it costs to look."""
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -172,3 +173,27 @@ def test_looking_costs_little_when_nothing_is_found() -> None:
         assert len(list(sequence.hashes(64, 0, 8))) == 8
         times.append(time.perf_counter() - start)
     assert min(times) < 50e-6
+
+
+def test_a_cache_that_is_full_takes_no_more_memory() -> None:
+    """However many blocks pass through it: a server that runs for days takes what it took after the first hours."""
+    pool, root = BlockPool(256, BLOCK_SIZE), root_hash(b"")
+
+    def peak_of(numbers: range) -> int:
+        """In bytes, of Python's allocations, while blocks with these tokens are computed and left."""
+        tracemalloc.reset_peak()
+        for number in numbers:
+            blocks = pool.allocate(1)
+            assert blocks is not None
+            pool.remember(blocks[0], block_hash(root, [number]), b"")
+            pool.free(blocks)
+        return tracemalloc.get_traced_memory()[1]
+
+    tracemalloc.start()
+    try:
+        peaks = [peak_of(range(start, start + 5000)) for start in (0, 5000, 10000)]
+    finally:
+        tracemalloc.stop()
+    assert pool.num_idle == 256
+    # One byte kept for each of 5,000 blocks would be more.
+    assert max(peaks[1:]) < peaks[0] + 1000
