@@ -131,7 +131,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def table(turns: Turns) -> str:
     """A line for each number of streams."""
-    lines = ["streams  bare ASGI (events/s)  router (events/s)    ratio (rounds)       busy  client  failed    RSS (MiB)"]
+    lines = ["streams  bare ASGI (events/s)  router (events/s)    ratio (rounds)       busy  client  failed    RSS"]
     for count in sorted({count for _, count in turns}):
         bare, ours = turns["bare", count], turns["router", count]
         each = ratios(turns, count)
@@ -140,7 +140,7 @@ def table(turns: Turns) -> str:
             f"({min(each):.2f}-{max(each):.2f})  {statistics.median(turn.server_busy for turn in ours):8.0%}  "
             f"{statistics.median(turn.load.client_busy for turn in ours):6.0%}  "
             f"{sum(turn.load.num_failed for turn in ours):6}  "
-            f"{', '.join(str(turn.rss_bytes >> 20) for turn in ours)}"
+            f"{', '.join(str(turn.rss_bytes >> 20) for turn in ours)} MiB"
         )
     return "\n".join(lines)
 
