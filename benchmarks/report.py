@@ -38,7 +38,7 @@ ROUTER = """## The router
 
 `make bench-router` holds the router, on shards that answer at once, against a bare ASGI loop (uvicorn, uvloop) that
 streams the same bytes: events a second on the same core, taking turns. "Busy" is that core. The prefix cache is full,
-as after hours of service: each block that the router gives out is one that it evicts.
+as after hours of service: nearly every block that the router gives out is one that it evicts.
 """
 PROMISES = """## What clients notice of each other
 

@@ -3,7 +3,7 @@
 The app as `peregrine serve` runs it, on shards that answer at once, against a bare ASGI loop that streams the same
 bytes, an event a message: both on the same core, taking turns; their client has the other core. What counts is the
 ratio of events per second while all streams run. That the servers were the limit is seen from their core: busy. The
-router is measured as it is after hours: its prefix cache is full, so that each block it gives out is one it evicts.
+router is measured as it is after hours: its prefix cache is full, and nearly every block it gives out is one it evicts.
 """
 
 import argparse
