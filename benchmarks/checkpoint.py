@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from peregrine_server.model.config import FalconConfig, load_config
+from peregrine_server.models.falcon.config import FalconConfig, load_config
 
 SEED = 20260
 CPU = torch.device("cpu")

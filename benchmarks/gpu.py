@@ -23,15 +23,15 @@ from benchmarks.gpu_trace import trace
 from benchmarks.hardware import DEVICES, Device
 from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, step_costs
 from peregrine_kernels import KVCache, PagedBatch
-from peregrine_kernels.paged import SlotRows
-from peregrine_kernels.shapes import SHAPES, Shape
-from peregrine_kernels.triton import TritonBackend
-from peregrine_server.graphs import CudaRecorder, DecodeGraphs
-from peregrine_server.model.config import FalconConfig
-from peregrine_server.model.falcon import Falcon, Rank
-from peregrine_server.model.load import Loader
-from peregrine_server.model.partition import Slice, partition
-from peregrine_server.parallel import TensorParallel
+from peregrine_kernels.aot.shapes import SHAPES, Shape
+from peregrine_kernels.gpu.backend import TritonBackend
+from peregrine_kernels.kv_cache import SlotRows
+from peregrine_server.distributed.tensor_parallel import TensorParallel
+from peregrine_server.execution.cuda_graphs import CudaRecorder, DecodeGraphs
+from peregrine_server.models.falcon.config import FalconConfig
+from peregrine_server.models.falcon.load import Loader
+from peregrine_server.models.falcon.model import Falcon, Rank
+from peregrine_server.models.falcon.partition import Slice, partition
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"

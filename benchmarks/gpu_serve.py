@@ -25,7 +25,7 @@ from benchmarks.roofline import Work
 from benchmarks.router import cpu_seconds, request
 from benchmarks.streams import run
 from benchmarks.vocabulary import make_tokenizer
-from peregrine_kernels.shapes import SHAPES, Shape
+from peregrine_kernels.aot.shapes import SHAPES, Shape
 
 FILE = RESULTS / "gpu-serve.json"
 STREAMS = (1, 8, 64, 256)

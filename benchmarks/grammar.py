@@ -17,12 +17,12 @@ from pathlib import Path
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.shard import load_shard
 from benchmarks.vocabulary import make_tokenizer
-from peregrine_router.blocks import BlockPool
-from peregrine_router.hub import demo_path
+from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Request
-from peregrine_router.scheduler import Scheduler
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, SamplingParams
-from peregrine_server.runner import Runner
 
 STREAMS = 8
 MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"

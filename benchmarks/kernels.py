@@ -80,7 +80,7 @@ def regressions(before: list[Entry], after: list[Entry]) -> list[str]:
 
 def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[Job, str]]:
     """Every variant for every architecture, and its key."""
-    from peregrine_kernels.compile import ARCHITECTURES, variants
+    from peregrine_kernels.aot.compile import ARCHITECTURES, variants
 
     for index, of_each in enumerate(zip(*map(variants, ARCHITECTURES), strict=True)):
         for capability, variant in zip(ARCHITECTURES, of_each, strict=True):
@@ -90,7 +90,7 @@ def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[
 
 def key_of(variant: Any, capability: int) -> str:
     """A hash of the kernel's source, of the helpers that it calls, and of everything it is compiled for."""
-    from peregrine_kernels.compile import specialization
+    from peregrine_kernels.aot.compile import specialization
 
     launch = variant.launch
     parts = (launch.kernel.cache_key, specialization(launch), launch.options, capability)
@@ -106,7 +106,7 @@ def compile_all(todo: list[Job]) -> list[Entry]:
 
 def compile_one(job: Job) -> Entry:
     """The figures of one job."""
-    from peregrine_kernels.compile import report, variants
+    from peregrine_kernels.aot.compile import report, variants
 
     index, capability = job
     variant = list(variants(capability))[index]

@@ -20,7 +20,7 @@ from benchmarks.machine import RESULTS as FOLDER
 from benchmarks.machine import ROOT, instruction_set, machine, write_json
 from benchmarks.peak import MEMORY_BYTES, Memory
 from benchmarks.probes import BareGemms, Ours, Transformers
-from peregrine_router.shards import MALLOC_TUNABLES
+from peregrine_router.shards.process_group import MALLOC_TUNABLES
 
 RESULTS = FOLDER / f"model-cpu-{instruction_set()}.json"
 BATCHES = (1, 8, 32)

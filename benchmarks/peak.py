@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.hardware import Device
 from peregrine_kernels import backend_for
-from peregrine_kernels.cpu_linear import PackedLinear, is_packable
-from peregrine_kernels.cpu_native import NativeBackend
+from peregrine_kernels.cpu.native_backend import NativeBackend
+from peregrine_kernels.cpu.torch_linear import PackedLinear, is_packable
 from peregrine_kernels.native import library
 
 MEMORY_BYTES = 2**30

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, FalconForCausalLM, StoppingCriter
 from benchmarks.peak import peer_dtype
 from benchmarks.shard import load_shard
 from peregrine_kernels import Linear
-from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_linear import PackedLinear
-from peregrine_kernels.cpu_native_linear import NativeLinear
-from peregrine_server.model.falcon import Falcon, SplitBlock
+from peregrine_kernels.cpu.native_linear import NativeLinear
+from peregrine_kernels.cpu.torch_backend import CpuBackend
+from peregrine_kernels.cpu.torch_linear import PackedLinear
+from peregrine_server.models.falcon.model import Falcon, SplitBlock
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 
 MAX_TOKENS = 2048

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from benchmarks.hardware import DEVICES, Device
 from peregrine_kernels import KVCache, PagedBatch
-from peregrine_kernels.activation import activation_launch
-from peregrine_kernels.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
-from peregrine_kernels.launch import Launch
-from peregrine_kernels.layernorm import layer_norm_launch
-from peregrine_kernels.prefill_attention import PrefillTiles, prefill_attention_launch
-from peregrine_kernels.rotary_kv import rotary_kv_launch
-from peregrine_kernels.shapes import SHAPES, Shape
+from peregrine_kernels.aot.shapes import SHAPES, Shape
+from peregrine_kernels.gpu.activation import activation_launch
+from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.gpu.launch import Launch
+from peregrine_kernels.gpu.layernorm import layer_norm_launch
+from peregrine_kernels.gpu.prefill_attention import PrefillTiles, prefill_attention_launch
+from peregrine_kernels.gpu.rotary_kv import rotary_kv_launch
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "roofline.json"

@@ -14,19 +14,19 @@ import uvicorn
 import uvloop
 
 from peregrine_router.app import build_app
-from peregrine_router.blocks import BlockPool
-from peregrine_router.engine import Engine
-from peregrine_router.generation import ModelInfo
-from peregrine_router.http import LimitedHttp
-from peregrine_router.hub import demo_path
-from peregrine_router.measured import MeasuredShards
-from peregrine_router.metrics import Metrics
-from peregrine_router.scheduler import Scheduler
-from peregrine_router.serve import Server, uvicorn_config
+from peregrine_router.engine.engine import Engine
+from peregrine_router.interfaces import ModelInfo
+from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.model_files import demo_path
+from peregrine_router.launch.prepare import SEND_BUFFER_BYTES
+from peregrine_router.launch.serve import Server, uvicorn_config
+from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
-from peregrine_router.startup import SEND_BUFFER_BYTES
-from peregrine_router.tokenizer import Tokenizer
-from peregrine_server.model.config import load_config
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_server.models.falcon.config import load_config
 from peregrine_server.protocol import Step, StepResult, pack, unpack
 
 MAX_STREAMS = 1024

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import ShardConfig
-from peregrine_server.runner import Runner
 
 
 def load_shard(path: Path, max_batch_size: int, max_tokens: int, **options: Any) -> Runner:

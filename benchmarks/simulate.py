@@ -17,9 +17,9 @@ from benchmarks.load.client import Answer
 from benchmarks.load.report import Slo, first_token_seconds, summarize
 from benchmarks.machine import RESULTS, write_json
 from benchmarks.plots.svg import Series, cumulative, line_chart
-from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request
-from peregrine_router.scheduler import Scheduler
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import SamplingParams, Step, StepResult, pack, unpack
 
 BLOCK_SIZE = 64

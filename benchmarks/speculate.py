@@ -21,14 +21,14 @@ from msgspec.structs import replace
 from benchmarks.comparison import median_bounds, quartiles
 from benchmarks.machine import RESULTS, machine, write_json
 from benchmarks.shard import config_of, load_shards
-from peregrine_router.blocks import BlockPool
-from peregrine_router.hub import demo_path
+from peregrine_router.launch.model_files import demo_path
+from peregrine_router.launch.prepare import SPECULATIVE_ROWS, STEP_TOKENS
 from peregrine_router.request import Request, SamplingParams
-from peregrine_router.scheduler import Scheduler
-from peregrine_router.sequence import Sequence
-from peregrine_router.speculation import Speculation
-from peregrine_router.startup import SPECULATIVE_ROWS, STEP_TOKENS
-from peregrine_server.runner import Runner
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_router.scheduling.sequence import Sequence
+from peregrine_server.execution.runner import Runner
 
 MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"
 FILE = RESULTS / "speculate.json"

@@ -11,14 +11,11 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 collect_ignore = [
     "benchmarks",
     "gpu",
-    "kernels/test_kernels_report.py",
-    "kernels/test_triton_attention.py",
-    "kernels/test_triton_decode_inputs.py",
-    "kernels/test_triton_dense.py",
-    "kernels/test_triton_sampling.py",
-    "server/test_decode_inputs.py",
-    "server/test_falcon_triton.py",
-    "server/test_graphs.py",
+    "kernels/aot",
+    "kernels/gpu",
+    "server/execution/test_cuda_graphs.py",
+    "server/execution/test_decode_inputs.py",
+    "server/models/falcon/test_model_triton.py",
     "test_serve_triton.py",
 ]
 if find_spec("triton"):

@@ -14,8 +14,8 @@ import pytest
 
 from peregrine_kernels import Backend
 from peregrine_kernels import native as kernels_package
-from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_native import NativeBackend
+from peregrine_kernels.cpu.native_backend import NativeBackend
+from peregrine_kernels.cpu.torch_backend import CpuBackend
 from peregrine_kernels.native import TARGETS, library, library_for, load
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from peregrine_router.engine import Generation
+from peregrine_router.engine.engine import Generation
 from peregrine_router.request import TokenEvent
-from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
     SequenceFailed,

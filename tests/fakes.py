@@ -16,12 +16,12 @@ from fastapi import FastAPI
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from peregrine_router.app import build_app
-from peregrine_router.chat import Chat
-from peregrine_router.generation import EngineStats, ModelInfo
-from peregrine_router.http import LimitedHttp
+from peregrine_router.interfaces import EngineStats, ModelInfo
+from peregrine_router.launch.http_protocol import LimitedHttp
 from peregrine_router.request import Cancelled, Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
-from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.text.chat_template import Chat
+from peregrine_router.text.tokenizer import Tokenizer
 
 EOS = "<|endoftext|>"
 CORPUS = ["the quick brown fox jumps over the lazy dog", "falcons dive; the falcon dives again and again"]
@@ -80,7 +80,7 @@ class FakeEngine:
     running: set[str] = field(default_factory=set)
 
     def submit(self, request: Request) -> "FakeStream":
-        """See peregrine_router.generation.Engine."""
+        """See peregrine_router.interfaces.Engine."""
         if self.submit_error is not None:
             raise self.submit_error
         logprob = self.logprobs[len(self.requests) % len(self.logprobs)]
@@ -93,7 +93,7 @@ class FakeEngine:
         return [self.submit(request) for request in requests]
 
     def cancel(self, request_id: str) -> bool:
-        """See peregrine_router.generation.Engine."""
+        """See peregrine_router.interfaces.Engine."""
         if request_id not in self.running:
             return False
         self.running.remove(request_id)
@@ -115,7 +115,7 @@ class FakeStream:
         self._index = 0
 
     async def take(self) -> list[TokenEvent]:
-        """See peregrine_router.generation.TokenStream: one token a time."""
+        """See peregrine_router.interfaces.TokenStream: one token a time."""
         engine = self._engine
         if self._is_over or (engine.is_cut and self._index == 2):
             return []
@@ -129,7 +129,7 @@ class FakeStream:
         return [self._next_event()]
 
     async def aclose(self) -> None:
-        """See peregrine_router.generation.TokenStream."""
+        """See peregrine_router.interfaces.TokenStream."""
         self._is_over = True
         self._engine.cancel(self._request.id)
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary
-from peregrine_kernels.paged import SlotRows
-from peregrine_kernels.reference import write_pages
+from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.reference.backend import write_pages
 
 Sequences = list[tuple[int, int]]
 """Query length and context length of each."""

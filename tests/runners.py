@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from peregrine_router.blocks import BlockPool
 from peregrine_router.request import Request
-from peregrine_router.scheduler import Scheduler
-from peregrine_router.sequence import Sequence
-from peregrine_router.speculation import Speculation
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_router.scheduling.sequence import Sequence
+from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import ShardConfig, Step, StepResult, decode_to_shard, encode
-from peregrine_server.runner import Runner
 
 BLOCK_SIZE = 8
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from peregrine_kernels.sampling import sampling_launch
-from peregrine_server.processors import divide_by_temperature, keep_top_k, keep_top_p
-from peregrine_server.sampler import draw
+from peregrine_kernels.gpu.sampling import sampling_launch
+from peregrine_server.sampling.draw import draw
+from peregrine_server.sampling.processors import divide_by_temperature, keep_top_k, keep_top_p
 
 GREEDY = -1.0
 ROUNDING = 1e-6

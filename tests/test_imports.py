@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOR_THE_ROUTER = (
     "peregrine_server",
-    "peregrine_server.grammar",
+    "peregrine_server.structured.compiler",
     "peregrine_server.protocol",
-    "peregrine_server.memory",
-    "peregrine_server.model.config",
+    "peregrine_server.models.falcon.footprint",
+    "peregrine_server.models.falcon.config",
 )
 
 
@@ -50,7 +50,13 @@ def test_the_kernels_import_nothing_of_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["peregrine_router.cli", "peregrine_router.grammar", "peregrine_router.serve", "peregrine_server.memory"]
+    "module",
+    [
+        "peregrine_router.cli",
+        "peregrine_router.admission.grammar_checker",
+        "peregrine_router.launch.serve",
+        "peregrine_server.models.falcon.footprint",
+    ],
 )
 def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
@@ -61,7 +67,7 @@ def test_no_torch_is_loaded_by(module: str) -> None:
 def test_no_triton_is_loaded_on_a_cpu() -> None:
     """A shard on a CPU needs none, and has its backend without one."""
     code = (
-        "import sys, torch, peregrine_server.runner, peregrine_kernels;"
+        "import sys, torch, peregrine_server.execution.runner, peregrine_kernels;"
         "peregrine_kernels.backend_for(torch.device('cpu'));"
         "sys.exit('triton' in sys.modules)"
     )

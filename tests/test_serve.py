@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from peregrine_router.hub import demo_path
+from peregrine_router.launch.model_files import demo_path
 from serving import ServerProcess, failure, is_alive, occupied_port, wait_until, write_model
 
 

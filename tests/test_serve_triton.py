@@ -9,10 +9,10 @@ import torch
 from tokenizers import Tokenizer
 
 from checkpoints import build_model
-from peregrine_kernels.paged import KV_DTYPES
+from peregrine_kernels.kv_cache import KV_DTYPES
 from peregrine_router.request import Request, SamplingParams
-from peregrine_server.memory import kv_bytes_per_token
-from peregrine_server.model.config import load_config
+from peregrine_server.models.falcon.config import load_config
+from peregrine_server.models.falcon.footprint import kv_bytes_per_token
 from runners import generated, load_runner, make_scheduler, run
 from serving import ServerProcess, failure, write_model
 

@@ -1,18 +1,21 @@
-"""The tensor operations of a Falcon, behind one interface with one implementation a device.
+"""Tensor kernels: a model's operations behind one interface, one implementation a device. Imports nothing of ours.
 
-T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a KV head are adjacent), D head dim.
+What the server imports is named here; the rest of the package imports from the modules themselves.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Protocol
-
-import torch
-from torch import Tensor
-
-from peregrine_kernels.paged import KV_DTYPES, KVCache, PagedBatch
+from peregrine_kernels.interface import (
+    Affine,
+    Backend,
+    FusedLayer,
+    FusedModel,
+    LayerParts,
+    Linear,
+    ModelParts,
+    Rotary,
+    Sample,
+)
+from peregrine_kernels.kv_cache import KVCache, PagedBatch
+from peregrine_kernels.select import backend_for
 
 __all__ = [
     "Affine",
@@ -28,213 +31,3 @@ __all__ = [
     "Sample",
     "backend_for",
 ]
-
-Rotary = tuple[Tensor, Tensor]
-"""cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
-
-
-Affine = tuple[Tensor, Tensor]
-"""weight and bias of a LayerNorm, [H] each."""
-
-
-Sample = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-"""logits float32[S, V], parameters float64[4, S] and whether log-probabilities are asked for -> token ids int64[S], and
-log-probabilities float32[S] among the tokens that are kept, or None.
-
-Of each row: temperature; top-k, V or more being off; top-p, 1 being off; and a number in [0, 1) by which the
-distribution function is inverted, or a negative one for the likeliest token.
-"""
-
-
-class Linear(Protocol):
-    """A weight, packed once for its device."""
-
-    @property
-    def out_features(self) -> int: ...
-
-    @property
-    def in_features(self) -> int: ...
-
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x [T, in], contiguous -> activation(x @ weight.T + bias) + residual [T, out]; all but the product optional.
-
-        The bias is added after rounding, as transformers does; activation and residual may be applied before.
-        """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerParts:
-    """What one rank's parallel-attention layer is made of."""
-
-    attention_norm: tuple[Tensor, Tensor]
-    """Weight and bias."""
-    mlp_norm: tuple[Tensor, Tensor] | None
-    """None where the MLP reads what attention reads."""
-    epsilon: float
-    qkv: Linear
-    up: Linear
-    dense: Linear
-    down: Linear
-    num_heads: int
-    num_kv_heads: int
-    alibi_slopes: Tensor | None
-    """As `Backend.attention` takes them."""
-
-    @property
-    def head_dim(self) -> int:
-        return self.qkv.out_features // (self.num_heads + 2 * self.num_kv_heads)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelParts:
-    """What a model of such layers is made of that one rank holds whole."""
-
-    table: Tensor
-    """Token embeddings [V, H]."""
-    inverse_frequencies: Tensor | None
-    """Of rotary positions, float32[D / 2]; None with ALiBi."""
-    layers: Sequence[LayerParts]
-    norm: Affine
-    """The last."""
-    epsilon: float
-    head: Linear
-
-
-class FusedLayer(Protocol):
-    """A whole layer as one operation."""
-
-    def __call__(
-        self, x: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, has_residual: bool
-    ) -> Tensor:
-        """x [T, H] -> [T, H]: dense(attention) + down(up), and x if `has_residual`."""
-
-
-class FusedModel(Protocol):
-    """A whole model as one operation."""
-
-    def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...]) -> Tensor:
-        """token_ids int64[T] -> [T, H] after the last LayerNorm. `pages` are those of each layer."""
-
-    def logits(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...], rows: Tensor | None) -> Tensor:
-        """token_ids int64[T] -> float32[S, V]: the head, whose outputs are rounded, on rows int64[S], or on all."""
-
-
-class Backend(Protocol):
-    """What a Falcon needs of a device."""
-
-    @property
-    def fuses_epilogues(self) -> bool:
-        """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
-        better left apart (dense, whose result is the residual of down) than concatenated."""
-
-    @property
-    def quantizes(self) -> bool:
-        """Whether linears are packed as 8-bit integers."""
-
-    @property
-    def sample(self) -> Sample | None:
-        """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
-
-    def likeliest(self, logits: Tensor) -> Tensor:
-        """logits float32[S, V] -> int64[S]: the first of the largest of each row."""
-
-    def min_rows(self, dtype: torch.dtype) -> int:
-        """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
-
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` is named as in
-        transformers' configs ("gelu" is erf)."""
-
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        """The layer as one operation, if there is one; else its parts are called one by one."""
-
-    def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        """The same for a model."""
-
-    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """x [T, H] -> [T, H]."""
-
-    def add_layer_norms(
-        self, x: Tensor, delta: Tensor, bias: Tensor | None, affines: Sequence[Affine], eps: float
-    ) -> tuple[Tensor, list[Tensor]]:
-        """x, delta [T, H], bias [H] -> x + (delta + bias), and a LayerNorm of it for each of one or two affines.
-
-        delta may be overwritten; x is not.
-        """
-
-    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
-        """Both, in any order or at once: neither touches what the other writes. `urgent` is many small operations."""
-
-    def rotary_kv_write(
-        self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
-    ) -> None:
-        """Rotates q of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless `rotary` is
-        None (ALiBi), and writes k, rotated, and v to one layer's pages [num_blocks, block_size, 2, Hkv, D].
-
-        What k in qkv is afterwards is undefined."""
-
-    def attention(
-        self,
-        q: Tensor,
-        batch: PagedBatch,
-        pages: Tensor,
-        alibi_slopes: Tensor | None = None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """Causal attention of q [T, Hq * D] over each sequence's pages -> [T, Hq * D]: `out`, if there is one.
-
-        Rows of q and out may be strided. Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq], of values that
-        bfloat16 has, gives alibi = slope * position of the key, rounded to bfloat16, as transformers builds it.
-        """
-
-
-def backend_for(device: torch.device, quantize: str | None = None, kv_dtype: str | None = None) -> Backend:
-    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype),
-    its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
-
-    PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
-    reference runs none. Raises ValueError where there is no such backend, or it has no such linears or pages.
-    """
-    fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
-    name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
-    _refuse_pages(name, kv_dtype)
-    if name == "cpu":
-        return _cpu_backend(quantize)
-    _refuse(quantize)
-    if name == "triton":
-        from peregrine_kernels.triton import TritonBackend
-
-        return TritonBackend()
-    if name == "reference":
-        from peregrine_kernels.reference import ReferenceBackend
-
-        return ReferenceBackend()
-    raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
-
-
-def _cpu_backend(quantize: str | None) -> Backend:
-    from peregrine_kernels.native import library
-
-    kernels = library()
-    if kernels is not None:
-        from peregrine_kernels.cpu_native import NativeBackend
-
-        return NativeBackend(kernels, quantizes=quantize is not None)
-    _refuse(quantize)
-    from peregrine_kernels.cpu import CpuBackend
-
-    return CpuBackend()
-
-
-def _refuse_pages(backend: str, kv_dtype: str | None) -> None:
-    if kv_dtype is None:
-        return
-    if backend == "cpu":
-        raise ValueError(f"--kv-cache-dtype {kv_dtype} needs a GPU: leave it out")
-    if kv_dtype not in KV_DTYPES:
-        raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")
-
-
-def _refuse(quantize: str | None) -> None:
-    if quantize is not None:
-        raise ValueError(f"--quantize {quantize} needs a CPU with AVX2 and the native kernels: leave it out")

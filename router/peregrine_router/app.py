@@ -10,20 +10,20 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from peregrine_router.api.access import REQUEST_ID, ApiKeys, KeyRing, RequestIds
-from peregrine_router.api.errors import install_error_handlers
-from peregrine_router.api.headers import HEADERS, AnswerHeaders
-from peregrine_router.api.openai import OpenAiApi
+from peregrine_router.admission.rules import REQUEST_TIMEOUT
+from peregrine_router.admission.validator import Validator
+from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
-from peregrine_router.api.runs import Runs
-from peregrine_router.api.tgi import TgiApi
-from peregrine_router.chat import Chat
-from peregrine_router.generation import Engine, ModelInfo
-from peregrine_router.metrics import Metrics
-from peregrine_router.rules import REQUEST_TIMEOUT
+from peregrine_router.api.tgi.routes import TgiApi
+from peregrine_router.http.auth import REQUEST_ID, ApiKeys, KeyRing, RequestIds
+from peregrine_router.http.errors import install_error_handlers
+from peregrine_router.http.live_requests import Runs
+from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
+from peregrine_router.interfaces import Engine, ModelInfo
+from peregrine_router.observability.metrics import Metrics
 from peregrine_router.settings import Settings
-from peregrine_router.tokenizer import Tokenizer
-from peregrine_router.validation import Validator
+from peregrine_router.text.chat_template import Chat
+from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar
 
 OPENAPI_PATHS = ("/openapi.json", "/api-doc/openapi.json")

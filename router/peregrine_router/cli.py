@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from peregrine_router.settings import parse_settings
-from peregrine_router.shards import ShardError
+from peregrine_router.shards.process_group import ShardError
 
 USAGE = """\
 usage: peregrine serve [options]     start the server; no options serve the built-in demo model
@@ -36,8 +36,8 @@ def serve(options: list[str]) -> int:
     # After the settings: a wrong option is reported without waiting for these imports.
     import uvloop
 
-    from peregrine_router.serve import run
-    from peregrine_router.startup import prepare
+    from peregrine_router.launch.prepare import prepare
+    from peregrine_router.launch.serve import run
 
     try:
         return uvloop.run(run(prepare(settings)))

@@ -22,7 +22,7 @@ from peregrine_server.protocol import (
 )
 
 if TYPE_CHECKING:
-    from peregrine_server.runner import Launched, Runner
+    from peregrine_server.execution.runner import Launched, Runner
 
 PROGRESS_SECONDS = 0.1
 """Progress messages are sent at most this often."""
@@ -47,7 +47,7 @@ def main() -> None:
 def serve(config: ShardConfig, link: "Link") -> None:
     """Load, say so, then answer steps."""
     # Torch takes seconds to import: after the link is up, so that a dead router is noticed meanwhile.
-    from peregrine_server.runner import Runner
+    from peregrine_server.execution.runner import Runner
 
     runner = Runner.load(config, link.progress(config.rank))
     link.send(runner.ready)

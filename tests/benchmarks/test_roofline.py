@@ -5,7 +5,7 @@ from benchmarks.hardware import DEVICES
 from benchmarks.roofline import Work, cost_of, gemm, kv_bytes, layer_costs, num_kernels, step_costs
 from benchmarks.roofline import attention_launches as launches
 
-from peregrine_kernels.shapes import SHAPES
+from peregrine_kernels.aot.shapes import SHAPES
 
 SHAPE = {shape.name: shape for shape in SHAPES}
 DEVICE = {device.name: device for device in DEVICES}

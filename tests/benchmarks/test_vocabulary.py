@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.vocabulary import make_tokenizer
 
-from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.text.tokenizer import Tokenizer
 
 
 def test_every_id_has_a_text_and_every_character_is_one_token(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from paged_cases import Sequences, make_case
-from peregrine_kernels.activation import activation_launch
-from peregrine_kernels.plain_linear import PlainLinear
-from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
-from peregrine_kernels.triton import TritonBackend
+from peregrine_kernels.dense_linear import PlainLinear
+from peregrine_kernels.gpu.activation import activation_launch
+from peregrine_kernels.gpu.backend import TritonBackend
+from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 from sampling_cases import assert_agrees
 
 pytestmark = pytest.mark.gpu

@@ -9,10 +9,10 @@ from tokenizers import Tokenizer
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
 from paged_cases import page_batch, slot_rows
-from peregrine_server.graphs import CudaRecorder, DecodeGraphs, ladder
-from peregrine_server.model.config import load_config
-from peregrine_server.model.load import load_falcon
-from peregrine_server.parallel import TensorParallel
+from peregrine_server.distributed.tensor_parallel import TensorParallel
+from peregrine_server.execution.cuda_graphs import CudaRecorder, DecodeGraphs, ladder
+from peregrine_server.models.falcon.config import load_config
+from peregrine_server.models.falcon.load import load_falcon
 from serving import ServerProcess, write_model
 
 pytestmark = pytest.mark.gpu

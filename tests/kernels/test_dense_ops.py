@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cpu_backends import both
 from peregrine_kernels import Backend, backend_for
-from peregrine_kernels.cpu import CpuBackend
-from peregrine_kernels.cpu_linear import UnpackedLinear
-from peregrine_kernels.reference import ACTIVATIONS, ReferenceBackend
+from peregrine_kernels.cpu.torch_backend import CpuBackend
+from peregrine_kernels.cpu.torch_linear import UnpackedLinear
+from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 
 DTYPES = [torch.float32, torch.bfloat16]
 Make = Callable[[], Backend]

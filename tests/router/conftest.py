@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakes import FakeEngine, Server, make_tokenizer, serve
-from peregrine_router.tokenizer import Tokenizer
+from peregrine_router.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from peregrine_router.api.clients import unless_client_leaves
-from peregrine_router.api.documentation import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
-from peregrine_router.api.errors import BatchTooLarge, json_response
-from peregrine_router.api.openai import OpenAiApi
-from peregrine_router.api.openai_schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
-from peregrine_router.api.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
-from peregrine_router.api.security import json_route
-from peregrine_router.api.tgi import TgiApi
-from peregrine_router.api.tools import plan_tools
-from peregrine_router.validation import Job, tgi_job
+from peregrine_router.admission.validator import Job, tgi_job
+from peregrine_router.api.openai.routes import OpenAiApi
+from peregrine_router.api.openai.schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
+from peregrine_router.api.openai.tools import plan_tools
+from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
+from peregrine_router.api.tgi.routes import TgiApi
+from peregrine_router.api.tgi.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
+from peregrine_router.http.disconnect import unless_client_leaves
+from peregrine_router.http.errors import BatchTooLarge, json_response
+from peregrine_router.http.request_body import json_route
 
 Invocation = Annotated[
     CompatGenerateRequest | ChatRequest | CompletionRequest,

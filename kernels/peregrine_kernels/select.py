@@ -1,0 +1,61 @@
+"""The backend for a device: the only place that knows them all. Each is imported when it is chosen."""
+
+import os
+from importlib.util import find_spec
+
+import torch
+
+from peregrine_kernels.interface import Backend
+from peregrine_kernels.kv_cache import KV_DTYPES
+
+
+def backend_for(device: torch.device, quantize: str | None = None, kv_dtype: str | None = None) -> Backend:
+    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype),
+    its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
+
+    PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
+    reference runs none. Raises ValueError where there is no such backend, or it has no such linears or pages.
+    """
+    fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
+    name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
+    _refuse_pages(name, kv_dtype)
+    if name == "cpu":
+        return _cpu_backend(quantize)
+    _refuse(quantize)
+    if name == "triton":
+        from peregrine_kernels.gpu.backend import TritonBackend
+
+        return TritonBackend()
+    if name == "reference":
+        from peregrine_kernels.reference.backend import ReferenceBackend
+
+        return ReferenceBackend()
+    raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
+
+
+def _cpu_backend(quantize: str | None) -> Backend:
+    from peregrine_kernels.native import library
+
+    kernels = library()
+    if kernels is not None:
+        from peregrine_kernels.cpu.native_backend import NativeBackend
+
+        return NativeBackend(kernels, quantizes=quantize is not None)
+    _refuse(quantize)
+    from peregrine_kernels.cpu.torch_backend import CpuBackend
+
+    return CpuBackend()
+
+
+def _refuse_pages(backend: str, kv_dtype: str | None) -> None:
+    if kv_dtype is None:
+        return
+    if backend == "cpu":
+        raise ValueError(f"--kv-cache-dtype {kv_dtype} needs a GPU: leave it out")
+    if kv_dtype not in KV_DTYPES:
+        raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")
+
+
+def _refuse(quantize: str | None) -> None:
+    if quantize is not None:
+        raise ValueError(f"--quantize {quantize} needs a CPU with AVX2 and the native kernels: leave it out")

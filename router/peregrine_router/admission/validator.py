@@ -1,0 +1,245 @@
+"""From what a client asked for to `Request`s: checked, tokenized, its grammar compiled, off the event loop."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from peregrine_router.admission.grammar_schema import parse_grammar
+from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.admission.rules import (
+    check,
+    count_rules,
+    is_sampling,
+    length_rules,
+    parameter_rules,
+    parse_timeout,
+    stream_rules,
+    support_rules,
+    text_rules,
+    token_rules,
+    truncate_rules,
+    vocabulary_rules,
+)
+from peregrine_router.interfaces import ModelInfo
+from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams, Tenant
+from peregrine_router.settings import Settings
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_server.protocol import Grammar
+
+T = TypeVar("T")
+OMITTED = GenerateParameters(do_sample=True)
+"""TGI samples when `parameters` is left out altogether."""
+NOBODY = Tenant()
+GRAMMAR_SECONDS = 5.0
+"""How long a grammar may take to compile. Its thread goes on, but has limits of its own and nobody waits for it."""
+MAX_GRAMMARS_COMPILED = 8
+"""Grammars that wait for their thread at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given: as a client reads it, and in tokens."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One prompt and what is wanted of it."""
+
+    inputs: str | tuple[int, ...] | Callable[[], Awaitable[Prompt]]
+    """Text, or tokens, or what makes them: a chat template is rendered only for a request that was let in."""
+    parameters: GenerateParameters
+    num_sequences: int = 1
+    is_tgi: bool = True
+    """TGI's own rules hold, and a stop sequence stays in the text; else it is left out, as with OpenAI."""
+    is_stream: bool = False
+    has_logprobs: bool = False
+    extra_stop: tuple[str, ...] = ()
+    """Stop sequences of the server's own, which count against no limit."""
+    name: str = "inputs"
+    """What the client calls the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The sequences of one prompt."""
+
+    prompt: Prompt
+    requests: tuple[Request, ...]
+
+
+def tgi_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> Job:
+    """`best_of` sequences of a prompt."""
+    given = parameters or OMITTED
+    best_of = 1 if given.best_of is None else given.best_of
+    has_details = bool(given.details or given.decoder_input_details)
+    return Job(
+        inputs,
+        given,
+        num_sequences=best_of,
+        is_stream=is_stream,
+        has_logprobs=is_stream or has_details or best_of > 1,
+    )
+
+
+class Validator:
+    """Owns the threads that tokenize and those that compile grammars."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        info: ModelInfo,
+        check_grammar: Callable[[Grammar], None] = lambda grammar: None,
+    ) -> None:
+        """`check_grammar` compiles a grammar, for as long as it takes, and raises InvalidRequest saying where."""
+        self.tokenizer = tokenizer
+        self._settings = settings
+        self._info = info
+        self._check_grammar = check_grammar
+        self._num_compiling = 0
+        self._threads = ThreadPoolExecutor(settings.validation_workers, thread_name_prefix="validation")
+        self._compilers = ThreadPoolExecutor(2, thread_name_prefix="grammar")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._compilers.shutdown(wait=False, cancel_futures=True)
+
+    async def validate(self, job: Job, tenant: Tenant = NOBODY, deadline: float | None = None) -> Group:
+        """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest.
+
+        `deadline` is that of `Request`.
+        """
+        given, info = job.parameters, self._info
+        if job.is_stream and job.is_tgi:
+            check(stream_rules(given))
+        check(count_rules(job.num_sequences, self._settings))
+        check(parameter_rules(given, self._settings))
+        prompt = await self._prompt(job)
+        room = max(info.max_total_tokens - len(prompt.ids), 0)
+        max_new_tokens = room if given.max_new_tokens is None else given.max_new_tokens
+        check(length_rules(prompt.ids, max_new_tokens, info, job.name))
+        check(token_rules(given, max_new_tokens, self._settings, info))
+        check(support_rules(given, self._settings))
+        grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
+        if grammar is not None:
+            await self._compile(grammar)
+        return Group(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
+
+    def timeout(self, jobs: Iterable[Job], header: str | None) -> float | None:
+        """Seconds that the jobs of one request have together: the least of what the header, their parameters and the
+        operator say; None if nobody says anything. Raises InvalidRequest for a header that is no number."""
+        given = [job.parameters.timeout for job in jobs]
+        given += [self._settings.max_request_timeout, None if header is None else parse_timeout(header)]
+        return min((seconds for seconds in given if seconds is not None), default=None)
+
+    def num_permits(self, job: Job) -> int:
+        """How many places in the server a job takes. A count that is refused anyway takes one."""
+        return job.num_sequences if 0 < job.num_sequences <= self._settings.max_best_of else 1
+
+    async def on_thread(self, work: Callable[[], T]) -> T:
+        """Runs the tokenizer's `work` on one of the threads for it. InvalidRequest if it cannot do it."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except Exception as error:  # The library raises bare Exception.
+            raise InvalidRequest(f"tokenizer error {error}") from None
+
+    async def _prompt(self, job: Job) -> Prompt:
+        inputs, truncate = job.inputs, job.parameters.truncate
+        if isinstance(inputs, str):
+            check(text_rules(inputs, job.name))
+        check(truncate_rules(truncate, self._info))
+        if isinstance(inputs, str):
+            prompt = Prompt(inputs, await self._tokenize(inputs))
+        elif isinstance(inputs, tuple):
+            check(vocabulary_rules(inputs, self._info))
+            prompt = Prompt(await self.on_thread(lambda: self.tokenizer.decode(list(inputs))), inputs)
+        else:
+            prompt = await inputs()
+        return prompt if truncate is None else Prompt(prompt.text, prompt.ids[-truncate:])
+
+    async def _tokenize(self, text: str) -> tuple[int, ...]:
+        has_special = self._settings.special_tokens_in_prompts
+        return tuple(await self.on_thread(lambda: self.tokenizer.encode(text, has_special_tokens=has_special)))
+
+    async def _compile(self, grammar: Grammar) -> None:
+        if self._num_compiling >= MAX_GRAMMARS_COMPILED:
+            raise Overloaded("too many grammars are being compiled", retry_after=GRAMMAR_SECONDS)
+        self._num_compiling += 1
+        work = asyncio.get_running_loop().run_in_executor(self._compilers, self._check_grammar, grammar)
+        work.add_done_callback(self._note_compiled)
+        try:
+            # Shielded: what cannot be stopped must stay counted until it ends.
+            await asyncio.wait_for(asyncio.shield(work), GRAMMAR_SECONDS)
+        except TimeoutError:
+            raise InvalidRequest(f"grammar is not valid: compiling it takes over {GRAMMAR_SECONDS:.0f} s") from None
+
+    def _note_compiled(self, work: "asyncio.Future[None]") -> None:
+        self._num_compiling -= 1
+        if not work.cancelled():
+            work.exception()  # Retrieved, or asyncio would log what an abandoned grammar raised.
+
+    def _requests(
+        self,
+        job: Job,
+        prompt_ids: tuple[int, ...],
+        max_new_tokens: int,
+        grammar: Grammar | None,
+        tenant: Tenant,
+        deadline: float | None,
+    ) -> tuple[Request, ...]:
+        given, id = job.parameters, uuid.uuid4().hex
+        ends = frozenset(given.stop_token_ids or ())
+        all_ends = ends if given.ignore_eos else ends | self.tokenizer.eos_token_ids
+        needs_ends = grammar is not None or bool(given.min_tokens)
+        return tuple(
+            Request(
+                id=id if number == 0 else f"{id}-{number}",
+                prompt_ids=prompt_ids,
+                sampling=_sampling(job, number, grammar, tuple(sorted(all_ends)) if needs_ends else ()),
+                max_new_tokens=max_new_tokens,
+                stop=(*(given.stop or ()), *job.extra_stop),
+                ignore_eos=bool(given.ignore_eos),
+                stop_token_ids=ends,
+                hides_stop=not job.is_tgi,
+                tenant=tenant.name,
+                cache_salt=tenant.cache_salt,
+                priority=given.priority or 0,
+                deadline=deadline,
+            )
+            for number in range(job.num_sequences)
+        )
+
+
+def _sampling(job: Job, number: int, grammar: Grammar | None, end_token_ids: tuple[int, ...]) -> SamplingParams:
+    given = job.parameters
+    # TGI: several sequences are worth having only if they differ.
+    do_sample = is_sampling(given) or job.num_sequences > 1 if job.is_tgi else bool(given.do_sample)
+    seed = secrets.randbits(64) if given.seed is None else (given.seed + number) % 2**64
+    return SamplingParams(
+        do_sample=do_sample,
+        temperature=1.0 if given.temperature is None else given.temperature,
+        top_k=given.top_k or 0,
+        top_p=1.0 if given.top_p is None else given.top_p,
+        typical_p=1.0 if given.typical_p is None else given.typical_p,
+        min_p=given.min_p or 0.0,
+        repetition_penalty=1.0 if given.repetition_penalty is None else given.repetition_penalty,
+        frequency_penalty=given.frequency_penalty or 0.0,
+        presence_penalty=given.presence_penalty or 0.0,
+        logit_bias=tuple((int(id), bias) for id, bias in (given.logit_bias or {}).items()),
+        watermark=bool(given.watermark),
+        seed=seed if do_sample else 0,
+        logprobs=job.has_logprobs,
+        top_n_tokens=given.top_n_tokens or 0,
+        prompt_logprobs=bool(given.decoder_input_details),
+        min_tokens=given.min_tokens or 0,
+        end_token_ids=end_token_ids,
+        grammar=grammar,
+    )

@@ -1,0 +1,81 @@
+"""Messages as chat templates expect them."""
+
+import json
+from typing import Any
+
+from peregrine_router.api.openai.schemas import ContentPart, Message, ToolCall
+from peregrine_router.api.openai.tools import ToolPlan, describe_tools
+from peregrine_router.request import InvalidRequest
+
+TOOL_PROMPT = (
+    'To call a function, answer with nothing but JSON of the form {"name": <its name>, "arguments": <an object>}. '
+    "These functions can be called:"
+)
+
+
+def plain_messages(messages: list[Message]) -> list[dict[str, Any]]:
+    """As chat templates expect them: text alone, arguments as objects. Raises InvalidRequest."""
+    return [_plain(message) for message in messages]
+
+
+def explain_tools(messages: list[dict[str, Any]], plan: ToolPlan, prompt: str | None) -> list[dict[str, Any]]:
+    """For a template that knows none: tools told by the system, calls by the assistant, results by the user."""
+    told = [_tell(message) for message in messages]
+    if not plan.tools:
+        return told
+    lines = [json.dumps(tool["function"], ensure_ascii=False) for tool in describe_tools(plan)]
+    text = "\n".join([prompt or TOOL_PROMPT, *lines])
+    if told[0]["role"] == "system":
+        return [{**told[0], "content": f"{told[0]['content']}\n\n{text}"}, *told[1:]]
+    return [{"role": "system", "content": text}, *told]
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    role = "system" if message.role == "developer" else message.role
+    plain: dict[str, Any] = {"role": role, "content": _content(message)}
+    if message.name is not None:
+        plain["name"] = message.name
+    if message.tool_call_id is not None:
+        plain["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        plain["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return plain
+
+
+def _content(message: Message) -> str:
+    if message.content is None:
+        return ""
+    parts = [message.content] if isinstance(message.content, str) else [_text(part) for part in message.content]
+    text = "".join(parts)
+    if "\0" in text:
+        raise InvalidRequest("`messages` cannot contain the NUL character")
+    return text
+
+
+def _text(part: ContentPart) -> str:
+    if part.type != "text" or part.text is None:
+        raise InvalidRequest(f"`messages` can hold parts of the type text only. Given: {part.type[:32]}")
+    return part.text
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": _loaded(call.function.arguments)}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _loaded(arguments: str | dict[str, Any]) -> Any:
+    if isinstance(arguments, dict):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _tell(message: dict[str, Any]) -> dict[str, Any]:
+    if calls := message.get("tool_calls"):
+        told = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+        return {"role": "assistant", "content": "\n".join(filter(None, [message["content"], *told]))}
+    if message["role"] in ("tool", "function"):
+        return {"role": "user", "content": f"Result: {message['content']}"}
+    return message

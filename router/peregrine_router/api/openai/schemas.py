@@ -1,0 +1,308 @@
+"""The bodies of the OpenAI routes. Requests are pydantic models; answers are dictionaries, encoded as they are."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
+
+from peregrine_router.admission.grammar_schema import GrammarSpec
+from peregrine_router.admission.parameters import I32, U32, Float, LogitBias, Priority, Timeout, parameter
+
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+TokenIds = Annotated[list[U32], Field(min_length=1)]
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Body(BaseModel):
+    """Null is as good as leaving a field out; unknown names are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class StreamOptions(Body):
+    """What a stream tells besides the text."""
+
+    include_usage: bool | None = Field(None, description="End with a chunk that has no choices, but `usage`.")
+
+
+class OpenAiParameters(Body):
+    """What completions and chat have in common; from `top_k` on, more than OpenAI has."""
+
+    model: str | None = parameter("Any name: it is answered as it is.", "tgi")
+    max_tokens: U32 | None = parameter("Most tokens to generate. Not set: as many as there is room for.", 20)
+    temperature: Float | None = parameter("0 takes the likeliest token. Not set: 1.", 0.7)
+    top_p: Float | None = parameter("Sample among the likeliest tokens that hold this probability.", 0.95)
+    n: U32 | None = parameter("Answers to each prompt.", 1)
+    stop: str | list[str] | None = parameter("Stop before one of these texts; it is left out.", ["\nUser:"])
+    stream: bool | None = parameter("Answer with server-sent events.", False)
+    stream_options: StreamOptions | None = parameter("Only with `stream`.", {"include_usage": True})
+    seed: Seed | None = parameter("The same seed samples the same tokens. Not set: a random one.", 42)
+    frequency_penalty: Float | None = parameter("Lowers a token by this for each time it was generated. -2 to 2.", 0.1)
+    presence_penalty: Float | None = parameter("Lowers a token by this once it was generated. -2 to 2.", 0.1)
+    logit_bias: LogitBias | None = parameter("Token id to what is added to its logit, -100 to 100.", {"42": -100})
+    user: str | None = parameter("Ignored.", "alice")
+    response_format: GrammarSpec | None = parameter("What the text must conform to.", {"type": "json_object"})
+    top_k: I32 | None = parameter("Sample among the k likeliest tokens. > 0.", 10)
+    min_p: Float | None = parameter("Drop tokens less likely than this times the likeliest. 0 to 1; 0 is off.", 0.05)
+    typical_p: Float | None = parameter("Locally typical sampling with this mass. 1 is off.", 0.95)
+    repetition_penalty: Float | None = parameter("Above 1 makes tokens seen before less likely. > 0.", 1.03)
+    watermark: bool | None = parameter("Mark the text by a bias that depends on the tokens before.", False)
+    min_tokens: U32 | None = parameter("No end of text or stop token before this many tokens.", 5)
+    stop_token_ids: list[U32] | None = parameter("Stop after one of these tokens.", [11])
+    ignore_eos: bool | None = parameter("Go on after an end of text token.", False)
+    priority: Priority | None = parameter("Of one client's waiting requests the highest is next.", 0)
+    timeout: Timeout | None = parameter("Seconds until the request ends, with an error unless it is complete.", 30.0)
+
+
+class CompletionRequest(OpenAiParameters):
+    """A prompt, or several, and how to continue."""
+
+    prompt: str | list[str] | TokenIds | list[TokenIds] = Field(
+        description="Text or token ids, or a list of either.", examples=["My name is Olivier and I"]
+    )
+    suffix: str | None = parameter("Not supported.", None)
+    echo: bool | None = parameter("Put the prompt before the text.", False)
+    logprobs: U32 | None = parameter("Log-probabilities, and those of this many likeliest tokens.", 1)
+    best_of: U32 | None = parameter("Generate so many, answer with the likeliest `n`. Not with `stream`.", 1)
+
+
+class ContentPart(Body):
+    """A part of a message."""
+
+    type: str = Field(description="Only text is understood.", examples=["text"])
+    text: str | None = Field(None, examples=["Hello"])
+
+
+class FunctionCall(Body):
+    """A call that the assistant made."""
+
+    name: str = Field(examples=["get_weather"])
+    arguments: str | dict[str, Any] = Field(examples=['{"city": "Paris"}'])
+
+
+class ToolCall(Body):
+    """A call that the assistant made, by its id."""
+
+    id: str | None = Field(None, examples=["call_1"])
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(examples=["user"])
+    content: str | list[ContentPart] | None = Field(None, examples=["What is a falcon?"])
+    name: str | None = Field(None, examples=["alice"])
+    tool_calls: list[ToolCall] | None = Field(None, description="What the assistant called.")
+    tool_call_id: str | None = Field(None, examples=["call_1"])
+
+
+class Function(Body):
+    """What the model may call; `parameters` is a JSON schema."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$", examples=["get_weather"])
+    description: str | None = Field(None, examples=["The weather of a city"])
+    parameters: dict[str, Any] | None = Field(
+        None, examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}]
+    )
+    arguments: dict[str, Any] | None = Field(None, description="TGI's name for `parameters`.")
+
+
+class Tool(Body):
+    """A function that the model may call."""
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class FunctionName(Body):
+    """A function by its name."""
+
+    name: str = Field(examples=["get_weather"])
+
+
+class ToolChoice(Body):
+    """The function that is to be called."""
+
+    type: Literal["function"] = "function"
+    function: FunctionName
+
+
+class ChatRequest(OpenAiParameters):
+    """A conversation and how to continue it."""
+
+    messages: list[Message] = Field(min_length=1, description="The conversation so far, the oldest first.")
+    max_completion_tokens: U32 | None = parameter("The newer name of `max_tokens`.", 20)
+    logprobs: bool | None = parameter("Answer with log-probabilities.", True)
+    top_logprobs: U32 | None = parameter("And those of this many likeliest tokens.", 2)
+    tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
+    tool_choice: str | ToolChoice | None = parameter(
+        "auto: the model may call a tool; required: it must; none: it must not; a name, or the object: that one.",
+        "auto",
+    )
+    tool_prompt: str | None = parameter("How tools are explained to a model whose chat template knows none.", None)
+    parallel_tool_calls: bool | None = parameter("Ignored: one call at a time.", False)
+
+
+class PromptTokensDetails(TypedDict):
+    """Of the prompts' tokens, those that earlier requests had computed."""
+
+    cached_tokens: int
+
+
+class Usage(TypedDict):
+    """Tokens of all prompts and answers."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class CompletionLogprobs(TypedDict):
+    """Lists of equal length, one item a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class Completion(TypedDict):
+    """The answer, or with `stream` a chunk of it."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
+
+
+class TopLogprob(TypedDict):
+    """A token that could have been."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatLogprob(TopLogprob):
+    """A token and what could have been in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(TypedDict):
+    """One item a token."""
+
+    content: list[ChatLogprob]
+
+
+class FunctionCallAnswer(TypedDict):
+    """`arguments` is JSON text; streamed, a piece of it."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallAnswer(TypedDict):
+    """A call; in a stream with `index`, and `id` in the first piece only."""
+
+    index: NotRequired[int]
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionCallAnswer
+
+
+class AssistantMessage(TypedDict):
+    """What the model says, or calls."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str | None]
+    tool_calls: NotRequired[list[ToolCallAnswer]]
+
+
+class ChatChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(TypedDict):
+    """The answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChunkChoice(TypedDict):
+    """A piece of one answer."""
+
+    index: int
+    delta: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(TypedDict):
+    """An event of a stream."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: NotRequired[Usage | None]
+
+
+class Model(TypedDict):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(TypedDict):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class OpenAiError(TypedDict):
+    """What is wrong, and with which parameter."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    http_status_code: int
+
+
+class OpenAiErrorResponse(TypedDict):
+    """Every error's body on the routes under /v1."""
+
+    error: OpenAiError

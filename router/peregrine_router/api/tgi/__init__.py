@@ -1,0 +1,4 @@
+"""The routes of text-generation-inference: /generate, /generate_stream, /tokenize, /info, /health, /metrics.
+
+Field names and wording are TGI's.
+"""

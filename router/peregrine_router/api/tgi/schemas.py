@@ -1,0 +1,146 @@
+"""The bodies of the TGI routes. Requests are pydantic models; answers are dictionaries, encoded as they are."""
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
+
+from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.request import FinishReason, Token
+
+
+class GenerateRequest(BaseModel):
+    """A prompt and how to continue it."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    inputs: str = Field(description="The prompt.", examples=["My name is Olivier and I"])
+    parameters: GenerateParameters | None = Field(
+        None, description="Left out, tokens are sampled; given without `do_sample`, the likeliest token is taken."
+    )
+
+
+class CompatGenerateRequest(GenerateRequest):
+    """The same, streamed if `stream` says so."""
+
+    stream: bool = Field(False, description="Answer as POST /generate_stream does.")
+
+
+class TokenFields(TypedDict):
+    """A token as clients see it."""
+
+    id: int
+    text: str
+    logprob: float | None
+    special: bool
+
+
+TokenJson = Annotated[Token, GetPydanticSchema(lambda _token, handler: handler(TokenFields))]
+"""A `Token` in an answer; pydantic, which documents answers, does not know msgspec's types."""
+
+
+class PrefillToken(TypedDict):
+    """A token of the prompt; the first has no log-probability."""
+
+    id: int
+    text: str
+    logprob: float | None
+
+
+class Sequence(TypedDict):
+    """How one generation went."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    cached_tokens: int
+    seed: int | None
+    prefill: list[PrefillToken]
+    tokens: list[TokenJson]
+    top_tokens: NotRequired[list[tuple[TokenJson, ...]]]
+
+
+class BestOfSequence(Sequence):
+    """A sequence that was not the likeliest of `best_of`."""
+
+    generated_text: str
+
+
+class Details(Sequence):
+    """How the generation went. `seed` is null if nothing was sampled."""
+
+    best_of_sequences: NotRequired[list[BestOfSequence]]
+
+
+class GenerateResponse(TypedDict):
+    """The generated text; `details` only if asked for."""
+
+    generated_text: str
+    details: NotRequired[Details]
+
+
+class StreamDetails(TypedDict):
+    """How the generation went."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    seed: int | None
+    input_length: int
+    cached_tokens: int
+
+
+class StreamResponse(TypedDict):
+    """One event of a stream. The last one has the whole text."""
+
+    index: int
+    token: TokenJson
+    top_tokens: NotRequired[tuple[TokenJson, ...]]
+    generated_text: str | None
+    details: StreamDetails | None
+
+
+class SimpleToken(TypedDict):
+    """A token of a text, and where it is in bytes of UTF-8."""
+
+    id: int
+    text: str
+    start: int
+    stop: int
+
+
+class ChatTokenizeResponse(TypedDict):
+    """A chat as the model is given it."""
+
+    tokenize_response: list[SimpleToken]
+    templated_text: str
+
+
+class CancelResponse(TypedDict):
+    """A request that was ended."""
+
+    id: str
+    cancelled: Literal[True]
+
+
+class Info(TypedDict):
+    """The model and the server's limits."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_device_type: str
+    model_pipeline_tag: str | None
+    num_shard: int
+    max_concurrent_requests: int
+    max_best_of: int
+    max_stop_sequences: int
+    max_input_tokens: int
+    max_total_tokens: int
+    max_client_batch_size: int
+    max_batch_total_tokens: int
+    max_batch_size: int | None
+    max_top_n_tokens: int
+    validation_workers: int
+    router: Literal["peregrine"]
+    version: str
+    sha: str | None
+    docker_label: str | None

@@ -1,0 +1,59 @@
+"""Hard deadlines: a request ends when its time is over, and does not begin if that is too short for a token."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from peregrine_router.engine.step_times import StepTimes
+from peregrine_router.request import DeadlineExceeded, Request
+
+TIME_IS_OVER = "the answer was not complete in time; allow more, or ask for fewer tokens"
+TIME_IS_SHORT = "the time that was left is too short for the next token; allow more, or try again later"
+
+
+class Deadlines:
+    """The timers of the requests that have a deadline."""
+
+    def __init__(self, end: Callable[[str, Exception], object], steps: StepTimes) -> None:
+        """`end` ends the request of an id with an error."""
+        self._end = end
+        self._steps = steps
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raises DeadlineExceeded if the time of one is over already."""
+        now = time.monotonic()
+        if any(request.deadline is not None and request.deadline <= now for request in requests):
+            raise DeadlineExceeded(TIME_IS_OVER)
+
+    def watch(self, request: Request) -> None:
+        """Ends the request at its deadline, whatever it does then."""
+        if request.deadline is None:
+            return
+        delay = request.deadline - time.monotonic()
+        loop = asyncio.get_running_loop()
+        self._timers[request.id] = loop.call_later(delay, self._end, request.id, DeadlineExceeded(TIME_IS_OVER))
+
+    def forget(self, request: Request) -> None:
+        """The request has ended."""
+        if request.deadline is not None and (timer := self._timers.pop(request.id, None)) is not None:
+            timer.cancel()
+
+    @property
+    def are_none(self) -> bool:
+        """Whether no request has a deadline."""
+        return not self._timers
+
+    def end_hopeless(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
+        """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
+
+        Each comes with what counts the tokens to compute before that one.
+        """
+        now = time.monotonic()
+        for request, count in list(waiting):
+            if request.deadline is not None and request.deadline - now < self._needed(count(), max_step_tokens):
+                self._end(request.id, DeadlineExceeded(TIME_IS_SHORT))
+
+    def _needed(self, num_tokens: int, max_step_tokens: int) -> float:
+        num_full, rest = divmod(num_tokens, max_step_tokens)
+        return num_full * self._steps.at_least(max_step_tokens) + (self._steps.at_least(rest) if rest else 0.0)

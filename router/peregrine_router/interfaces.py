@@ -1,0 +1,88 @@
+"""What the HTTP side needs of an engine, so that it can be tested without one."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peregrine_router.request import Request, TokenEvent
+from peregrine_server.protocol import Step, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Gauges of one moment. `preemptions` and those behind it count from the start."""
+
+    queue_size: int = 0
+    batch_size: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_cached: int = 0
+    """Of those not in use."""
+    kv_blocks_total: int = 0
+    preemptions: int = 0
+    cached_tokens: int = 0
+    guessed_tokens: int = 0
+    guessed_right_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded, and the limits that follow from it."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_device_type: str
+    """cpu or cuda."""
+    num_shard: int
+    max_batch_total_tokens: int
+    vocab_size: int
+    max_input_tokens: int
+    max_total_tokens: int
+    model_pipeline_tag: str | None = None
+
+
+class TokenStream(Protocol):
+    """One request's tokens. Raises GenerationFailed if the engine loses the request, Cancelled if `cancel` ended it."""
+
+    @property
+    def scheduled_at(self) -> float | None:
+        """`time.monotonic()` of the first step that worked on the request; None while it waits."""
+
+    def take(self) -> Awaitable[list[TokenEvent]]:
+        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
+
+    def aclose(self) -> Awaitable[None]:
+        """Cancels the request if it still runs. May be called twice."""
+
+
+class Engine(Protocol):
+    """Turns requests into tokens."""
+
+    def submit(self, request: Request) -> TokenStream:
+        """Queues a request. Raises Overloaded, InvalidRequest or GenerationFailed at once."""
+
+    def submit_group(self, requests: Sequence[Request]) -> Sequence[TokenStream]:
+        """Queues requests of one prompt, which is computed once. All or none: raises as `submit` does."""
+
+    def cancel(self, request_id: str) -> bool:
+        """Ends a request without another token; its reader gets `Cancelled`. False if it has ended or never was."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a token can be made now."""
+
+    @property
+    def stats(self) -> EngineStats:
+        """The gauges of this moment."""
+
+
+class Shards(Protocol):
+    """What the engine needs of the shards; tests pass fakes."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """Set once a shard has failed or died."""
+
+    async def send(self, step: Step) -> None: ...
+
+    async def receive(self) -> StepResult: ...

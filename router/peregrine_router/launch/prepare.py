@@ -1,0 +1,199 @@
+"""What is decided before the first request: port, model, limits; and what the operator is told of it."""
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from peregrine_router.admission.limits import QueueBound
+from peregrine_router.interfaces import ModelInfo
+from peregrine_router.launch.model_files import DEMO_MODEL_ID, resolve_model
+from peregrine_router.observability.log import configure_logging
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_router.settings import Settings
+from peregrine_router.text.chat_template import Chat
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_server.models.falcon.config import FalconConfig, load_config
+from peregrine_server.protocol import Ready, ShardConfig
+
+STEP_TOKENS = {"cpu": 256, "cuda": 4096}
+"""Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU computes 128 tokens in a step as fast
+as 1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 a second), so a longer chunk would only delay running streams;
+of a shorter one, as many streams as are let in would leave prompts nothing."""
+
+MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
+"""Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
+GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
+
+SPECULATIVE_ROWS = {"cpu": 16, "cuda": 64}
+"""Sequences and guesses of one step at most; within that their cost decides (see guess_cost.py). 16 rows of a
+1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
+
+SEND_BUFFER_BYTES = 128 * 2**10
+"""Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
+does not read would be noticed when everything is generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before any process is started; every mistake that can be found by then has been."""
+
+    settings: Settings
+    listener: socket.socket
+    path: Path
+    config: FalconConfig
+    tokenizer: Tokenizer
+    chat: Chat
+    max_total_tokens: int
+
+    @property
+    def model_id(self) -> str:
+        return self.settings.model_id or DEMO_MODEL_ID
+
+    @property
+    def max_batch_size(self) -> int:
+        """Sequences that run at once: as many as requests are let in, unless told otherwise."""
+        return self.settings.max_batch_size or self.settings.max_concurrent_requests
+
+    @property
+    def threads_per_shard(self) -> int:
+        """On a CPU the shards share the cores: one thread more than cores slows all of them down."""
+        return max(1, len(os.sched_getaffinity(0)) // self.settings.num_shard)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Takes the port, finds the model, reads its configuration. Raises ValueError or OSError with one line."""
+    configure_logging(json_output=settings.json_output)
+    check_shards(settings)
+    listener = bind(settings.hostname, settings.port)
+    path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
+    config = load_config(path)
+    total = settings.max_total_tokens or max(config.max_positions, (settings.max_input_tokens or 0) + 1)
+    tokenizer = Tokenizer.load(path)
+    chat = Chat.load(path, settings.model_id or DEMO_MODEL_ID, tokenizer, settings.tokenizer_config_path)
+    return Prepared(settings, listener, path, config, tokenizer, chat, total)
+
+
+def check_shards(settings: Settings) -> None:
+    """Raises ValueError if a CPU has fewer cores than there are to be shards: before a process is spawned for each."""
+    cores = len(os.sched_getaffinity(0))
+    is_cpu = settings.device == "cpu" or (settings.device is None and not Path("/dev/nvidiactl").exists())
+    if is_cpu and settings.num_shard > cores:
+        shards = f"--num-shard {settings.num_shard}"
+        raise ValueError(f"{shards}, but this host has {cores} CPU cores; use at most that many shards")
+
+
+def bind(hostname: str, port: int) -> socket.socket:
+    """A TCP socket on the address, not yet listening: taken first, so that a used port is said before a model loads."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(f"port {port} is in use: stop what listens there, or choose another --port") from None
+        raise OSError(f"cannot listen on {hostname}:{port} ({error.strerror}): check --hostname and --port") from None
+    return listener
+
+
+def shard_config(prepared: Prepared) -> ShardConfig:
+    """What every rank is told; rank and paths are added as each is spawned."""
+    settings = prepared.settings
+    return ShardConfig(
+        rank=0,
+        num_shards=settings.num_shard,
+        socket_path="",
+        rendezvous="",
+        model_path=str(prepared.path),
+        device=settings.device or "auto",
+        dtype="bfloat16" if settings.quantize else settings.dtype or "auto",
+        quantize=settings.quantize,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        num_threads=prepared.threads_per_shard,
+        max_batch_size=prepared.max_batch_size,
+        max_total_tokens=prepared.max_total_tokens,
+        max_batch_total_tokens=settings.max_batch_total_tokens,
+        block_size=settings.block_size,
+        memory_fraction=settings.cuda_memory_fraction,
+        max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
+        eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
+        speculate=settings.speculate,
+    )
+
+
+def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
+    """Sized by the smallest shard."""
+    settings = prepared.settings
+    device = ready[0].device.partition(":")[0]
+    return Scheduler(
+        BlockPool(
+            min(shard.num_blocks for shard in ready),
+            settings.block_size,
+            tenant_fraction=settings.prefix_cache_tenant_fraction,
+        ),
+        max_batch_size=prepared.max_batch_size,
+        max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
+        eos_token_ids=prepared.tokenizer.eos_token_ids,
+        caches_prefixes=settings.prefix_caching,
+        speculation=Speculation(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),
+    )
+
+
+def mixed_step_seconds(settings: Settings, ready: list[Ready]) -> float:
+    """About how long a step may take that holds up answers."""
+    return settings.max_mixed_step_seconds or MIXED_STEP_SECONDS[ready[0].device.partition(":")[0]]
+
+
+def max_speculative_rows(device: str, max_batch_size: int) -> int:
+    """On a GPU no more than the largest batch, for which there is a CUDA graph."""
+    rows = SPECULATIVE_ROWS[device]
+    return min(rows, max_batch_size) if device == "cuda" else rows
+
+
+def queue_bound(settings: Settings) -> QueueBound:
+    """How many may wait."""
+    return QueueBound(settings.max_queue_size, settings.max_queue_tokens)
+
+
+def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
+    """What `/info` tells."""
+    settings, first = prepared.settings, ready[0]
+    return ModelInfo(
+        model_id=prepared.model_id,
+        model_sha=settings.revision,
+        model_dtype=first.dtype,
+        model_device_type=first.device.partition(":")[0],
+        num_shard=len(ready),
+        max_batch_total_tokens=min(shard.num_blocks for shard in ready) * first.block_size,
+        vocab_size=prepared.config.vocab_size,
+        max_input_tokens=settings.max_input_tokens or prepared.max_total_tokens - 1,
+        max_total_tokens=prepared.max_total_tokens,
+    )
+
+
+def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]:
+    """What was loaded, on what, how much fits, and where it answers."""
+    config, first = prepared.config, ready[0]
+    weights = sum(shard.weight_bytes for shard in ready)
+    kv_bytes = sum(shard.kv_bytes_per_token for shard in ready)
+    kv_tokens = info.max_batch_total_tokens
+    shards = f"{len(ready)} shard{'s' * (len(ready) > 1)}"
+    quantized = f", weights {prepared.settings.quantize}" if prepared.settings.quantize else ""
+    kind = f", {prepared.settings.kv_cache_dtype}" if prepared.settings.kv_cache_dtype else ""
+    threads = f" of {prepared.threads_per_shard} threads" if info.model_device_type == "cpu" else ""
+    host, port = prepared.listener.getsockname()[:2]
+    return [
+        f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
+        f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
+        f"  device    {info.model_device_type}, {first.dtype}{quantized}, {shards}{threads}",
+        f"  weights   {weights / 2**20:,.0f} MiB",
+        f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes{kind}",
+        f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "
+        f"{prepared.max_batch_size} at once",
+        f"  serving   http://{f'[{host}]' if ':' in host else host}:{port}  (API documentation: /docs)",
+    ]

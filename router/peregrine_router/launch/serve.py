@@ -1,0 +1,154 @@
+"""From what was prepared to a running server, and back to nothing: shards, engine, HTTP, signals."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import FastAPI
+from tqdm import tqdm
+
+from peregrine_router.admission.grammar_checker import GrammarChecker
+from peregrine_router.app import build_app
+from peregrine_router.engine.engine import Engine
+from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.prepare import (
+    Prepared,
+    banner,
+    make_scheduler,
+    mixed_step_seconds,
+    model_info,
+    queue_bound,
+    shard_config,
+)
+from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.settings import Settings
+from peregrine_router.shards.process_group import ShardGroup
+from peregrine_server.protocol import Loading, Ready
+
+
+async def run(prepared: Prepared) -> int:
+    """Serves until a signal or a failure; leaves no process behind. 0 after a graceful stop, 1 after a failure."""
+    task = asyncio.current_task()
+    assert task is not None
+    say(f"peregrine {version('peregrine')}: loading {prepared.model_id}")
+    with on_signals(task.cancel):
+        shards = await ShardGroup.start(shard_config(prepared))
+    try:
+        with on_signals(task.cancel):
+            ready = await wait_ready(shards)
+        info = model_info(prepared, ready)
+        metrics = Metrics(info)
+        scheduler, bound = make_scheduler(prepared, ready), queue_bound(prepared.settings)
+        measured = MeasuredShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
+        engine = Engine(
+            measured,
+            scheduler,
+            prepared.tokenizer,
+            bound,
+            measured.times,
+            overlaps=prepared.settings.overlap,
+            mixed_step_seconds=mixed_step_seconds(prepared.settings, ready),
+        )
+        grammars = GrammarChecker.load(prepared.path, prepared.config.vocab_size, prepared.tokenizer.eos_token_ids)
+        app = build_app(
+            engine,
+            prepared.tokenizer,
+            prepared.settings,
+            info,
+            chat=prepared.chat,
+            metrics=metrics,
+            check_grammar=grammars.check,
+        )
+        say("\n".join(banner(prepared, ready, info)))
+        return await serve(Server(uvicorn_config(app, prepared.settings)), engine, prepared)
+    finally:
+        await shards.stop()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, without its own signal handlers: they would be raised again and cancel the clean-up of the shards."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: see `on_signals`."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """What was made by now is never garbage: a full collection that looked at it would delay every stream."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+    def request_stop(self) -> None:
+        """The first request lets running requests finish, the second does not."""
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            say("peregrine: stopping after the running requests; once more to stop now")
+            self.should_exit = True
+
+
+async def serve(server: Server, engine: Engine, prepared: Prepared) -> int:
+    """HTTP and the step loop side by side: when either ends, the other does."""
+    stepping = asyncio.create_task(engine.run())
+    stepping.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    with on_signals(server.request_stop):
+        await server.serve(sockets=[prepared.listener])
+    if stepping.done():
+        say(f"peregrine: {stepping.exception()}; the server has ended")
+        return 1
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    return 0
+
+
+@contextlib.contextmanager
+def on_signals(handle: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call `handle` on the event loop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def wait_ready(shards: ShardGroup) -> list[Ready]:
+    """Shows one progress bar over all ranks while the weights load."""
+    loaded: dict[int, Loading] = {}
+    with tqdm(desc="weights", unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+
+        def show(message: Loading) -> None:
+            loaded[message.rank] = message
+            bar.total = sum(each.total_bytes for each in loaded.values())
+            bar.n = sum(each.loaded_bytes for each in loaded.values())
+            bar.refresh()
+
+        return await shards.wait_ready(show)
+
+
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Quiet: no line per request, no banner of its own."""
+    return uvicorn.Config(
+        app,
+        http=LimitedHttp,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.graceful_termination_timeout,
+    )
+
+
+def say(text: str) -> None:
+    """To the operator, at once."""
+    print(text, file=sys.stderr, flush=True)

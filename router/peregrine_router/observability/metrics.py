@@ -1,0 +1,171 @@
+"""Prometheus metrics. TGI's series under TGI's names, so that its dashboards work; `peregrine_` where TGI has none."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+
+from peregrine_router.interfaces import Engine, EngineStats, ModelInfo
+from peregrine_router.observability.histogram import Labelled, TokenHistogram
+
+DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
+"""Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
+NUM_LENGTH_BUCKETS = 100
+METHODS = ("prefill", "decode")
+# The client library insists on `_total` at the end of a counter's name, and adds a series with its time of creation.
+_TOTAL_SUFFIX = re.compile(rb"\b((?:tgi|peregrine)_\w+)_total\b")
+_CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULTILINE)
+
+
+class Metrics:
+    """Everything measured by one app, in a registry of its own."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self._registry = CollectorRegistry()
+        self._info = info
+        self.request_count = self._counter("tgi_request_count", "Requests received.")
+        self.request_success = self._counter("tgi_request_success", "Requests answered.")
+        self.request_failure = Counter(
+            "tgi_request_failure",
+            "Requests that failed: overloaded, validation, template, generation, incomplete, timeout, cancelled; "
+            "dropped if the client left.",
+            ["err"],
+            registry=self._registry,
+        )
+        self.request_duration = self._seconds("tgi_request_duration", "From the request's arrival to its end.")
+        self.validation_duration = self._seconds("tgi_request_validation_duration", "From arrival to the queue.")
+        self.queue_duration = self._seconds("tgi_request_queue_duration", "From the queue to the first step.")
+        self.inference_duration = self._seconds("tgi_request_inference_duration", "From the first step to the end.")
+        self.mean_time_per_token = self._seconds(
+            "tgi_request_mean_time_per_token_duration", "Time of inference by generated tokens."
+        )
+        self.input_length = self._tokens("tgi_request_input_length", "Prompt tokens.", info.max_input_tokens)
+        self.generated_tokens = self._tokens("tgi_request_generated_tokens", "Generated tokens.", info.max_total_tokens)
+        self.max_new_tokens = self._tokens("tgi_request_max_new_tokens", "Tokens asked for.", info.max_total_tokens)
+        self.time_to_first_token = self._seconds(
+            "peregrine_time_to_first_token_seconds", "From the request's arrival to its first token."
+        )
+        self.inter_token_latency = TokenHistogram(
+            "peregrine_inter_token_latency_seconds", "Between a token and the one before it.", DURATIONS
+        )
+        self._registry.register(self.inter_token_latency)
+        self.skipped_tokens = Summary(
+            "tgi_request_skipped_tokens",
+            "Tokens that a sequence gained by guesses in a step that allowed them.",
+            registry=self._registry,
+        )
+        self._add_batch_series()
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads, format 0.0.4."""
+        return _CREATED_LINES.sub(b"", _TOTAL_SUFFIX.sub(rb"\1", generate_latest(self._registry)))
+
+    def note_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
+        """A step goes to the shards: `size` sequences, `num_new` of them in it for the first time."""
+        self._step_sent[method].inc()
+        if num_new:
+            self.batch_next_size.observe(num_new)
+            if has_others:
+                self.batch_concat.labels("chunking").inc()
+
+    def note_guesses(self, slots: NDArray[np.int32]) -> None:
+        """A step that allowed guesses has yielded a token for each of these slots, some of which repeat."""
+        for gained in np.unique(slots, return_counts=True)[1].tolist():
+            self.skipped_tokens.observe(gained - 1)
+
+    def note_step_done(self, method: str, seconds: float) -> None:
+        """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
+        self._step_done[method].inc()
+        self.step_seconds[method].observe(seconds)
+
+    def _add_batch_series(self) -> None:
+        """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
+        self.batch_count = self._by_method("tgi_batch_inference_count", "Steps sent to the shards.")
+        self.batch_success = self._by_method("tgi_batch_inference_success", "Steps answered.")
+        self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
+        # Looking a label up takes as long as what is done with it, and these are noted at every step.
+        self._step_sent = {method: self.batch_count.labels(method) for method in METHODS}
+        self._step_done = {method: self.batch_success.labels(method) for method in METHODS}
+        names = {
+            "tgi_batch_inference_duration": "A step's round trip.",
+            "tgi_batch_forward_duration": "A step's forward pass.",
+        }
+        self.step_seconds = {method: TokenHistogram(method, "A step's time.", DURATIONS) for method in METHODS}
+        self._registry.register(Labelled(names, "method", self.step_seconds))
+        self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
+        self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
+        self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))
+        self.batch_concat = Counter(
+            "tgi_batch_concat", "Steps in which sequences joined others.", ["reason"], registry=self._registry
+        )
+        for reason in ("backpressure", "wait_exceeded", "chunking"):
+            self.batch_concat.labels(reason)
+        sizes = [float(size) for size in range(1, 1025)]
+        self.batch_next_size = Histogram(
+            "tgi_batch_next_size", "Sequences that join in one step.", registry=self._registry, buckets=sizes
+        )
+
+    def watch(self, engine: Engine) -> None:
+        """Gauges that ask the engine whenever Prometheus asks the server."""
+
+        def watch(name: str, help: str, read: Callable[[EngineStats], int]) -> None:
+            Gauge(name, help, registry=self._registry).set_function(lambda: read(engine.stats))
+
+        watch("tgi_queue_size", "Requests that wait for their first step.", lambda stats: stats.queue_size)
+        watch("tgi_batch_current_size", "Requests that are being computed.", lambda stats: stats.batch_size)
+        watch("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used)
+        watch(
+            "peregrine_kv_blocks_cached",
+            "Blocks not in use whose tokens a prompt may begin with.",
+            lambda stats: stats.kv_blocks_cached,
+        )
+        watch("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total)
+        watch("peregrine_preemptions", "Requests set back for want of blocks.", lambda stats: stats.preemptions)
+        watch(
+            "peregrine_cached_tokens",
+            "Prompt tokens that earlier requests had computed, in all.",
+            lambda stats: stats.cached_tokens,
+        )
+        watch("peregrine_guessed_tokens", "Tokens guessed by speculation.", lambda stats: stats.guessed_tokens)
+        watch(
+            "peregrine_guessed_right_tokens",
+            "Tokens guessed right: each saved its sequence a step.",
+            lambda stats: stats.guessed_right_tokens,
+        )
+        blocks = max(engine.stats.kv_blocks_total, 1)
+        block_size = self._info.max_batch_total_tokens // blocks
+        watch(
+            "tgi_batch_current_max_tokens",
+            "Tokens for which there is room in the blocks in use.",
+            lambda stats: stats.kv_blocks_used * block_size,
+        )
+        healthy = Gauge("peregrine_healthy", "1 if a token can be made now.", registry=self._registry)
+        healthy.set_function(lambda: engine.is_healthy)
+        Gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.", registry=self._registry).set(
+            self._info.max_batch_total_tokens
+        )
+
+    def _counter(self, name: str, help: str) -> Counter:
+        return Counter(name, help, registry=self._registry)
+
+    def _by_method(self, name: str, help: str) -> Counter:
+        series = Counter(name, help, ["method"], registry=self._registry)
+        for method in METHODS:
+            series.labels(method)
+        return series
+
+    def _method_seconds(self, name: str, help: str, methods: tuple[str, ...] = METHODS) -> Histogram:
+        series = Histogram(name, help, ["method"], registry=self._registry, buckets=DURATIONS)
+        for method in methods:
+            series.labels(method)
+        return series
+
+    def _seconds(self, name: str, help: str) -> Histogram:
+        return Histogram(name, help, registry=self._registry, buckets=DURATIONS)
+
+    def _tokens(self, name: str, help: str, largest: int) -> Histogram:
+        width = max(largest / NUM_LENGTH_BUCKETS, 1)
+        buckets = [width * number for number in range(1, NUM_LENGTH_BUCKETS + 1)]
+        return Histogram(name, help, registry=self._registry, buckets=buckets)

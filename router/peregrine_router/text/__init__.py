@@ -1,0 +1,4 @@
+"""Text and tokens: tokenizer, incremental detokenizer, chat templates, special tokens.
+
+Chat templates run in a process of their own.
+"""

@@ -1,0 +1,171 @@
+"""Text to tokens and back: the model's own tokenizer.json by the `tokenizers` library."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers.decoders import ByteLevel
+
+from peregrine_router.request import Token
+from peregrine_router.text.detokenizer import TextStream
+
+REPLACEMENT = "\ufffd"
+"""What bytes that are no character read as."""
+
+
+class TokenizerError(ValueError):
+    """The tokenizer's files are missing or unreadable; the message is one line for the operator."""
+
+
+class _Texts(dict[int, str]):
+    """By id, what a token reads alone. Filled as tokens come: no larger than the vocabulary, ten times as fast."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+
+    def __missing__(self, token_id: int) -> str:
+        text = self._backend.decode([token_id], skip_special_tokens=False)
+        if self._backend.id_to_token(token_id) is not None:
+            self[token_id] = text
+        return text
+
+
+class _Pieces(dict[int, str | None]):
+    """By id, what a token adds to a text; None where that depends on its neighbours. As large and fast as the above."""
+
+    def __init__(self, texts: _Texts, special_ids: frozenset[int], is_bytes: bool) -> None:
+        self._texts = texts
+        self._special_ids = special_ids
+        self._is_bytes = is_bytes
+
+    def __missing__(self, token_id: int) -> str | None:
+        piece: str | None = None
+        if token_id in self._special_ids:
+            piece = ""
+        # Byte-level decoding joins bytes: a token of whole characters adds just these, whatever came before.
+        elif self._is_bytes and (text := self._texts[token_id]) and REPLACEMENT not in text:
+            piece = text
+        if token_id in self._texts or piece == "":
+            self[token_id] = piece
+        return piece
+
+
+class Tokenizer:
+    """Immutable after loading; `encode` may be called from any thread."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, eos_token_ids: frozenset[int]) -> None:
+        # tokenizer.json may carry the truncation and padding of someone's training.
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._plain = _without_special_tokens(backend)
+        added = backend.get_added_tokens_decoder()
+        self.special_ids = frozenset(id for id, token in added.items() if token.special)
+        self._bytes = _byte_alphabet(backend)
+        self._texts = _Texts(backend)
+        self._pieces = _Pieces(self._texts, self.special_ids, is_bytes=bool(self._bytes))
+        self.special_tokens = {added[id].content: id for id in self.special_ids}
+        """Text and id of the tokens that generated text hides."""
+        self.eos_token_ids = eos_token_ids
+        """Tokens that end a generation."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """From a model's folder. Raises TokenizerError."""
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise TokenizerError(f"{file} is missing: save the model's fast tokenizer there")
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # The library raises bare Exception.
+            raise TokenizerError(f"{file} cannot be read ({error}): download it again") from None
+        return cls(backend, _eos_token_ids(path, backend))
+
+    def encode(self, text: str, *, add_special_tokens: bool = True, has_special_tokens: bool = False) -> list[int]:
+        """The ids of `text`. What reads like a special token is plain text unless `has_special_tokens`."""
+        backend = self._backend if has_special_tokens else self._plain
+        # `encode` keeps the interpreter's lock throughout and would stop the event loop; the batch form releases it.
+        return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        """(id, start, stop) of the tokens of `text`, in characters: `text[start:stop]` is what the token stands for."""
+        # The fast form leaves offsets out.
+        encoding = self._plain.encode_batch([text], add_special_tokens=add_special_tokens)[0]
+        return [(id, start, stop) for id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of `ids`, special tokens hidden."""
+        return self._backend.decode(ids, skip_special_tokens=True)
+
+    def describe(self, token_id: int, logprob: float | None = None) -> Token:
+        """One token by itself, special tokens shown. Part of a character reads as U+FFFD."""
+        return Token(token_id, self._texts[token_id], logprob, token_id in self.special_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The UTF-8 bytes that a token stands for; they may be part of a character."""
+        token = self._backend.id_to_token(token_id) or ""
+        if token_id not in self.special_ids and self._bytes and all(character in self._bytes for character in token):
+            return bytes(self._bytes[character] for character in token)
+        return self._texts[token_id].encode()
+
+    def stream(self, stop: tuple[str, ...] = (), hides_stop: bool = False) -> TextStream:
+        """Decodes one generation token by token."""
+        return TextStream(self._backend, self._pieces.__getitem__, stop, hides_stop)
+
+
+def _without_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A copy for which `<|endoftext|>` in a text is thirteen characters."""
+    plain = tokenizers.Tokenizer.from_str(backend.to_str())
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _byte_alphabet(backend: tokenizers.Tokenizer) -> dict[str, int]:
+    """Byte-level BPE writes each byte as one character: printable ones as themselves, the others, in order, from U+0100
+    (GPT-2's bytes_to_unicode). Empty for other tokenizers."""
+    if not isinstance(backend.decoder, ByteLevel):
+        return {}
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+
+
+def _eos_token_ids(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
+    """What the model's files say ends a text.
+
+    Files of falcon-rw name id 2, an ordinary word of its vocabulary, next to the tokenizer's true end of text 50256.
+    So ids that were merely copied from config.json count only if they are no ordinary word, where the tokenizer has an
+    end of text of its own. A generation_config.json that somebody wrote by hand is taken at its word.
+    """
+    generation, own = read_json(path / "generation_config.json"), _own_eos(path, backend)
+    declared = _ids(generation.get("eos_token_id"))
+    if not declared or generation.get("_from_model_config"):
+        declared = declared or _ids(read_json(path / "config.json").get("eos_token_id"))
+        if own:
+            declared &= frozenset(backend.get_added_tokens_decoder())
+    return declared | own
+
+
+def _own_eos(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
+    token = read_json(path / "tokenizer_config.json").get("eos_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    token_id = backend.token_to_id(token) if isinstance(token, str) else None
+    return frozenset() if token_id is None else frozenset({token_id})
+
+
+def _ids(value: Any) -> frozenset[int]:
+    values = value if isinstance(value, list) else [value]
+    return frozenset(id for id in values if isinstance(id, int))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file of the model; empty if there is none. Raises TokenizerError."""
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise TokenizerError(f"{file} is not valid JSON ({error}): download it again") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,67 @@
+"""Tensor parallelism: the collectives of one group of ranks on this machine."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from peregrine_server.distributed.one_shot_all_reduce import OneShot, fits, one_shot_or_none
+
+
+class TensorParallel:
+    """One rank's end of the group. Every rank calls the same collectives in the same order."""
+
+    def __init__(self, rank: int = 0, size: int = 1, one_shot: OneShot | None = None) -> None:
+        """A group of one, where every collective does nothing; `join` makes larger ones."""
+        self.rank = rank
+        self.size = size
+        self._one_shot = one_shot
+
+    @staticmethod
+    def join(
+        rank: int, size: int, device: torch.device, rendezvous: str | Path, timeout: timedelta = timedelta(minutes=5)
+    ) -> "TensorParallel":
+        """Meets the other ranks through the file `rendezvous`, which must not be left from an earlier group.
+
+        gloo on a CPU; on CUDA NCCL, and for small messages `one_shot` where it works. Raises RuntimeError when a rank
+        does not come, or a later collective is not joined, within `timeout`.
+        """
+        if size > 1:
+            _stay_on_loopback()
+            store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]  # not in its __all__
+            store.set_timeout(timeout)
+            backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=device_id
+            )
+        one_shot = one_shot_or_none(device) if size > 1 and device.type == "cuda" else None
+        return TensorParallel(rank, size, one_shot)
+
+    def all_reduce(self, x: Tensor) -> None:
+        """x becomes the sum of every rank's x. x is contiguous, of any shape, alike on all ranks."""
+        if self._one_shot is not None and fits(x):
+            self._one_shot(x)
+        elif self.size > 1:
+            dist.all_reduce(x)
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """x [T, N] of every rank, side by side in rank order: [T, size * N]."""
+        if self.size == 1:
+            return x
+        parts = x.new_empty((self.size * x.shape[0], x.shape[1]))
+        dist.all_gather_single(parts, x.contiguous())
+        return parts.view(self.size, *x.shape).transpose(0, 1).reshape(len(x), -1)
+
+    def close(self) -> None:
+        """Leaves the group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def _stay_on_loopback() -> None:
+    """Ranks share a machine; by default both libraries would listen on the address of the host's name."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ["NCCL_SOCKET_IFNAME"] = "lo"

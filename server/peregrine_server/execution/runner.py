@@ -1,0 +1,244 @@
+"""A shard's model, KV cache and batch behind one call: execute(Step) -> StepResult."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from peregrine_kernels import KVCache, backend_for
+from peregrine_kernels.kv_cache import KV_DTYPES, SlotRows
+from peregrine_server.batch.batch import Batch, StepWork
+from peregrine_server.batch.slot_parameters import Rows
+from peregrine_server.batch.transfer import to_device
+from peregrine_server.distributed.tensor_parallel import TensorParallel
+from peregrine_server.execution.device import choose_device, choose_dtype
+from peregrine_server.execution.memory_profile import OutOfMemory, headroom, in_words
+from peregrine_server.execution.warm_up import warm_up_steps
+from peregrine_server.models.falcon.config import load_config
+from peregrine_server.models.falcon.load import load_falcon
+from peregrine_server.models.falcon.model import Falcon
+from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
+from peregrine_server.sampling.host_copy import Copying, CopyOut
+from peregrine_server.sampling.sampled import Sampled
+from peregrine_server.sampling.sampler import Sampler
+from peregrine_server.structured.masks import Constraints
+
+if TYPE_CHECKING:
+    from peregrine_server.execution.cuda_graphs import DecodeGraphs, Recorder
+
+PROMPT_LOGPROB_ROWS = 256
+"""Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step that the device works on, or has done."""
+
+    step_id: int
+    slots: NDArray[np.int64]
+    """Those that sample."""
+    copying: Copying | None
+    prompt_logprobs: list[PromptLogprobs]
+    num_guessed: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.copying is None or self.copying.is_done
+
+    def result(self) -> StepResult:
+        """Waits for the tokens."""
+        if self.copying is None:
+            return StepResult(self.step_id, b"", b"", b"", prompt_logprobs=self.prompt_logprobs)
+        return _result(self, self.copying.wait())
+
+
+class Runner:
+    """Deterministic in its weights and the steps that it was sent."""
+
+    def __init__(self, config: ShardConfig, model: Falcon, record: "Recorder | None" = None) -> None:
+        """`record`: decode steps are recorded, and replayed by what it gives."""
+        self.model = model
+        sizes = (config.max_batch_size, config.max_total_tokens)
+        self._batch = Batch(
+            *sizes, config.block_size, model.device, speculates=config.speculate > 0, by_slot=record is not None
+        )
+        self._speculation = self._batch.speculation
+        path, vocab_size = Path(config.model_path), model.config.vocab_size
+        self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
+        self._sampler = Sampler(self._batch, self._constraints, model.rank.backend)
+        self._copy_out = CopyOut(model.device)
+        num_blocks = _num_blocks(config, model)
+        self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
+        self._graphs = None if record is None else _graphs(config, model, self._kv, record)
+        self.ready = Ready(
+            rank=config.rank,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            weight_bytes=model.weight_bytes,
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            kv_bytes_per_token=model.kv_bytes_per_token,
+        )
+
+    @classmethod
+    def load(cls, config: ShardConfig, progress: Callable[[int, int], None]) -> "Runner":
+        """Joins the other ranks and reads this rank's slices. Errors are one line and say what to do."""
+        torch.set_num_threads(config.num_threads)
+        device = choose_device(config.device, config.rank, config.num_shards)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where kernels and streams go that are not told
+        path = Path(config.model_path)
+        falcon_config = load_config(path)
+        parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
+        dtype = choose_dtype(config.dtype, device)
+        backend = backend_for(device, config.quantize, config.kv_cache_dtype)
+        kv_dtype = None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype]
+        try:
+            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress, kv_dtype)
+            runner = cls(config, model, _recorder(device))
+            if device.type == "cuda":
+                runner.warm_up(config)
+        except torch.OutOfMemoryError:
+            raise OutOfMemory.of(falcon_config, config, dtype, device) from None
+        # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
+        gc.freeze()
+        return runner
+
+    def warm_up(self, config: ShardConfig) -> None:
+        """Compiles what is compiled at its first use. To be called before any other step, on every rank."""
+        for step in warm_up_steps(config):
+            self.execute(step)
+
+    def execute(self, step: Step) -> StepResult:
+        """One step, to its end."""
+        return self.launch(step).result()
+
+    @torch.inference_mode()
+    def launch(self, step: Step) -> Launched:
+        """One step: apply the delta, run the model, sample, remember the tokens.
+
+        On CUDA none of it is waited for, but where a grammar's mask needs the token before, once the model is started,
+        and where tokens were guessed: how many of them are right decides where the next step goes on.
+        """
+        self._constraints.apply(step)
+        work = self._batch.apply(step)
+        nothing = np.zeros(0, dtype=np.int64)
+        if work is None:
+            return Launched(step.id, nothing, None, [])
+        if work.copies is not None:
+            self._kv.copy_blocks(*work.copies)
+        # Looked up before the model, which leaves nothing of Python's in a CPU's caches.
+        used = self._batch.parameters.used(work.sampled)
+        logits, prompt_logprobs = self._compute(work)
+        if logits is None:
+            return Launched(step.id, nothing, None, prompt_logprobs)
+        sampled = self._sampler(logits, work.sampled, work.lengths, used)
+        copying = self._copy_out.start(sampled)
+        slots, lengths, token_ids, num_guessed = work.sampled, work.lengths, sampled.token_ids, 0
+        if work.guesses is not None and self._speculation is not None:
+            rows = self._speculation.verify(slots, work.guesses, copying.wait().token_ids.numpy())
+            copying, num_guessed = copying.of(rows), int((work.guesses >= 0).sum())
+            slots, lengths, token_ids = slots[rows], lengths[rows], token_ids[to_device(rows, token_ids.device)]
+        self._batch.append(slots, lengths, token_ids)
+        if self._constraints.has_any():
+            self._constraints.advance(slots, lambda: copying.wait().token_ids.tolist())
+        if self._speculation is not None:
+            self._speculation.note(slots, lengths, copying)
+        return Launched(step.id, slots, copying, prompt_logprobs, num_guessed)
+
+    def waits_in(self, step: Step) -> bool:
+        """Whether `launch` of this step would wait for the tokens of the steps before it."""
+        return self._batch.guesses_in(step)
+
+    def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
+        """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
+        if isinstance(work.inputs, SlotRows):
+            assert self._graphs is not None, "only graphs take decodes by slot"
+            return self._graphs(work.inputs), []
+        scored = self._batch.parameters.wants_prompt_logprobs(work.slots)
+        if len(work.sampled) and not len(scored):
+            return self.model.next_logits(*work.inputs, self._kv, work.sample_rows), []
+        hidden = self.model.forward(*work.inputs, self._kv)
+        prompt_logprobs = self._prompt_logprobs(work, scored, hidden)
+        if not len(work.sampled):
+            return None, prompt_logprobs
+        return self.model.logits(hidden, work.sample_rows), prompt_logprobs
+
+    def _prompt_logprobs(self, work: StepWork, scored: Rows, hidden: Tensor) -> list[PromptLogprobs]:
+        chunks = []
+        rows_end = np.cumsum(work.num_tokens)
+        for at in scored.tolist():
+            start, end = int(rows_end[at] - work.num_tokens[at]), int(rows_end[at])
+            chunks += self._score(int(work.slots[at]), int(work.starts[at]), hidden[start:end])
+        return chunks
+
+    def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
+        """Row i of `hidden` scores the prompt token at position first + i + 1, if there is one."""
+        chunks = []
+        count = min(len(hidden), int(self._batch.prompt_lengths[slot]) - first - 1)
+        for start in range(0, count, PROMPT_LOGPROB_ROWS):
+            rows = hidden[start : min(start + PROMPT_LOGPROB_ROWS, count)]
+            position = first + start + 1
+            targets = self._batch.token_ids[slot, position : position + len(rows), None]
+            logprobs = self.model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
+            chunks.append(PromptLogprobs(slot, position, _floats(logprobs)))
+        return chunks
+
+
+def _num_blocks(config: ShardConfig, model: Falcon) -> int:
+    """Blocks of KV cache: as many as asked for, else as fit the free memory and could ever be used.
+
+    Raises ValueError if the longest request allowed would not fit.
+    """
+    needed = -(-config.max_total_tokens // config.block_size)
+    tokens, room = config.max_batch_total_tokens, None
+    if tokens is None:
+        room = headroom(model, config)
+        tokens = min(room.kv_bytes // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
+    blocks = tokens // config.block_size
+    if blocks < needed:
+        raise ValueError(
+            f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "
+            f"{config.max_total_tokens}: lower that, or raise --max-batch-total-tokens if memory allows"
+            + ("" if room is None else in_words(room))
+        )
+    return blocks
+
+
+def _recorder(device: torch.device) -> "Recorder | None":
+    """CUDA graphs where there is CUDA."""
+    if device.type == "cpu":
+        return None
+    from peregrine_server.execution.cuda_graphs import CudaRecorder
+
+    return CudaRecorder()
+
+
+def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder") -> "DecodeGraphs":
+    # Imported late: it imports Triton, which only a GPU's host needs to have.
+    from peregrine_server.execution.cuda_graphs import DecodeGraphs, ladder
+
+    return DecodeGraphs(model, kv, ladder(config.max_batch_size), config.max_total_tokens, config.block_size, record)
+
+
+def _result(launched: Launched, sampled: Sampled) -> StepResult:
+    return StepResult(
+        launched.step_id,
+        pack(launched.slots.tolist()),
+        pack(sampled.token_ids.tolist()),
+        _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
+        top_tokens=[TopTokens(row, pack(ids.tolist()), _floats(logprobs)) for row, ids, logprobs in sampled.top],
+        prompt_logprobs=launched.prompt_logprobs,
+        failed=list(sampled.failed),
+        num_guessed=launched.num_guessed,
+    )
+
+
+def _floats(values: Tensor) -> bytes:
+    return values.to(torch.float32).cpu().numpy().tobytes()

@@ -1,0 +1,4 @@
+"""The Falcon family: config.json's dialects, tensor names, partition over ranks, the model.
+
+The only folder that knows Falcon.
+"""

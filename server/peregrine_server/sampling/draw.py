@@ -1,0 +1,30 @@
+"""The random draw of a token: reproducible by (seed, position) alone."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One number in [0, 1) per (seed, position), by SplitMix64: a function of its arguments and of nothing else."""
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        # Seeds are mixed before positions are added, or seed s at position p + 1 would repeat seed s + golden at p.
+        state = _mix(seeds + golden) + positions.astype(np.uint64) * golden
+        bits = _mix(state)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def draw(scores: Tensor, uniform: Tensor) -> Tensor:
+    """int64[R]: a token of each row of scores [R, V], by inverting the distribution function at uniform float64[R]."""
+    cumulative = scores.softmax(-1).double().cumsum(-1)
+    targets = uniform * cumulative[:, -1]
+    ids = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]
+    return ids.clamp(max=scores.shape[-1] - 1)
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

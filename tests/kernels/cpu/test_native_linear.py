@@ -1,0 +1,61 @@
+"""Linears of 8-bit integers (W8A8) of the native kernels."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cpu_backends import kernels_for, native_backend, targets
+from peregrine_kernels import Linear, backend_for
+from peregrine_kernels.cpu.native_linear import quantize
+
+
+def pack(target: str, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+    return native_backend(target, quantizes=True).linear(weight, bias, activation)
+
+
+def exact(target: str, x: Tensor, weight: Tensor) -> Tensor:
+    """float64: the product of the integers that both are made, times what they stand for."""
+    kernels = kernels_for(target)
+    integers, scales = quantize(weight, kernels.peregrine_max_weight())
+    row_scales = x.float().abs().amax(1, keepdim=True) / 127
+    inputs = (x.float() * (1 / row_scales)).round().double()
+    return inputs @ integers.double().T * row_scales * scales
+
+
+@targets
+@settings(max_examples=30, deadline=None)
+@given(num_tokens=st.integers(1, 70), quads=st.integers(1, 60), num_outputs=st.integers(1, 300), seed=st.integers(0, 9))
+def test_integers_are_multiplied_exactly(target: str, num_tokens: int, quads: int, num_outputs: int, seed: int) -> None:
+    """Of any shape, the result is the product of the integers, rounded to bfloat16."""
+    torch.manual_seed(seed)
+    x, weight = torch.randn(num_tokens, 4 * quads).bfloat16(), torch.randn(num_outputs, 4 * quads).bfloat16()
+    torch.testing.assert_close(pack(target, weight)(x).double(), exact(target, x, weight), rtol=2**-8, atol=1e-5)
+
+
+@targets
+def test_a_quantized_layer_is_near_the_weight(target: str) -> None:
+    """With 2,048 inputs the product differs from the unquantized one by less than 2 %, bias and activation included."""
+    torch.manual_seed(0)
+    x, weight, bias = (
+        torch.randn(5, 2048).bfloat16(),
+        torch.randn(300, 2048).bfloat16() / 45,
+        torch.randn(300).bfloat16(),
+    )
+    near = torch.nn.functional.gelu(x.float() @ weight.float().T + bias.float())
+    assert (pack(target, weight, bias, "gelu")(x).float() - near).norm() < 0.02 * near.norm()
+
+
+@targets
+def test_rows_of_zeros_are_zero(target: str) -> None:
+    """Inputs or weights without a largest element give zero and no NaN."""
+    weight = torch.randn(64, 32).bfloat16()
+    assert (pack(target, weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
+    assert (pack(target, torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
+
+
+def test_other_devices_refuse_in_one_line() -> None:
+    """Where there are no such linears, the error names the option."""
+    with pytest.raises(ValueError, match="--quantize int8 needs a CPU"):
+        backend_for(torch.device("meta"), "int8")

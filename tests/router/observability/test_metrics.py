@@ -1,0 +1,197 @@
+"""GET /metrics."""
+
+import asyncio
+import time
+
+import pytest
+
+from fakes import INFO, FakeEngine, Server, serve
+from peregrine_router.interfaces import EngineStats
+from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
+
+
+def test_a_request_counts_once(server: Server) -> None:
+    """An answered request is counted, timed and measured once, streamed or not."""
+    server.generate(max_new_tokens=3)
+    server.generate(path="/generate_stream", max_new_tokens=3)
+    metrics = server.metrics()
+    assert metrics["tgi_request_count"] == 2
+    assert metrics["tgi_request_success"] == 2
+    for name in ("duration", "validation_duration", "queue_duration", "inference_duration"):
+        assert metrics[f"tgi_request_{name}_count"] == 2
+    assert metrics["tgi_request_generated_tokens_sum"] == 6
+    assert metrics["tgi_request_max_new_tokens_sum"] == 6
+    assert metrics["tgi_request_input_length_sum"] == 2 * len(server.engine.requests[0].prompt_ids)
+    assert metrics["peregrine_time_to_first_token_seconds_count"] == 2
+    assert metrics["peregrine_inter_token_latency_seconds_count"] == 4
+
+
+def test_best_of_counts_once(server: Server) -> None:
+    """A request of several sequences is one request."""
+    server.generate(best_of=2, do_sample=True)
+    metrics = server.metrics()
+    assert metrics["tgi_request_count"] == metrics["tgi_request_success"] == 1
+    assert metrics["peregrine_time_to_first_token_seconds_count"] == 1
+
+
+def test_failures_have_labels(server: Server) -> None:
+    """A refused request is counted once, as a failure of its kind."""
+    server.generate(temperature=0)
+    metrics = server.metrics()
+    assert metrics["tgi_request_count"] == 1
+    assert metrics['tgi_request_failure{err="validation"}'] == 1
+    assert metrics["tgi_request_success"] == 0
+
+
+def test_overload_has_its_label(engine: FakeEngine) -> None:
+    """So is one for which there is no room."""
+    with serve(engine, max_concurrent_requests=1) as server:
+        server.generate(best_of=2, do_sample=True)
+        assert server.metrics()['tgi_request_failure{err="overloaded"}'] == 1
+
+
+def test_gauges_are_the_engines(server: Server) -> None:
+    """Gauges show the engine at the moment of asking."""
+    server.engine.stats = EngineStats(
+        queue_size=3,
+        batch_size=2,
+        kv_blocks_used=5,
+        kv_blocks_cached=6,
+        kv_blocks_total=64,
+        preemptions=1,
+        cached_tokens=7,
+    )
+    metrics = server.metrics()
+    assert metrics["tgi_queue_size"] == 3
+    assert metrics["tgi_batch_current_size"] == 2
+    assert metrics["tgi_batch_max_total_tokens"] == 4096
+    assert metrics["peregrine_kv_blocks_used"] == 5
+    assert metrics["peregrine_kv_blocks_cached"] == 6
+    assert metrics["peregrine_kv_blocks"] == 64
+    assert metrics["peregrine_preemptions"] == 1
+    assert metrics["peregrine_cached_tokens"] == 7
+    assert metrics["peregrine_healthy"] == 1
+
+
+def test_format(server: Server) -> None:
+    """The text is Prometheus's, counters bear TGI's names and type, and nothing else is in it."""
+    answer = server.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "# TYPE tgi_request_count counter\ntgi_request_count 0.0\n" in answer.text
+    assert "_total " not in answer.text
+    assert "_created" not in answer.text
+
+
+def test_apps_do_not_share_metrics(engine: FakeEngine) -> None:
+    """Two apps in one process count apart."""
+    with serve(engine) as first, serve(engine) as second:
+        first.generate()
+        assert second.metrics()["tgi_request_count"] == 0
+
+
+TGI_SERIES = {
+    "counter": {
+        "tgi_request_count",
+        "tgi_request_success",
+        "tgi_request_failure",
+        "tgi_batch_inference_count",
+        "tgi_batch_inference_success",
+        "tgi_batch_inference_failure",
+        "tgi_batch_concat",
+    },
+    "histogram": {
+        "tgi_request_duration",
+        "tgi_request_validation_duration",
+        "tgi_request_queue_duration",
+        "tgi_request_inference_duration",
+        "tgi_request_mean_time_per_token_duration",
+        "tgi_request_input_length",
+        "tgi_request_generated_tokens",
+        "tgi_request_max_new_tokens",
+        "tgi_batch_inference_duration",
+        "tgi_batch_forward_duration",
+        "tgi_batch_decode_duration",
+        "tgi_batch_filter_duration",
+        "tgi_batch_concat_duration",
+        "tgi_batch_next_size",
+    },
+    "summary": {"tgi_request_skipped_tokens"},
+    "gauge": {
+        "tgi_batch_current_size",
+        "tgi_batch_current_max_tokens",
+        "tgi_batch_max_total_tokens",
+        "tgi_queue_size",
+    },
+}
+
+
+def test_series_of_tgi(server: Server) -> None:
+    """Every series of TGI's dashboards is there under its name and type, with its buckets."""
+    text = server.client.get("/metrics").text
+    for kind, names in TGI_SERIES.items():
+        for name in names:
+            assert f"# TYPE {name} {kind}\n" in text
+    metrics = server.metrics()
+    durations = [name for name in metrics if name.startswith("tgi_request_duration_bucket")]
+    assert len(durations) == 36
+    assert 'tgi_batch_forward_duration_bucket{le="0.00015000000000000001",method="decode"}' in metrics
+    assert 'tgi_batch_next_size_bucket{le="1024.0"}' in metrics
+
+
+async def test_steps_are_measured() -> None:
+    """Steps are counted by what they compute, timed until their answer, and heartbeats left out."""
+    metrics, shards = Metrics(INFO), OneStep()
+    measured = MeasuredShards(shards, metrics)
+    decode, prefill = pack([0, 1]), pack([0, 1, 2])
+    new = [NewSequence(2, pack([1]), 1, SamplingParams())]
+    for step in (
+        Step(id=0),
+        Step(id=1, slots=decode, num_decodes=2),
+        Step(id=2, slots=prefill, num_decodes=2, num_tokens=pack([1]), new=new),
+    ):
+        await measured.send(step)
+        await measured.receive()
+    text = metrics.render().decode()
+    assert 'tgi_batch_inference_count{method="prefill"} 1.0' in text
+    assert 'tgi_batch_inference_success{method="decode"} 1.0' in text
+    assert 'tgi_batch_forward_duration_count{method="decode"} 1.0' in text
+    assert 'tgi_batch_concat{reason="chunking"} 1.0' in text
+    assert "tgi_batch_next_size_sum 1.0" in text
+    await measured.send(Step(id=3, slots=decode, num_decodes=2))
+    shards.failure = RuntimeError("gone")
+    with pytest.raises(RuntimeError):
+        await measured.receive()
+    assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
+
+
+async def test_two_steps_in_flight_are_timed_apart() -> None:
+    """The second starts when the first ends: together they take no longer than both took."""
+    metrics, shards = Metrics(INFO), OneStep()
+    measured, start = MeasuredShards(shards, metrics), time.monotonic()
+    for number in range(2):
+        await measured.send(Step(id=number, slots=pack([0]), num_decodes=1))
+    for _ in range(2):
+        await asyncio.sleep(0.02)
+        await measured.receive()
+    line = next(
+        line
+        for line in metrics.render().decode().splitlines()
+        if line.startswith("tgi_batch_forward_duration_sum{") and "decode" in line
+    )
+    assert 0.04 <= float(line.split()[-1]) <= time.monotonic() - start
+
+
+class OneStep:
+    """Shards that answer at once."""
+
+    failure: Exception | None = None
+
+    async def send(self, step: Step) -> None:
+        self.step = step
+
+    async def receive(self) -> StepResult:
+        if self.failure is not None:
+            raise self.failure
+        return StepResult(self.step.id, b"", b"", b"")

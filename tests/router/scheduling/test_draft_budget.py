@@ -1,0 +1,259 @@
+"""Guesses in the router: when they are allowed, and what several tokens of one step become."""
+
+import asyncio
+from random import Random
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
+from fakes import INFO
+from peregrine_router.engine.engine import Engine
+from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.request import FinishReason, Request, SamplingParams
+from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, Speculation
+from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_server.protocol import PROBE_STEPS, Step, StepResult, pack
+
+BLOCK_SIZE = 4
+
+
+def make_scheduler(most: int = 6, rows: int = 8, num_blocks: int = 64, max_batch_size: int = 8) -> Scheduler:
+    return Scheduler(
+        BlockPool(num_blocks, BLOCK_SIZE),
+        max_batch_size=max_batch_size,
+        max_step_tokens=16,
+        eos_token_ids=frozenset({3}),
+        speculation=Speculation(most, rows),
+    )
+
+
+def make_request(name: str, length: int = 3, new: int = 20) -> Request:
+    return Request(name, tuple(range(10, 10 + length)), SamplingParams(), new, tenant=name)
+
+
+def next_step(scheduler: Scheduler) -> Step:
+    step = scheduler.schedule()
+    assert step is not None
+    return step
+
+
+class RightShards(FakeShards):
+    """Every guess is right, and a step makes all that it may."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeModel(64, BLOCK_SIZE, AlwaysMost()))
+
+
+class AlwaysMost(Random):
+    def randint(self, a: int, b: int) -> int:
+        return b
+
+
+def answer(step: Step, slot: int, tokens: list[int]) -> StepResult:
+    """One that says so."""
+    return StepResult(step.id, pack([slot] * len(tokens)), pack(tokens), b"")
+
+
+@pytest.mark.parametrize(("count", "guesses"), [(1, 6), (2, 3), (3, 1), (4, 1), (5, 0)])
+def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
+    """Sequences and guesses together are at most the rows that are nearly free."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    for i in range(count):
+        scheduler.submit(make_request(str(i)))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == guesses
+
+
+def test_no_guesses_while_a_prompt_is_computed() -> None:
+    """Its chunks need the rows."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    scheduler.submit(make_request("a"))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    scheduler.submit(make_request("b", length=40))
+    guesses = []
+    for _ in range(4):
+        step = next_step(scheduler)
+        scheduler.commit(model.execute(step))
+        guesses.append(step.speculate)
+    assert guesses == [0, 0, 0, 3]
+
+
+def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
+    """A small batch that is full is small all the same, and who waits is served the sooner."""
+    scheduler, model = make_scheduler(max_batch_size=1), FakeModel(64, BLOCK_SIZE)
+    for name in "ab":
+        scheduler.submit(make_request(name))
+    scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == 6
+
+
+def test_no_guesses_where_blocks_are_few() -> None:
+    """None would be left for the next token of each sequence."""
+    scheduler, model = make_scheduler(num_blocks=7), FakeModel(7, BLOCK_SIZE)
+    for name, length in (("a", 3), ("b", 16)):
+        scheduler.submit(make_request(name, length, new=4))
+        scheduler.commit(model.execute(next_step(scheduler)))
+    assert next_step(scheduler).speculate == 0
+
+
+def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, int]:
+    """The next steps by id, and how many guesses each allows; all of those that may be are said to be made, or none."""
+    steps = []
+    for _ in range(count):
+        step = next_step(scheduler)
+        result = answer(step, 0, [5])
+        scheduler.commit(replace(result, num_guessed=min(guessed, step.speculate)))
+        steps.append(step)
+    return {step.id: step.speculate for step in steps}
+
+
+def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
+    """After four in a row, only those in which shards look again; who is new is looked at at once."""
+    scheduler = make_scheduler()
+    scheduler.submit(make_request("a", new=90))
+    found = allowed(scheduler, 1 + PATIENCE + 60)
+    asking = [step_id for step_id, most in found.items() if most]
+    assert asking == [*range(1, 1 + PATIENCE), *range(PROBE_STEPS, max(found) + 1, PROBE_STEPS)]
+    scheduler.submit(make_request("b"))
+    model_answer = next_step(scheduler)
+    scheduler.commit(StepResult(model_answer.id, pack([0, 1]), pack([5, 5]), b""))
+    assert next_step(scheduler).speculate > 0
+
+
+def test_a_step_without_guesses_now_and_then() -> None:
+    """However right they are: what guesses cost is known by comparison with it."""
+    scheduler = make_scheduler(num_blocks=256)
+    scheduler.submit(make_request("a", new=400))
+    found = allowed(scheduler, 3 * PLAIN_EVERY, guessed=6)
+    without = [step_id for step_id, most in found.items() if not most]
+    assert without == [0, *range(PLAIN_EVERY - 1, 3 * PLAIN_EVERY, PLAIN_EVERY)]
+
+
+async def test_shards_are_told_what_guesses_cost() -> None:
+    """As measured: here a step with six takes four times as long."""
+    shards, scheduler = RightShards(), make_scheduler()
+    measured = MeasuredShards(shards, Metrics(INFO), scheduler.speculation.cost)
+    scheduler.submit(make_request("a", new=100))
+    costs = []
+    scheduler.speculation.cost.note(1, 0, 0.005)
+    while (step := scheduler.schedule()) is not None:
+        shards.step_seconds = 0.02
+        await measured.send(step)
+        scheduler.commit(await measured.receive())
+        costs += [step.guess_cost] * (step.speculate > 0)
+    (fixed, each), (fixed_later, each_later) = costs[0], costs[-1]
+    assert fixed + 6 * each < 0.5
+    assert fixed_later + 6 * each_later > 1.5
+
+
+def test_tokens_behind_the_end_are_dropped() -> None:
+    """An end of text among the tokens of a step ends the answer there."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a"))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    gained = scheduler.commit(answer(next_step(scheduler), 0, [6, 3, 7, 8]))
+    assert [(each.index, each.token_id, each.finish_reason) for each in gained] == [
+        (2, 6, None),
+        (3, 3, FinishReason.EOS_TOKEN),
+    ]
+    assert sequence.token_ids[3:] == [5, 6, 3]
+    scheduler.check_integrity()
+
+
+def test_tokens_behind_the_length_are_dropped() -> None:
+    """An answer is never longer than it was asked to be."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a", new=3))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    scheduler.commit(answer(next_step(scheduler), 0, [6, 7, 8, 9]))
+    assert sequence.token_ids[3:] == [5, 6, 7]
+    assert sequence.finish_reason is FinishReason.LENGTH
+
+
+def test_no_guesses_where_a_group_forks() -> None:
+    """The last token of a prompt is computed like a decode, but others begin behind it."""
+    scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
+    scheduler.submit_group([make_request("a", length=17), make_request("b", length=17)])
+    scheduler.commit(model.execute(next_step(scheduler)))
+    step = next_step(scheduler)
+    assert (step.num_decodes, len(step.forks), step.speculate) == (1, 1, 0)
+
+
+def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
+    """With a step in flight, for what both may guess; near its end, for no more than it can have."""
+    scheduler = make_scheduler()
+    sequence = scheduler.submit(make_request("a", new=10))
+    scheduler.commit(answer(next_step(scheduler), 0, [5]))
+    next_step(scheduler)
+    assert len(sequence.blocks) * BLOCK_SIZE >= 3 + 1 + 6
+    next_step(scheduler)
+    assert len(sequence.blocks) == 4
+    scheduler.check_integrity()
+
+
+async def test_the_tokens_of_a_step_are_read_together() -> None:
+    """Seven tokens wake their reader once."""
+    shards = RightShards()
+    engine = Engine(shards, make_scheduler(), byte_tokenizer())
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    events = []
+    while batch := await stream.take():
+        events.append(batch)
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    assert [event.token.id for batch in events for event in batch] == expected([1, 2, 4], 15)
+    assert [event.index for batch in events for event in batch] == [*range(1, 16)]
+    assert max(map(len, events)) == 7
+
+
+async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
+    """The step that completes it yields more: the answer has none of them, in its text, its events and its count."""
+    tokens = expected([1, 2, 4], 15)
+    texts = [byte_tokenizer().decode([token]) for token in tokens]
+    at = next(i for i, text in enumerate(texts) if i % 7 and text.isascii() and text not in texts[:i])
+    stop = texts[at]
+    engine = Engine(RightShards(), make_scheduler(), byte_tokenizer())
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
+    events = []
+    while batch := await stream.take():
+        events += batch
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    assert [event.token.id for event in events] == tokens[: at + 1]
+    finished = events[-1].finished
+    assert finished is not None
+    assert (finished.reason, finished.generated_tokens) == (FinishReason.STOP_SEQUENCE, at + 1)
+
+
+async def test_guesses_are_counted() -> None:
+    """How many were made and right, and how many a step gave each sequence, under TGI's name."""
+    shards, metrics = RightShards(), Metrics(INFO)
+    measured = MeasuredShards(shards, metrics)
+    engine = Engine(measured, make_scheduler(), byte_tokenizer(), steps=measured.times, overlaps=False)
+    metrics.watch(engine)
+    stepping = asyncio.create_task(engine.run())
+    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    while await stream.take():
+        pass
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
+    lines = metrics.render().decode().splitlines()
+    assert engine.stats.guessed_right_tokens == 12
+    assert "peregrine_guessed_right_tokens 12.0" in lines
+    assert "tgi_request_skipped_tokens_sum 12.0" in lines
+    assert "tgi_request_skipped_tokens_count 2.0" in lines
+
+
+def test_slots_that_repeat_are_several_tokens() -> None:
+    """A step's two sequences, one of which gained three tokens, are two observations."""
+    metrics = Metrics(INFO)
+    metrics.note_guesses(np.array([4, 4, 4, 2], dtype=np.int32))
+    lines = metrics.render().decode().splitlines()
+    assert "tgi_request_skipped_tokens_sum 2.0" in lines
+    assert "tgi_request_skipped_tokens_count 2.0" in lines

@@ -1,0 +1,53 @@
+"""What guesses cost, from the times of steps."""
+
+from random import Random
+
+import pytest
+
+from peregrine_router.scheduling.draft_cost import GuessCost
+
+
+def measured(fixed: float, each: float, counts: list[int], noise: float = 0.0) -> GuessCost:
+    """Steps of 10 ms for two decodes, and of so many guesses in turn."""
+    cost, random = GuessCost(), Random(0)
+    for number in range(400):
+        count = counts[number // 2 % len(counts)] if number % 2 else 0
+        taken = 0.01 * (1 + (fixed + each * count if count else 0.0))
+        cost.note(2, count, taken * (1 + noise * random.random()))
+    return cost
+
+
+@pytest.mark.parametrize(("fixed", "each"), [(0.0, 0.0), (0.3, 0.02), (0.05, 0.2), (0.4, 0.0)])
+def test_it_is_what_steps_took(fixed: float, each: float) -> None:
+    """Both parts, where steps have now few guesses and now many."""
+    assert measured(fixed, each, [1, 4, 8]).of(2) == pytest.approx((fixed, each), abs=1e-3)
+
+
+def test_steps_of_one_kind_say_what_they_say() -> None:
+    """Of as many guesses always, the sum is known."""
+    fixed, each = measured(0.2, 0.05, [6]).of(2)
+    assert fixed + 6 * each == pytest.approx(0.5, abs=1e-3)
+
+
+def test_times_that_vary() -> None:
+    """By half: what a step takes with guesses is off by a tenth of a step at most."""
+    fixed, each = measured(0.3, 0.05, [1, 8], noise=0.5).of(2)
+    for count in (1, 8):
+        assert fixed + each * count == pytest.approx(0.3 + 0.05 * count, abs=0.1)
+
+
+def test_a_step_that_was_held_up_changes_little() -> None:
+    """One that takes a second among steps of 10 ms."""
+    cost = measured(0.2, 0.05, [1, 8])
+    cost.note(2, 4, 1.0)
+    fixed, each = cost.of(2)
+    assert fixed + 4 * each < 0.7
+
+
+def test_before_anything_is_measured() -> None:
+    """Neither free nor too dear to be tried, for any number of decodes."""
+    cost = measured(0.0, 0.0, [4])
+    fixed, each = cost.of(3)
+    assert 0.0 < fixed + each < 0.5
+    cost.note(3, 4, 1.0)  # nothing to compare with
+    assert cost.of(3) == (fixed, each)

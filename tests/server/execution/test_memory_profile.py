@@ -1,0 +1,34 @@
+"""Memory for the KV cache: what is left of a device, and what is said where it is too little."""
+
+from dataclasses import replace
+
+from peregrine_server.execution.memory_profile import GIB, Headroom, in_words, out_of_memory
+
+A10G = Headroom(24 * GIB, 0.9, others=GIB, weights=14 * GIB, activations=GIB, graphs=GIB // 2)
+
+
+def test_the_cache_gets_what_everything_else_leaves() -> None:
+    """The fraction is of the whole device, and all that others take counts against it."""
+    assert A10G.kv_bytes == int(24 * GIB * 0.9) - (16 * GIB + GIB // 2)
+    assert replace(A10G, fraction=1.0).kv_bytes - A10G.kv_bytes == 24 * GIB - int(24 * GIB * 0.9)
+
+
+def test_no_room_is_no_negative_room() -> None:
+    """A device that is too small leaves 0 bytes."""
+    assert replace(A10G, weights=30 * GIB).kv_bytes == 0
+
+
+def test_an_error_names_numbers_and_flags() -> None:
+    """What was measured, and what an operator may change."""
+    words = in_words(A10G)
+    for part in ("24.0 GiB", "--cuda-memory-fraction 0.9", "14.0 GiB", "--max-batch-prefill-tokens"):
+        assert part in words
+    error = out_of_memory("cuda:0", 24 * GIB, 3 * GIB, 26 * GIB, 1)
+    for part in ("cuda:0", "24.0 GiB", "3.0 GiB", "26.0 GiB", "--num-shard 1"):
+        assert part in error
+    assert "\n" not in error
+
+
+def test_a_cpu_has_nothing_to_say_of_it() -> None:
+    """Where nothing was measured, nothing is added to the error."""
+    assert in_words(Headroom(GIB, 1.0, 0, 0, 0, 0)) == ""

@@ -1,0 +1,52 @@
+"""Positions and embedding, against transformers' own functions."""
+
+import pytest
+import torch
+from transformers.models.falcon.modeling_falcon import FalconRotaryEmbedding, build_alibi_tensor
+
+from checkpoints import build_model, config_json
+from peregrine_server.distributed.tensor_parallel import TensorParallel
+from peregrine_server.models.falcon.config import FalconConfig
+from peregrine_server.models.falcon.layers import Embedding, RotaryPositions, alibi_slopes
+from peregrine_server.models.falcon.partition import Run, Slice, whole
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 3, 7, 8, 12, 31, 32, 64, 71, 128, 232])
+def test_alibi_slopes_are_those_of_transformers(num_heads: int) -> None:
+    """For any number of heads the slopes are transformers', to the bit, its rounding to bfloat16 included."""
+    slopes = alibi_slopes(num_heads, whole(num_heads), CPU)
+    second_position = build_alibi_tensor(torch.ones(1, 2, dtype=torch.int64), num_heads, torch.float32)[:, 0, 1]
+    assert torch.equal(slopes, second_position)
+
+
+def test_alibi_slopes_of_a_rank() -> None:
+    """A rank has its own heads' slopes, and 0 for heads that are padding."""
+    everything = alibi_slopes(6, whole(6), CPU)
+    assert torch.equal(alibi_slopes(6, Slice(3, (Run(4, 0, 2),)), CPU), torch.cat((everything[4:], torch.zeros(1))))
+
+
+@pytest.mark.parametrize("variant", ["7b", "11b", "7b-odd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotary_tables_are_those_of_transformers(variant: str, dtype: torch.dtype) -> None:
+    """cos and sin equal transformers' to the bit, far beyond the length the model was trained for."""
+    hf = build_model(variant).config
+    positions = torch.tensor([0, 1, 2047, 2048, 8192, 100_000])
+    expected = FalconRotaryEmbedding(hf)(torch.empty(0, dtype=dtype), positions[None])
+    found = RotaryPositions.of(FalconConfig.from_hf(config_json(hf)), dtype, CPU)(positions)
+    assert all(torch.equal(table[:, 0], other[0]) for table, other in zip(found, expected, strict=True))
+
+
+class Alone(TensorParallel):
+    """One rank of two whose peer has nothing to add."""
+
+    def all_reduce(self, x: torch.Tensor) -> None:
+        """x is the sum already."""
+
+
+def test_a_rank_embeds_its_own_tokens_and_zeros_for_the_others() -> None:
+    """Rows of the rank's part of the vocabulary come from its table; every other token is zero, padding included."""
+    table = torch.arange(1.0, 9.0).view(4, 2)
+    x = Embedding(table, 4, Alone(1, 2))(torch.tensor([0, 3, 4, 7, 8]))
+    assert torch.equal(x, torch.tensor([[0.0, 0], [0, 0], [1, 2], [7, 8], [0, 0]]))
