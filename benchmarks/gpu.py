@@ -25,9 +25,9 @@ from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, s
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.aot.shapes import SHAPES, Shape
 from peregrine_kernels.gpu.backend import TritonBackend
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.execution.cuda_graphs import CudaRecorder, DecodeGraphs
+from peregrine_server.execution.cuda_graphs import CudaGraphCapturer, DecodeGraphs
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.load import Loader
 from peregrine_server.models.falcon.model import Falcon, Rank
@@ -123,7 +123,7 @@ def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
 
 def recorded(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """As a CUDA graph, so that starting it takes no time of the host's."""
-    return CudaRecorder()(run)
+    return CudaGraphCapturer()(run)
 
 
 def batch_of(work: Work) -> PagedBatch:
@@ -255,11 +255,11 @@ def decode_step(model: Falcon, work: Work, longest: int | None = None) -> Callab
     """Of the server's own graphs, inputs and all; they are for contexts of up to `longest`, if not for the work's."""
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
     kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
-    graphs = DecodeGraphs(model, kv, [work.num_sequences], longest or work.context, BLOCK_SIZE, CudaRecorder())
+    graphs = DecodeGraphs(model, kv, [work.num_sequences], longest or work.context, BLOCK_SIZE, CudaGraphCapturer())
     batch = batch_of(work)
     token_ids = torch.zeros(work.num_sequences, work.context, dtype=torch.int64, device=CUDA)
     rows = torch.stack([torch.arange(work.num_sequences, device=CUDA), batch.positions])
-    return lambda: graphs(SlotRows(rows, token_ids, batch.block_tables, BLOCK_SIZE))
+    return lambda: graphs(GraphDecodeRows(rows, token_ids, batch.block_tables, BLOCK_SIZE))
 
 
 def step_trace(model: Falcon) -> dict[str, Any]:

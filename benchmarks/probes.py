@@ -58,7 +58,9 @@ class BareGemms:
         runs: it is faster at four than at one."""
         dtype = self._dtypes[packing]
         if packing == "oneDNN":
-            num_tokens, num_sampled = (max(rows, CpuBackend().min_rows(dtype)) for rows in (num_tokens, num_sampled))
+            num_tokens, num_sampled = (
+                max(rows, CpuBackend().gemm_min_rows(dtype)) for rows in (num_tokens, num_sampled)
+            )
         *layers, head = self._products[packing]
         widths = {linear.in_features for linear in layers}
         inputs = {width: torch.randn(num_tokens, width).to(dtype) for width in widths}

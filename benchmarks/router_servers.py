@@ -16,12 +16,12 @@ import uvloop
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
 from peregrine_router.interfaces import ModelInfo
-from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.launch.prepare import SEND_BUFFER_BYTES
 from peregrine_router.launch.serve import Server, uvicorn_config
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
@@ -102,7 +102,7 @@ async def serve_router(listener: socket.socket, num_blocks: int) -> None:
         eos_token_ids=frozenset(),
     )
     settings, metrics = Settings(max_concurrent_requests=MAX_STREAMS), Metrics(info)
-    engine = Engine(MeasuredShards(InstantShards(tokenizer), metrics), scheduler, tokenizer)
+    engine = Engine(TimedShards(InstantShards(tokenizer), metrics), scheduler, tokenizer)
     app = build_app(engine, tokenizer, settings, info, metrics=metrics)
     stepping = asyncio.create_task(engine.run())
     await Server(uvicorn_config(app, settings)).serve(sockets=[listener])
@@ -120,7 +120,7 @@ async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
 
-    config = uvicorn.Config(app, http=LimitedHttp, ws="none", lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
     await Server(config).serve(sockets=[listener])
 
 

@@ -122,7 +122,7 @@ class _ModelledShard:
 
 
 def _request(number: int, arrival: Arrival) -> Request:
-    # A first token of its own, so that no prompt shares a cached block with another.
+    # A first token of its own, so that no prompt limits a cached block with another.
     prompt = (number, *[0] * (arrival.prompt_tokens - 1))
     return Request(str(number), prompt, SamplingParams(), arrival.new_tokens, ignore_eos=True)
 

@@ -25,7 +25,7 @@ from peregrine_router.launch.model_files import demo_path
 from peregrine_router.launch.prepare import SPECULATIVE_ROWS, STEP_TOKENS
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.draft_budget import DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_server.execution.runner import Runner
@@ -95,7 +95,7 @@ class Side:
             max_step_tokens=STEP_TOKENS["cpu"],
             eos_token_ids=frozenset(),
             caches_prefixes=False,
-            speculation=Speculation(self.most, SPECULATIVE_ROWS["cpu"]),
+            speculation=DraftBudget(self.most, SPECULATIVE_ROWS["cpu"]),
         )
 
     def begin(self, requests: list[Request]) -> None:
@@ -129,7 +129,9 @@ class Side:
         start = time.perf_counter()
         result = self.runner.execute(step)
         if self.most and step.num_decodes == len(self.sequences):
-            self.scheduler.speculation.cost.note(step.num_decodes, result.num_guessed, time.perf_counter() - start)
+            self.scheduler.speculation.cost.observe(
+                step.num_decodes, result.num_draft_tokens, time.perf_counter() - start
+            )
         self.scheduler.commit(result)
 
 
@@ -163,7 +165,7 @@ def measure(runners: list[Runner], case: Case, seconds: float) -> dict[str, Any]
     while not ratios or time.perf_counter() - start < seconds:
         ratios += play(sides, case, len(ratios))
     speculation = sides[1].scheduler.speculation
-    counts = {"guessed": speculation.num_guessed, "right": speculation.num_right}
+    counts = {"guessed": speculation.num_draft_tokens, "right": speculation.num_accepted}
     return {"text": case.text, "streams": case.streams, "ratios": ratios, **counts}
 
 

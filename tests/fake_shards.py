@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from peregrine_router.engine.engine import Generation
+from peregrine_router.engine.engine import RequestStream
 from peregrine_router.request import TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (
@@ -63,7 +63,7 @@ class FakeModel:
         """`random`: how many guesses are made and right, in steps that allow them."""
         self.block_size = block_size
         self.random = random
-        self.num_guessed = 0
+        self.num_draft_tokens = 0
         """In the last step."""
         self.tokens: dict[int, list[int]] = {}
         self.seeds: dict[int, int] = {}
@@ -86,7 +86,7 @@ class FakeModel:
         slots, counts = unpack(step.slots).tolist(), [1] * step.num_decodes + unpack(step.num_tokens).tolist()
         self._copy_blocks(slots, step)
         self._take_blocks(slots, step)
-        self.num_guessed = 0
+        self.num_draft_tokens = 0
         self.batch_sizes.append(len(slots))
         self.step_tokens.append(sum(counts))
         for slot, count in zip(slots, counts, strict=True):
@@ -104,7 +104,7 @@ class FakeModel:
         ids = [token for slot in sampled for token in gained[slot]]
         logprobs = np.full(len(ids), -math.log(VOCAB), dtype="<f4").tobytes()
         slots = [slot for slot in sampled for _ in gained[slot]]
-        return StepResult(step.id, pack(slots), pack(ids), logprobs, num_guessed=self.num_guessed)
+        return StepResult(step.id, pack(slots), pack(ids), logprobs, num_draft_tokens=self.num_draft_tokens)
 
     def _occupy(self, slot: int, tokens: list[int], seed: int) -> None:
         assert slot not in self.tokens, "a new sequence in a slot that was not freed"
@@ -130,7 +130,7 @@ class FakeModel:
         room = len(self.blocks[slot]) * self.block_size - self.computed[slot] - 1
         count = self.random.randint(0, max(min(most, room), 0))
         right = self.random.randint(0, count)
-        self.num_guessed += count
+        self.num_draft_tokens += count
         gained = []
         for _ in range(right):
             self._write(slot, 1)
@@ -198,7 +198,7 @@ class FakeShards:
         return [PromptLogprobs(slot, 1, np.array(values, "<f4").tobytes()) for slot, values in logprobs.items()]
 
 
-async def events_of(generation: Generation) -> AsyncIterator[TokenEvent]:
+async def events_of(generation: RequestStream) -> AsyncIterator[TokenEvent]:
     """Its tokens one by one."""
     while events := await generation.take():
         for event in events:

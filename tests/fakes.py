@@ -17,7 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from peregrine_router.app import build_app
 from peregrine_router.interfaces import EngineStats, ModelInfo
-from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.request import Cancelled, Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -200,9 +200,9 @@ def serve(engine: FakeEngine, info: ModelInfo = INFO, chat: Chat | None = None, 
 
 @contextlib.contextmanager
 def listen(app: FastAPI) -> Iterator[str]:
-    """Runs uvicorn in a thread until the block ends."""
+    """LiveRequests uvicorn in a thread until the block ends."""
     config = uvicorn.Config(
-        app, http=LimitedHttp, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+        app, http=BoundedHttpProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 from peregrine_kernels.reference.backend import write_pages
 
 Sequences = list[tuple[int, int]]
@@ -65,14 +65,14 @@ class Case:
         return out[:, : self.width]
 
 
-def slot_rows(token_ids: Tensor, batch: PagedBatch, block_size: int) -> SlotRows:
+def slot_rows(token_ids: Tensor, batch: PagedBatch, block_size: int) -> GraphDecodeRows:
     """A batch of decodes alone, the tokens int64[n] of which are the last known ones of slots in another order."""
     order = torch.randperm(len(token_ids)).to(token_ids.device)
     known = token_ids.new_zeros(len(token_ids), int(batch.positions.max()) + 1)
     known[order, batch.positions] = token_ids
     tables = torch.empty_like(batch.block_tables)
     tables[order] = batch.block_tables
-    return SlotRows(torch.stack([order, batch.positions]), known, tables, block_size)
+    return GraphDecodeRows(torch.stack([order, batch.positions]), known, tables, block_size)
 
 
 def copied(pages: Tensor, device: torch.device | None = None) -> Tensor:

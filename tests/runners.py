@@ -5,7 +5,7 @@ from typing import Any
 
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.draft_budget import DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_server.execution.runner import Runner
@@ -45,7 +45,7 @@ def make_scheduler(
     eos: frozenset[int] = frozenset(),
     *,
     caches_prefixes: bool = True,
-    speculation: Speculation | None = None,
+    speculation: DraftBudget | None = None,
 ) -> Scheduler:
     """For a runner of as many blocks, or more."""
     return Scheduler(
@@ -58,12 +58,12 @@ def make_scheduler(
     )
 
 
-def free_guesses(most: int, max_rows: int) -> Speculation:
+def free_guesses(most: int, max_rows: int) -> DraftBudget:
     """Where guesses were measured to take no time, so that all that are found are made."""
-    speculation = Speculation(most, max_rows)
+    speculation = DraftBudget(most, max_rows)
     for num_decodes in range(1, max_rows + 1):
-        for num_guessed in [0, *(1, 8) * 40]:
-            speculation.cost.note(num_decodes, num_guessed, 1.0)
+        for num_draft_tokens in [0, *(1, 8) * 40]:
+            speculation.cost.observe(num_decodes, num_draft_tokens, 1.0)
     return speculation
 
 

@@ -118,10 +118,10 @@ class Backend(Protocol):
     def sample(self) -> Sample | None:
         """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
 
-    def likeliest(self, logits: Tensor) -> Tensor:
+    def argmax(self, logits: Tensor) -> Tensor:
         """logits float32[S, V] -> int64[S]: the first of the largest of each row."""
 
-    def min_rows(self, dtype: torch.dtype) -> int:
+    def gemm_min_rows(self, dtype: torch.dtype) -> int:
         """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
@@ -145,8 +145,8 @@ class Backend(Protocol):
         delta may be overwritten; x is not.
         """
 
-    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
-        """Both, in any order or at once: neither touches what the other writes. `urgent` is many small operations."""
+    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
+        """Both, in any order or at once: neither touches what the other writes. `priority` is many small operations."""
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

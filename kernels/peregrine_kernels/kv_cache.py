@@ -44,7 +44,7 @@ class PagedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotRows:
+class GraphDecodeRows:
     """Decodes, several of one slot at successive positions among them."""
 
     rows: Tensor

@@ -15,11 +15,11 @@ from peregrine_router.admission.validator import Validator
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
-from peregrine_router.http.auth import REQUEST_ID, ApiKeys, KeyRing, RequestIds
+from peregrine_router.http.auth import REQUEST_ID, ApiKeys, ApiKeyStore, RequestIds
 from peregrine_router.http.errors import install_error_handlers
-from peregrine_router.http.live_requests import Runs
+from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
-from peregrine_router.interfaces import Engine, ModelInfo
+from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -39,7 +39,7 @@ class Application(FastAPI):
 
 
 def build_app(
-    engine: Engine,
+    engine: EngineClient,
     tokenizer: Tokenizer,
     settings: Settings,
     info: ModelInfo,
@@ -70,11 +70,15 @@ def build_app(
     )
     install_error_handlers(app)
     _add_access(app, settings)
-    _add_routes(app, engine, Runs(engine, validator, metrics, settings.max_concurrent_requests), chat, settings, info)
+    _add_routes(
+        app, engine, LiveRequests(engine, validator, metrics, settings.max_concurrent_requests), chat, settings, info
+    )
     return app
 
 
-def _add_routes(app: FastAPI, engine: Engine, runs: Runs, chat: Chat, settings: Settings, info: ModelInfo) -> None:
+def _add_routes(
+    app: FastAPI, engine: EngineClient, runs: LiveRequests, chat: Chat, settings: Settings, info: ModelInfo
+) -> None:
     headers = AnswerHeaders(settings, info)
     tgi = TgiApi(engine, runs, settings, info, headers)
     openai = OpenAiApi(runs, chat, settings, info, headers)
@@ -89,7 +93,7 @@ def _add_routes(app: FastAPI, engine: Engine, runs: Runs, chat: Chat, settings: 
 
 def _add_access(app: FastAPI, settings: Settings) -> None:
     file = None if settings.api_key_file is None else Path(settings.api_key_file)
-    app.add_middleware(ApiKeys, keys=KeyRing(settings.api_key, file))
+    app.add_middleware(ApiKeys, keys=ApiKeyStore(settings.api_key, file))
     # Added last, hence outside: browsers ask for leave without a key.
     app.add_middleware(
         CORSMiddleware,

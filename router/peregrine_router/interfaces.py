@@ -20,8 +20,8 @@ class EngineStats:
     kv_blocks_total: int = 0
     preemptions: int = 0
     cached_tokens: int = 0
-    guessed_tokens: int = 0
-    guessed_right_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class TokenStream(Protocol):
         """Cancels the request if it still runs. May be called twice."""
 
 
-class Engine(Protocol):
+class EngineClient(Protocol):
     """Turns requests into tokens."""
 
     def submit(self, request: Request) -> TokenStream:

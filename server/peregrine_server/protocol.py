@@ -115,7 +115,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """int32[c]: the copies. All are read before any is written."""
     forks: list[Fork] = []
     speculate: int = 0
-    guess_cost: tuple[float, float] = (0.0, 0.0)
+    draft_cost: tuple[float, float] = (0.0, 0.0)
     """(fixed, each): a step that takes one unit without guesses takes 1 + fixed + each * g with g of them."""
 
 
@@ -191,7 +191,7 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     top_tokens: list[TopTokens] = []
     prompt_logprobs: list[PromptLogprobs] = []
     failed: list[SequenceFailed] = []
-    num_guessed: int = 0
+    num_draft_tokens: int = 0
     """Tokens that were guessed, right or wrong."""
 
 

@@ -22,7 +22,7 @@ from peregrine_server.protocol import (
 )
 
 if TYPE_CHECKING:
-    from peregrine_server.execution.runner import Launched, Runner
+    from peregrine_server.execution.runner import PendingStep, Runner
 
 PROGRESS_SECONDS = 0.1
 """Progress messages are sent at most this often."""
@@ -57,11 +57,11 @@ def serve(config: ShardConfig, link: "Link") -> None:
 def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
     """Answers steps until told to leave. Ranks sample alike: the first speaks for all."""
 
-    def answer(launched: "Launched") -> None:
+    def answer(launched: "PendingStep") -> None:
         if rank == 0:
             link.send(launched.result())
 
-    running: Launched | None = None
+    running: PendingStep | None = None
     while not isinstance(message := link.receive() if running is None else _message_or_end(link, running), Shutdown):
         if running is not None and message is not None and runner.waits_in(message):
             answer(running)
@@ -76,7 +76,7 @@ def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
             running = None
 
 
-def _message_or_end(link: "Link", running: "Launched") -> ToShard | None:
+def _message_or_end(link: "Link", running: "PendingStep") -> ToShard | None:
     """The router's next message, or None once the step that runs is done.
 
     Waiting for its tokens alone would leave a step that comes meanwhile unstarted, and the device idle until then.

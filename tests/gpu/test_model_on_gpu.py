@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from checkpoints import VARIANTS, build_model, write_checkpoint
 from paged_cases import page_batch, slot_rows
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.execution.cuda_graphs import CudaRecorder, DecodeGraphs, ladder
+from peregrine_server.execution.cuda_graphs import CudaGraphCapturer, DecodeGraphs, capture_sizes
 from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.load import load_falcon
 from serving import ServerProcess, write_model
@@ -44,7 +44,7 @@ def test_a_graph_replays_the_step(device: torch.device, tmp_path: Path) -> None:
     kv = model.allocate_kv_cache(400, 16)
     for pages in kv.layers:
         pages.normal_()
-    graphs = DecodeGraphs(model, kv, ladder(8), 2048, 16, CudaRecorder())
+    graphs = DecodeGraphs(model, kv, capture_sizes(8), 2048, 16, CudaGraphCapturer())
     for contexts in ([700, 3, 17, 8, 9], [5, 1400, 33], [1], [100] * 8):
         batch, _ = page_batch([(1, context) for context in contexts], 16)
         batch = type(batch)(

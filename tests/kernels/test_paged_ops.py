@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cpu_backends import both
 from paged_cases import Case, Sequences, make_case
 from peregrine_kernels import Backend, KVCache, PagedBatch
-from peregrine_kernels.cpu.torch_backend import torch_attention as cpu_attention
+from peregrine_kernels.cpu import torch_attention as cpu_attention
 from peregrine_kernels.reference.backend import ReferenceBackend
 
 UNIT_ROUNDOFF = torch.finfo(torch.bfloat16).eps / 2

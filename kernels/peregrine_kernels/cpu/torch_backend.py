@@ -32,10 +32,10 @@ class CpuBackend:
     def sample(self) -> Sample | None:
         return None
 
-    def likeliest(self, logits: Tensor) -> Tensor:
+    def argmax(self, logits: Tensor) -> Tensor:
         return logits.argmax(-1)
 
-    def min_rows(self, dtype: torch.dtype) -> int:
+    def gemm_min_rows(self, dtype: torch.dtype) -> int:
         # oneDNN 3.12 reads packed bfloat16 at 22, 19, 24 and 29 GB/s for 1, 2, 3 and 4 rows (2 cores with AVX512-BF16,
         # [8192, 2048] and its like, out of cache), but float32 at 26 GB/s for 1 row and 19 for 4.
         return 4 if dtype == torch.bfloat16 else 1
@@ -58,9 +58,9 @@ class CpuBackend:
         x = (delta if bias is None else delta.add_(bias)).add_(x)
         return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
 
-    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
-        urgent()
-        other()
+    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
+        priority()
+        background()
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

@@ -64,10 +64,10 @@ class TritonBackend:
     def sample(self) -> Sample | None:
         return _sample
 
-    def likeliest(self, logits: Tensor) -> Tensor:
+    def argmax(self, logits: Tensor) -> Tensor:
         return logits.argmax(-1)
 
-    def min_rows(self, dtype: torch.dtype) -> int:
+    def gemm_min_rows(self, dtype: torch.dtype) -> int:
         return 1
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
@@ -91,19 +91,19 @@ class TritonBackend:
         layer_norm_launch(x, delta, bias, affines, outputs, eps)()
         return delta, outputs
 
-    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
+    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
         if not _is_recorded():
-            urgent()
-            other()
+            priority()
+            background()
             return
-        # Branches of a graph. Programs of the urgent one go first: attention's are few, and waited for by what follows.
+        # Branches of a graph. The priority branch goes first: attention has few programs, and the rest waits for it.
         if self._side is None:
             self._side = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
         main = torch.cuda.current_stream()
         self._side.wait_stream(main)
         with torch.cuda.stream(self._side):
-            urgent()
-        other()
+            priority()
+        background()
         main.wait_stream(self._side)
 
     def rotary_kv_write(

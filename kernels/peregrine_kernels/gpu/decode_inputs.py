@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from peregrine_kernels.gpu.launch import Launch
-from peregrine_kernels.kv_cache import PagedBatch, SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows, PagedBatch
 
 BLOCK = 128
 
@@ -56,7 +56,7 @@ def decode_inputs_kernel(
         tl.store(to_block_tables + row * stride_to_table + block, pages, mask=is_block)
 
 
-def decode_inputs_launch(step: SlotRows, to_token_ids: Tensor, to: PagedBatch) -> Launch:
+def decode_inputs_launch(step: GraphDecodeRows, to_token_ids: Tensor, to: PagedBatch) -> Launch:
     """n decodes -> to_token_ids int64[N], to, N >= n, with tables as wide as the slots' or wider."""
     return Launch(
         decode_inputs_kernel,

@@ -55,10 +55,10 @@ class ReferenceBackend:
     def sample(self) -> Sample | None:
         return None
 
-    def likeliest(self, logits: Tensor) -> Tensor:
+    def argmax(self, logits: Tensor) -> Tensor:
         return logits.argmax(-1)
 
-    def min_rows(self, dtype: torch.dtype) -> int:
+    def gemm_min_rows(self, dtype: torch.dtype) -> int:
         return 1
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
@@ -82,9 +82,9 @@ class ReferenceBackend:
         x = x + (delta if bias is None else delta + bias)
         return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
 
-    def together(self, urgent: Callable[[], object], other: Callable[[], object]) -> None:
-        urgent()
-        other()
+    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
+        priority()
+        background()
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

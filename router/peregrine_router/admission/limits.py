@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from peregrine_router.request import Overloaded, Request
 
-SHARE = 7
+ALPHA = 7
 """A tenant holds at most so many times the places that are left free, so an eighth stays for whoever comes next. This
 is the dynamic threshold of shared-memory switches (Choudhury and Hahne, IEEE/ACM Transactions on Networking, 1998)."""
 WINDOW_SECONDS = 10.0
@@ -14,13 +14,13 @@ MIN_RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
 
 
-def num_missing(limit: int, held: int, mine: int, count: int, tenant: str) -> int:
+def shortfall(limit: int, held: int, mine: int, count: int, tenant: str) -> int:
     """How many places must become free before `count` more can be had; `held` are taken, `mine` of them by `tenant`.
 
     The nameless tenant shares with nobody. Whoever holds nothing may take what is there.
     """
     free = limit - held - count
-    over_share = -((SHARE * free - mine - count) // (SHARE + 1)) if tenant and mine else 0
+    over_share = -((ALPHA * free - mine - count) // (ALPHA + 1)) if tenant and mine else 0
     return max(-free, over_share, 0)
 
 
@@ -59,7 +59,7 @@ class DrainRate:
             self._total -= self._ends.popleft()[1]
 
 
-class Admission:
+class ConcurrencyLimit:
     """Counts sequences in the server; full, or full of one tenant's, it refuses at once."""
 
     def __init__(self, limit: int) -> None:
@@ -70,9 +70,9 @@ class Admission:
     def acquire(self, count: int, tenant: str) -> None:
         """Takes `count` permits or none. Raises Overloaded."""
         now = time.monotonic()
-        missing = num_missing(self._limit, self._held.total(), self._held[tenant], count, tenant)
-        if missing:
-            raise Overloaded(retry_after=self._rate.seconds_until(now, missing))
+        missing_places = shortfall(self._limit, self._held.total(), self._held[tenant], count, tenant)
+        if missing_places:
+            raise Overloaded(retry_after=self._rate.seconds_until(now, missing_places))
         self._rate.begin(now)
         self._held[tenant] += count
 
@@ -83,7 +83,7 @@ class Admission:
             self._rate.end(time.monotonic(), count, is_last=not self._held.total())
 
 
-class QueueBound:
+class QueueLimit:
     """Refuses what would wait behind too many requests or prompt tokens."""
 
     def __init__(self, max_requests: int | None = None, max_tokens: int | None = None) -> None:
@@ -123,9 +123,9 @@ def _check(
 ) -> None:
     tenant = new[0].tenant
     mine = sum(size(request) for request in waiting if request.tenant == tenant)
-    missing = num_missing(limit, sum(map(size, waiting)), mine, sum(map(size, new)), tenant)
-    if missing:
-        raise Overloaded(retry_after=rate.seconds_until(time.monotonic(), missing))
+    missing_places = shortfall(limit, sum(map(size, waiting)), mine, sum(map(size, new)), tenant)
+    if missing_places:
+        raise Overloaded(retry_after=rate.seconds_until(time.monotonic(), missing_places))
 
 
 def _num_tokens(request: Request) -> int:

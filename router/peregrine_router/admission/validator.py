@@ -49,7 +49,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PromptJob:
     """One prompt and what is wanted of it."""
 
     inputs: str | tuple[int, ...] | Callable[[], Awaitable[Prompt]]
@@ -67,19 +67,19 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PromptGroup:
     """The sequences of one prompt."""
 
     prompt: Prompt
     requests: tuple[Request, ...]
 
 
-def tgi_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> Job:
+def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> PromptJob:
     """`best_of` sequences of a prompt."""
     given = parameters or OMITTED
     best_of = 1 if given.best_of is None else given.best_of
     has_details = bool(given.details or given.decoder_input_details)
-    return Job(
+    return PromptJob(
         inputs,
         given,
         num_sequences=best_of,
@@ -112,7 +112,7 @@ class Validator:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    async def validate(self, job: Job, tenant: Tenant = NOBODY, deadline: float | None = None) -> Group:
+    async def validate(self, job: PromptJob, tenant: Tenant = NOBODY, deadline: float | None = None) -> PromptGroup:
         """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest.
 
         `deadline` is that of `Request`.
@@ -131,16 +131,16 @@ class Validator:
         grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
         if grammar is not None:
             await self._compile(grammar)
-        return Group(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
+        return PromptGroup(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
 
-    def timeout(self, jobs: Iterable[Job], header: str | None) -> float | None:
+    def timeout(self, jobs: Iterable[PromptJob], header: str | None) -> float | None:
         """Seconds that the jobs of one request have together: the least of what the header, their parameters and the
         operator say; None if nobody says anything. Raises InvalidRequest for a header that is no number."""
         given = [job.parameters.timeout for job in jobs]
         given += [self._settings.max_request_timeout, None if header is None else parse_timeout(header)]
         return min((seconds for seconds in given if seconds is not None), default=None)
 
-    def num_permits(self, job: Job) -> int:
+    def num_permits(self, job: PromptJob) -> int:
         """How many places in the server a job takes. A count that is refused anyway takes one."""
         return job.num_sequences if 0 < job.num_sequences <= self._settings.max_best_of else 1
 
@@ -151,7 +151,7 @@ class Validator:
         except Exception as error:  # The library raises bare Exception.
             raise InvalidRequest(f"tokenizer error {error}") from None
 
-    async def _prompt(self, job: Job) -> Prompt:
+    async def _prompt(self, job: PromptJob) -> Prompt:
         inputs, truncate = job.inputs, job.parameters.truncate
         if isinstance(inputs, str):
             check(text_rules(inputs, job.name))
@@ -174,21 +174,21 @@ class Validator:
             raise Overloaded("too many grammars are being compiled", retry_after=GRAMMAR_SECONDS)
         self._num_compiling += 1
         work = asyncio.get_running_loop().run_in_executor(self._compilers, self._check_grammar, grammar)
-        work.add_done_callback(self._note_compiled)
+        work.add_done_callback(self._record_compiled)
         try:
             # Shielded: what cannot be stopped must stay counted until it ends.
             await asyncio.wait_for(asyncio.shield(work), GRAMMAR_SECONDS)
         except TimeoutError:
             raise InvalidRequest(f"grammar is not valid: compiling it takes over {GRAMMAR_SECONDS:.0f} s") from None
 
-    def _note_compiled(self, work: "asyncio.Future[None]") -> None:
+    def _record_compiled(self, work: "asyncio.Future[None]") -> None:
         self._num_compiling -= 1
         if not work.cancelled():
             work.exception()  # Retrieved, or asyncio would log what an abandoned grammar raised.
 
     def _requests(
         self,
-        job: Job,
+        job: PromptJob,
         prompt_ids: tuple[int, ...],
         max_new_tokens: int,
         grammar: Grammar | None,
@@ -218,7 +218,7 @@ class Validator:
         )
 
 
-def _sampling(job: Job, number: int, grammar: Grammar | None, end_token_ids: tuple[int, ...]) -> SamplingParams:
+def _sampling(job: PromptJob, number: int, grammar: Grammar | None, end_token_ids: tuple[int, ...]) -> SamplingParams:
     given = job.parameters
     # TGI: several sequences are worth having only if they differ.
     do_sample = is_sampling(given) or job.num_sequences > 1 if job.is_tgi else bool(given.do_sample)

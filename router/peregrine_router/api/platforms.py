@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from peregrine_router.admission.validator import Job, tgi_job
+from peregrine_router.admission.validator import PromptJob, tgi_prompt_job
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.openai.schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
 from peregrine_router.api.openai.tools import plan_tools
@@ -81,7 +81,7 @@ class PlatformApi:
             best = [max(group, key=lambda each: each.mean_logprob) for group in groups]
             return json_response(200, {"predictions": [each.end.generated_text for each in best]})
 
-    def _job(self, instance: GenerateRequest | ChatRequest) -> Job:
+    def _job(self, instance: GenerateRequest | ChatRequest) -> PromptJob:
         if isinstance(instance, GenerateRequest):
-            return tgi_job(instance.inputs, instance.parameters)
+            return tgi_prompt_job(instance.inputs, instance.parameters)
         return self.openai.job(instance, plan_tools(instance, self.openai.settings.max_tools))

@@ -44,7 +44,7 @@ class Deadlines:
         """Whether no request has a deadline."""
         return not self._timers
 
-    def end_hopeless(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
+    def drop_unmeetable(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
         """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
 
         Each comes with what counts the tokens to compute before that one.
@@ -56,4 +56,4 @@ class Deadlines:
 
     def _needed(self, num_tokens: int, max_step_tokens: int) -> float:
         num_full, rest = divmod(num_tokens, max_step_tokens)
-        return num_full * self._steps.at_least(max_step_tokens) + (self._steps.at_least(rest) if rest else 0.0)
+        return num_full * self._steps.lower_bound(max_step_tokens) + (self._steps.lower_bound(rest) if rest else 0.0)

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
 
-from peregrine_router.admission.limits import QueueBound
+from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.engine.deadlines import Deadlines
 from peregrine_router.engine.output_batching import Delivery
 from peregrine_router.engine.step_times import StepTimes, num_tokens
-from peregrine_router.engine.token_stream import Generation
+from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.interfaces import EngineStats, Shards
 from peregrine_router.request import (
     Cancelled,
@@ -24,7 +24,7 @@ from peregrine_router.request import (
     InvalidRequest,
     Request,
 )
-from peregrine_router.scheduling.in_flight import Committed
+from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (
@@ -42,10 +42,10 @@ STALL_SECONDS = 60.0
 """A step that takes longer makes the server unhealthy. The longest prefill chunk on a slow CPU takes a tenth of it."""
 MAX_IN_FLIGHT = 2
 """Steps of the overlapped loop: the one that runs and the one that follows. More would only delay who joins."""
-LATE = 0.8
+SEND_AT_FRACTION = 0.8
 """When the next step is sent, as a part of the least time that the one that runs can take. The rest is for deciding,
 sending and a step that is faster than any before; sent at once, newcomers would wait for a whole step more."""
-SLACK_SECONDS = 0.01
+SEND_MARGIN_SECONDS = 0.01
 """Of it, what is left in any case: this process may have to wait for its core. Steps so short are sent at once."""
 MAX_UNREAD_EVENTS = 1024
 """A reader that leaves more tokens lying is cancelled: a client that does not read must not fill the memory."""
@@ -59,7 +59,7 @@ class Engine:
         shards: Shards,
         scheduler: Scheduler,
         tokenizer: Tokenizer,
-        bound: QueueBound | None = None,
+        queue_limit: QueueLimit | None = None,
         steps: StepTimes | None = None,
         *,
         overlaps: bool = True,
@@ -75,10 +75,10 @@ class Engine:
         self._scheduler = scheduler
         self._tokenizer = tokenizer
         self._delivery = Delivery()
-        self._bound = bound or QueueBound()
+        self._queue_limit = queue_limit or QueueLimit()
         self._steps = steps or StepTimes()
         self._deadlines = Deadlines(self._end, self._steps)
-        self._generations: dict[str, Generation] = {}
+        self._streams: dict[str, RequestStream] = {}
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
         self._num_in_flight = 0
@@ -89,13 +89,13 @@ class Engine:
         self._answer: asyncio.Task[StepResult] | None = None
         """Of that step, if it is waited for beside a clock."""
 
-    def submit(self, request: Request) -> Generation:
+    def submit(self, request: Request) -> RequestStream:
         """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
         DeadlineExceeded if its time is over, GenerationFailed if the shards are gone."""
-        (generation,) = self.submit_group([request])
-        return generation
+        (stream,) = self.submit_group([request])
+        return stream
 
-    def submit_group(self, requests: Iterable[Request]) -> list[Generation]:
+    def submit_group(self, requests: Iterable[Request]) -> list[RequestStream]:
         """Queues requests of one tenant; the prompt that neighbours have in common is computed once.
 
         All or none: raises as `submit` does.
@@ -105,17 +105,17 @@ class Engine:
         requests = list(requests)
         self._deadlines.check(requests)
         waiting = [sequence.request for sequence in self._scheduler.waiting_sequences()]
-        self._bound.check(requests, waiting, self._scheduler.num_free_slots)
-        generations: list[Generation] = []
+        self._queue_limit.check(requests, waiting, self._scheduler.num_free_slots)
+        streams: list[RequestStream] = []
         try:
             for _, group in groupby(requests, key=_prompt):
-                generations += self._submit(list(group))
+                streams += self._submit(list(group))
         except Exception:
-            for generation in generations:
-                self.cancel(generation.sequence.request.id)
+            for stream in streams:
+                self.cancel(stream.sequence.request.id)
             raise
         self._wakeup.set()
-        return generations
+        return streams
 
     def cancel(self, request_id: str) -> bool:
         """Ends a request without another token; its reader gets `Cancelled`. False if it has ended or never was."""
@@ -139,8 +139,8 @@ class Engine:
             kv_blocks_total=self._scheduler.pool.num_blocks,
             preemptions=self._scheduler.num_preemptions,
             cached_tokens=self._scheduler.prefixes.num_cached_tokens,
-            guessed_tokens=self._scheduler.speculation.num_guessed,
-            guessed_right_tokens=self._scheduler.speculation.num_right,
+            draft_tokens=self._scheduler.speculation.num_draft_tokens,
+            accepted_tokens=self._scheduler.speculation.num_accepted,
         )
 
     async def run(self) -> None:
@@ -162,40 +162,40 @@ class Engine:
             self._deliver_all(*await self._take_answer())
 
     async def _overlapped_turn(self) -> None:
-        """The next step is sent before the tokens of the one that runs are back, but late: who comes before, joins."""
+        """Sends the next step before the running one's tokens are back, but late, so that newcomers can join it."""
         if self._num_in_flight < MAX_IN_FLIGHT:
-            await self._until_late()
+            await self._wait_until_send_time()
             if await self._send_next() and self._num_in_flight < MAX_IN_FLIGHT:
                 return
         if self._num_in_flight or await self._send_heartbeat():
             result, tokens = await self._take_answer()
-            if self._are_steps_short:
+            if self._is_step_time_short:
                 # Delivery can take a third of such a step: 3 of 7 ms for 256 streams of Falcon-7B on an H200.
                 await self._send_next()
             self._deliver_all(result, tokens)
 
-    async def _until_late(self) -> None:
+    async def _wait_until_send_time(self) -> None:
         """Or until the step is done, where it is faster than was expected."""
-        if self._num_in_flight != 1 or self._step_started is None or self._are_steps_short:
+        if self._num_in_flight != 1 or self._step_started is None or self._is_step_time_short:
             return
-        least = self._steps.at_least(self._num_tokens_sent)
-        late = self._step_started + min(LATE * least, least - SLACK_SECONDS)
-        if (delay := late - time.monotonic()) > 0.0:
+        least = self._steps.lower_bound(self._num_tokens_sent)
+        send_at = self._step_started + min(SEND_AT_FRACTION * least, least - SEND_MARGIN_SECONDS)
+        if (delay := send_at - time.monotonic()) > 0.0:
             self._answer = self._answer or asyncio.create_task(self._shards.receive())
             await asyncio.wait([self._answer], timeout=delay)
 
     @property
-    def _are_steps_short(self) -> bool:
-        return self._steps.longest_least < SLACK_SECONDS
+    def _is_step_time_short(self) -> bool:
+        return self._steps.max_lower_bound < SEND_MARGIN_SECONDS
 
     async def _send_next(self) -> bool:
         """Schedules and sends a step. False if there is none."""
-        self._end_hopeless()
+        self._drop_unmeetable()
         self._limit_mixed_steps()
         step = self._scheduler.schedule()
         if step is None:
             return False
-        self._note_start(step)
+        self._record_start(step)
         await self._send(step)
         return True
 
@@ -216,7 +216,7 @@ class Engine:
         self._num_tokens_sent = num_tokens(step)
         await self._shards.send(step)
 
-    async def _take_answer(self) -> tuple[StepResult, list[Committed]]:
+    async def _take_answer(self) -> tuple[StepResult, list[NewToken]]:
         """Commits the tokens of the oldest step in flight, which are then to be delivered."""
         result = await (self._answer or self._shards.receive())
         self._answer = None
@@ -227,42 +227,42 @@ class Engine:
         self._delivery.start_step()
         return result, self._scheduler.commit(result)
 
-    def _deliver_all(self, result: StepResult, tokens: list[Committed]) -> None:
+    def _deliver_all(self, result: StepResult, tokens: list[NewToken]) -> None:
         top_tokens = {top.row: top for top in result.top_tokens} if result.top_tokens else {}
         for committed in tokens:
-            generation = self._generations.get(committed.sequence.request.id)
+            stream = self._streams.get(committed.sequence.request.id)
             # Since they were committed a request may have ended, and its id be another's.
-            if generation is not None and generation.sequence is committed.sequence:
-                self._deliver(generation, committed, top_tokens.get(committed.row))
+            if stream is not None and stream.sequence is committed.sequence:
+                self._deliver(stream, committed, top_tokens.get(committed.row))
         self._delivery.end_step()
 
-    def _submit(self, group: list[Request]) -> list[Generation]:
+    def _submit(self, group: list[Request]) -> list[RequestStream]:
         ids = {request.id for request in group}
-        if len(ids) < len(group) or ids & self._generations.keys():
+        if len(ids) < len(group) or ids & self._streams.keys():
             raise InvalidRequest(f"request id {group[0].id} is in use: send another, or none")
         try:
             sequences = self._scheduler.submit_group(group)
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
         prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
-        generations = [Generation(self.cancel, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
-        for generation in generations:
-            self._remember(generation)
-        return generations
+        streams = [RequestStream(self.cancel, sequence, self._tokenizer, prompt_logprobs) for sequence in sequences]
+        for stream in streams:
+            self._remember(stream)
+        return streams
 
-    def _remember(self, generation: Generation) -> None:
-        request = generation.sequence.request
-        self._generations[request.id] = generation
-        self._bound.begin()
+    def _remember(self, stream: RequestStream) -> None:
+        request = stream.sequence.request
+        self._streams[request.id] = stream
+        self._queue_limit.begin()
         self._deadlines.watch(request)
 
-    def _forget(self, request_id: str) -> Generation | None:
-        generation = self._generations.pop(request_id, None)
-        if generation is not None:
-            request = generation.sequence.request
-            self._bound.end(request)
+    def _forget(self, request_id: str) -> RequestStream | None:
+        stream = self._streams.pop(request_id, None)
+        if stream is not None:
+            request = stream.sequence.request
+            self._queue_limit.end(request)
             self._deadlines.forget(request)
-        return generation
+        return stream
 
     def _limit_mixed_steps(self) -> None:
         if self._mixed_step_seconds is None:
@@ -271,51 +271,51 @@ class Engine:
         if count is not None:
             self._scheduler.max_mixed_tokens = min(count, self._scheduler.max_step_tokens)
 
-    def _end_hopeless(self) -> None:
+    def _drop_unmeetable(self) -> None:
         if self._deadlines.are_none:
             return
         waiting = self._scheduler.waiting_sequences()
         max_step_tokens = self._scheduler.max_step_tokens
         count = self._scheduler.prefixes.num_to_compute
-        self._deadlines.end_hopeless(((each.request, partial(count, each)) for each in waiting), max_step_tokens)
+        self._deadlines.drop_unmeetable(((each.request, partial(count, each)) for each in waiting), max_step_tokens)
 
     def _end(self, request_id: str, error: Exception) -> bool:
         """The request's last event is `error`; its blocks are free from the next step on."""
-        generation = self._forget(request_id)
-        if generation is None:
+        stream = self._forget(request_id)
+        if stream is None:
             return False
-        self._scheduler.cancel(generation.sequence)
-        generation.events.fail(error)
+        self._scheduler.cancel(stream.sequence)
+        stream.events.fail(error)
         return True
 
-    def _in_flight(self, slot: int) -> Generation | None:
+    def _in_flight(self, slot: int) -> RequestStream | None:
         """Whose tokens the oldest step in flight computes in `slot`; None if it was cancelled since."""
         sequence = self._scheduler.in_flight().get(slot)
-        return None if sequence is None else self._generations.get(sequence.request.id)
+        return None if sequence is None else self._streams.get(sequence.request.id)
 
-    def _note_start(self, step: Step) -> None:
+    def _record_start(self, step: Step) -> None:
         if not step.new and not step.forks:
             return
         now, running = time.monotonic(), self._scheduler.in_flight(-1)
         for slot in [new.slot for new in step.new] + [fork.slot for fork in step.forks]:
-            generation = self._generations[running[slot].request.id]
-            if generation.scheduled_at is None:
-                generation.scheduled_at = now
+            stream = self._streams[running[slot].request.id]
+            if stream.scheduled_at is None:
+                stream.scheduled_at = now
 
     def _take_failures(self, failures: list[SequenceFailed]) -> None:
         for failure in failures:
-            if (generation := self._in_flight(failure.slot)) is not None:
-                self._end(generation.sequence.request.id, GenerationFailed(failure.message))
+            if (stream := self._in_flight(failure.slot)) is not None:
+                self._end(stream.sequence.request.id, GenerationFailed(failure.message))
 
     def _take_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
         for chunk in chunks:
-            if (generation := self._in_flight(chunk.slot)) is not None:
+            if (stream := self._in_flight(chunk.slot)) is not None:
                 values = unpack_floats(chunk.logprobs).tolist()
-                generation.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
+                stream.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
 
-    def _deliver(self, generation: Generation, committed: Committed, top: TopTokens | None) -> None:
-        text, request_id = generation.text, committed.sequence.request.id
-        if len(generation.events.items) >= MAX_UNREAD_EVENTS:
+    def _deliver(self, stream: RequestStream, committed: NewToken, top: TopTokens | None) -> None:
+        text, request_id = stream.text, committed.sequence.request.id
+        if len(stream.events.items) >= MAX_UNREAD_EVENTS:
             message = f"the client reads too slowly: {MAX_UNREAD_EVENTS} tokens wait for it"
             self._end(request_id, GenerationFailed(message))
             return
@@ -327,12 +327,12 @@ class Engine:
         if committed.finish_reason is not None:
             delta += text.flush()
             self._forget(request_id)
-        self._delivery.put(generation.events, generation.event(committed, delta, top))
+        self._delivery.put(stream.events, stream.event(committed, delta, top))
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
-        for request_id, generation in list(self._generations.items()):
-            generation.events.fail(GenerationFailed(str(error)))
+        for request_id, stream in list(self._streams.items()):
+            stream.events.fail(GenerationFailed(str(error)))
             self._forget(request_id)
 
 

@@ -22,7 +22,7 @@ class StepTimes:
         self._rates: dict[int, float] = {}
         """Seconds for a token, a moving mean of each size that counts."""
 
-    def note(self, num_tokens: int, seconds: float) -> None:
+    def observe(self, num_tokens: int, seconds: float) -> None:
         """A step has computed so many tokens."""
         size = num_tokens.bit_length()
         recent = self._recent.get(size)
@@ -51,7 +51,7 @@ class StepTimes:
             if power > size:
                 self._rates[power] = min(self._rates[power], self._rates[size])
 
-    def at_least(self, num_tokens: int) -> float:
+    def lower_bound(self, num_tokens: int) -> float:
         """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
 
         No step is faster than a smaller one, nor takes less for each token than a larger one.
@@ -62,8 +62,8 @@ class StepTimes:
         return max(least, min(alike, default=0.0))
 
     @property
-    def longest_least(self) -> float:
-        """What `at_least` never exceeds, in a tenth of its time."""
+    def max_lower_bound(self) -> float:
+        """What `lower_bound` never exceeds, in a tenth of its time."""
         return max(self._least.values(), default=0.0)
 
     def num_within(self, seconds: float) -> int | None:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from peregrine_router.engine.mailbox import Mailbox
 from peregrine_router.request import Finished, Token, TokenEvent
-from peregrine_router.scheduling.in_flight import Committed
+from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import TopTokens, unpack, unpack_floats
 
 
-class Generation:
+class RequestStream:
     """One request's tokens as they come. Closing it, or cancelling the task that reads it, cancels the request."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Generation:
         self._is_over = True
         self._cancel(self.sequence.request.id)
 
-    def event(self, committed: Committed, delta: str, top: TopTokens | None) -> TokenEvent:
+    def event(self, committed: NewToken, delta: str, top: TopTokens | None) -> TokenEvent:
         """A token that the sequence gained, which adds `delta` to its text; the last one says how it ends."""
         token_id, logprob = committed.token_id, committed.logprob
         if token_id in self._tokenizer.special_ids:
@@ -78,8 +78,10 @@ class Generation:
     def _prefill(self) -> tuple[Token, ...]:
         return tuple(map(self._tokenizer.describe, self.sequence.request.prompt_ids, self.prompt_logprobs))
 
-    def _finished(self, committed: Committed) -> Finished | None:
+    def _finished(self, committed: NewToken) -> Finished | None:
         if committed.finish_reason is None:
             return None
         sequence = self.sequence
-        return Finished(committed.finish_reason, self.text.text, sequence.num_generated, sequence.num_cached or 0)
+        return Finished(
+            committed.finish_reason, self.text.text, sequence.num_generated, sequence.num_prefix_hit_tokens or 0
+        )

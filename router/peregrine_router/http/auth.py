@@ -17,14 +17,14 @@ from peregrine_router.request import Tenant
 
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID_LENGTH = 128
-LIVENESS = frozenset({("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")})
+PUBLIC_PATHS = frozenset({("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")})
 """What an orchestrator asks; it holds no key."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:-]")
 _SHA256 = re.compile(r"^[0-9a-fA-F]{64}$")
 log = logging.getLogger(__name__)
 
 
-class KeyRing:
+class ApiKeyStore:
     """The API keys, as hashes. Those of a file are read again whenever it changes."""
 
     def __init__(self, keys: Iterable[str], file: Path | None) -> None:
@@ -69,7 +69,7 @@ class KeyRing:
 class ApiKeys:
     """Answers 401 to whoever has no key, on every route but liveness."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeyStore) -> None:
         self._app = app
         self._keys = keys
 
@@ -77,14 +77,14 @@ class ApiKeys:
         """Lets the request through, or not."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope["state"] |= {"owner": "", "tenant": Tenant()}
-        if not self._keys.is_open and (scope["method"], scope["path"]) not in LIVENESS:
+        scope["state"] |= {"key_id": "", "tenant": Tenant()}
+        if not self._keys.is_open and (scope["method"], scope["path"]) not in PUBLIC_PATHS:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             key = key.strip()
-            owner = self._keys.find(key) if scheme.lower() == "bearer" else None
-            if owner is None:
+            key_id = self._keys.find(key) if scheme.lower() == "bearer" else None
+            if key_id is None:
                 return await error_response(scope["path"], Unauthorized())(scope, receive, send)
-            scope["state"] |= {"owner": owner, "tenant": self._keys.tenant(key, owner)}
+            scope["state"] |= {"key_id": key_id, "tenant": self._keys.tenant(key, key_id)}
         await self._app(scope, receive, send)
 
 

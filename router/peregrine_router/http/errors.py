@@ -60,7 +60,7 @@ class BatchTooLarge(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ErrorSpec:
     """What a client and the metrics see of one type of exception. `{}` in `text` is the exception's own message."""
 
     status: int
@@ -70,29 +70,29 @@ class Kind:
     """The `err` of tgi_request_failure."""
 
 
-INVALID = Kind(422, "validation", "Input validation error: {}", "validation")
-INTERNAL = Kind(500, "internal", "Internal error; the server's log has more")
+INVALID = ErrorSpec(422, "validation", "Input validation error: {}", "validation")
+INTERNAL = ErrorSpec(500, "internal", "Internal error; the server's log has more")
 NO_SUFFIX = "Suffix is not supported and can be achieved by preprocessing the prompt."
-KINDS: dict[type[Exception], Kind] = {
+ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
     InvalidRequest: INVALID,
-    TemplateError: Kind(422, "template_error", "Template error: {}", "template"),
-    ToolError: Kind(422, "tool_error", "Tool error: {}", "validation"),
-    SuffixUnsupported: Kind(422, "suffix not supported", NO_SUFFIX, "validation"),
-    BatchTooLarge: Kind(
+    TemplateError: ErrorSpec(422, "template_error", "Template error: {}", "template"),
+    ToolError: ErrorSpec(422, "tool_error", "Tool error: {}", "validation"),
+    SuffixUnsupported: ErrorSpec(422, "suffix not supported", NO_SUFFIX, "validation"),
+    BatchTooLarge: ErrorSpec(
         422, "batch size exceeded", "Number of prompts exceeds the maximum allowed batch size of {}", "validation"
     ),
-    Unauthorized: Kind(401, "unauthorized", "Send an API key of this server: `Authorization: Bearer <key>`"),
-    Overloaded: Kind(429, "overloaded", "Model is overloaded", "overloaded"),
-    DeadlineExceeded: Kind(504, "timeout", "Request timed out: {}", "timeout"),
-    GenerationFailed: Kind(424, "generation", "Request failed during generation: {}", "generation"),
-    IncompleteGeneration: Kind(500, "incomplete_generation", "Incomplete generation", "incomplete"),
-    Unhealthy: Kind(503, "healthcheck", "unhealthy"),
+    Unauthorized: ErrorSpec(401, "unauthorized", "Send an API key of this server: `Authorization: Bearer <key>`"),
+    Overloaded: ErrorSpec(429, "overloaded", "Model is overloaded", "overloaded"),
+    DeadlineExceeded: ErrorSpec(504, "timeout", "Request timed out: {}", "timeout"),
+    GenerationFailed: ErrorSpec(424, "generation", "Request failed during generation: {}", "generation"),
+    IncompleteGeneration: ErrorSpec(500, "incomplete_generation", "Incomplete generation", "incomplete"),
+    Unhealthy: ErrorSpec(503, "healthcheck", "unhealthy"),
     # 499 is what nginx logs for a request that its client ended.
-    Cancelled: Kind(499, "cancelled", "The request was cancelled", "cancelled"),
-    ClientLeft: Kind(499, "client_left", "The client left", "dropped"),
+    Cancelled: ErrorSpec(499, "cancelled", "The request was cancelled", "cancelled"),
+    ClientLeft: ErrorSpec(499, "client_left", "The client left", "dropped"),
 }
-STREAM_KINDS = KINDS | {
-    IncompleteGeneration: Kind(500, "incomplete_generation_stream", "Incomplete generation stream", "incomplete")
+STREAM_ERRORS = ERRORS_BY_TYPE | {
+    IncompleteGeneration: ErrorSpec(500, "incomplete_generation_stream", "Incomplete generation stream", "incomplete")
 }
 HTTP_TYPES: Mapping[int, str] = {
     404: "not_found",
@@ -112,7 +112,7 @@ OPENAI_NAMES = {
 _QUOTED_NAME = re.compile(r"`(\w+)(?=[`.])")
 
 
-def kind_of(error: Exception, kinds: Mapping[type[Exception], Kind] = KINDS) -> Kind:
+def spec_of(error: Exception, kinds: Mapping[type[Exception], ErrorSpec] = ERRORS_BY_TYPE) -> ErrorSpec:
     """The row of an exception; `INTERNAL` if it has none."""
     return next((kind for type, kind in kinds.items() if isinstance(error, type)), INTERNAL)
 
@@ -122,12 +122,12 @@ def is_openai(path: str) -> bool:
     return path.startswith(OPENAI_PREFIX)
 
 
-def tgi_error(kind: Kind, message: str) -> ErrorResponse:
+def tgi_error(kind: ErrorSpec, message: str) -> ErrorResponse:
     """The JSON of TGI's routes."""
     return {"error": kind.text.format(message), "error_type": kind.error_type}
 
 
-def openai_error(kind: Kind, message: str) -> dict[str, object]:
+def openai_error(kind: ErrorSpec, message: str) -> dict[str, object]:
     """The JSON of OpenAI's routes. `param` is the first name that the message quotes."""
     text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", kind.text.format(message))
     param = _QUOTED_NAME.search(text) if kind.status == 422 else None
@@ -145,7 +145,7 @@ def openai_error(kind: Kind, message: str) -> dict[str, object]:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Makes the app answer every exception from the table."""
-    for type in KINDS:
+    for type in ERRORS_BY_TYPE:
         app.add_exception_handler(type, _answer)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -161,10 +161,10 @@ def error_response(path: str, error: Exception) -> Response:
     """The answer to a request for `path` that failed."""
     # Never a fraction too early.
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else None
-    return _respond(path, kind_of(error), str(error), headers)
+    return _respond(path, spec_of(error), str(error), headers)
 
 
-def _respond(path: str, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def _respond(path: str, kind: ErrorSpec, message: str, headers: Mapping[str, str] | None = None) -> Response:
     render = openai_error if is_openai(path) else tgi_error
     special = {
         401: {"WWW-Authenticate": "Bearer"},
@@ -195,5 +195,5 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "Not Found": f"There is no {path} here; GET /docs lists the routes",
         "Method Not Allowed": f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
     }.get(error.detail, error.detail)
-    kind = Kind(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
+    kind = ErrorSpec(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
     return _respond(path, kind, text, error.headers)

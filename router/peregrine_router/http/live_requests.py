@@ -6,32 +6,34 @@ from functools import partial
 
 from starlette.requests import Request
 
-from peregrine_router.admission.limits import Admission
+from peregrine_router.admission.limits import ConcurrencyLimit
 from peregrine_router.admission.rules import REQUEST_TIMEOUT
 from peregrine_router.admission.validator import Validator
-from peregrine_router.http.request_lifecycle import Run
-from peregrine_router.interfaces import Engine
+from peregrine_router.http.request_lifecycle import RequestLifecycle
+from peregrine_router.interfaces import EngineClient
 from peregrine_router.observability.metrics import Metrics
 
 Caller = tuple[str, str]
 """Whose request (by API key), and which: a client cannot end another's, whatever id it guesses."""
 
 
-class Runs:
-    """Makes every `Run`, and knows those that have not ended."""
+class LiveRequests:
+    """Makes every `RequestLifecycle`, and knows those that have not ended."""
 
-    def __init__(self, engine: Engine, validator: Validator, metrics: Metrics, max_concurrent_requests: int) -> None:
+    def __init__(
+        self, engine: EngineClient, validator: Validator, metrics: Metrics, max_concurrent_requests: int
+    ) -> None:
         self.metrics = metrics
         self.validator = validator
         self._engine = engine
-        self._admission = Admission(max_concurrent_requests)
-        self._live: dict[Caller, set[Run]] = {}
+        self._admission = ConcurrencyLimit(max_concurrent_requests)
+        self._live: dict[Caller, set[RequestLifecycle]] = {}
 
-    def new(self, request: Request) -> Run:
+    def new(self, request: Request) -> RequestLifecycle:
         """A request that has just arrived. Clients choose ids, so several may share one."""
         caller = _caller(request, request.state.request_id)
         forget = partial(self._forget, caller)
-        run = Run(
+        run = RequestLifecycle(
             self._engine,
             self.validator,
             self._admission,
@@ -45,7 +47,7 @@ class Runs:
         return run
 
     @asynccontextmanager
-    async def opening(self, request: Request) -> AsyncIterator[Run]:
+    async def opening(self, request: Request) -> AsyncIterator[RequestLifecycle]:
         """A run that is closed if what is done here fails; else it is the caller's to close."""
         run = self.new(request)
         try:
@@ -61,7 +63,7 @@ class Runs:
             run.cancel()
         return bool(found)
 
-    def _forget(self, caller: Caller, run: Run) -> None:
+    def _forget(self, caller: Caller, run: RequestLifecycle) -> None:
         runs = self._live.get(caller, set())
         runs.discard(run)
         if not runs:
@@ -69,4 +71,4 @@ class Runs:
 
 
 def _caller(request: Request, request_id: str) -> Caller:
-    return request.state.owner, request_id
+    return request.state.key_id, request_id

@@ -6,10 +6,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from peregrine_router.admission.limits import Admission
-from peregrine_router.admission.validator import Group, Job, Validator
-from peregrine_router.http.errors import ClientLeft, IncompleteGeneration, kind_of
-from peregrine_router.interfaces import Engine, TokenStream
+from peregrine_router.admission.limits import ConcurrencyLimit
+from peregrine_router.admission.validator import PromptGroup, PromptJob, Validator
+from peregrine_router.http.errors import ClientLeft, IncompleteGeneration, spec_of
+from peregrine_router.interfaces import EngineClient, TokenStream
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.request import Cancelled, Finished, Request, Tenant, Token, TokenEvent
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Generated:
+class SequenceOutput:
     """One whole sequence."""
 
     request: Request
@@ -39,7 +39,7 @@ class Generated:
 
     @property
     def end(self) -> Finished:
-        """How it ended; there is no `Generated` without that once it is collected."""
+        """How it ended; there is no `SequenceOutput` without that once it is collected."""
         assert self.finished is not None
         return self.finished
 
@@ -59,7 +59,7 @@ class Timings:
     inference: float
 
 
-class Run:
+class RequestLifecycle:
     """A request on its way through the server: `start`, then `events` or `collect`, and `close` in every case.
 
     As a context manager it closes itself.
@@ -67,18 +67,18 @@ class Run:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineClient,
         validator: Validator,
-        admission: Admission,
+        admission: ConcurrencyLimit,
         metrics: Metrics,
         request_id: str,
         tenant: Tenant,
         timeout: str | None,
-        on_close: Callable[["Run"], None],
+        on_close: Callable[["RequestLifecycle"], None],
     ) -> None:
         """`timeout` is the header of that name, as it came."""
         self.request_id = request_id
-        self.groups: list[Group] = []
+        self.groups: list[PromptGroup] = []
         """One for each prompt."""
         self._engine = engine
         self._validator = validator
@@ -97,7 +97,7 @@ class Run:
         self._is_cancelled = False
         metrics.request_count.inc()
 
-    async def __aenter__(self) -> "Run":
+    async def __aenter__(self) -> "RequestLifecycle":
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -108,7 +108,7 @@ class Run:
         """All sequences, prompt by prompt."""
         return [request for group in self.groups for request in group.requests]
 
-    async def start(self, jobs: Sequence[Job]) -> None:
+    async def start(self, jobs: Sequence[PromptJob]) -> None:
         """Admits, validates, queues; raises what speaks against it. Before it returns, no answer has begun."""
         permits = sum(map(self._validator.num_permits, jobs))
         self._admission.acquire(permits, self._tenant.name)
@@ -124,7 +124,7 @@ class Run:
         """Tokens as they come. IncompleteGeneration if a last token never comes."""
         return self._numbered(0) if len(self._streams) == 1 else self._merged()
 
-    async def collect(self) -> list[list[Generated]]:
+    async def collect(self) -> list[list[SequenceOutput]]:
         """All sequences in full: a list for each prompt."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -159,15 +159,15 @@ class Run:
         scheduled = now if scheduled is None else scheduled
         return Timings(now - self._started, queued - self._started, max(scheduled - queued, 0.0), now - scheduled)
 
-    async def _validate(self, jobs: Sequence[Job]) -> list[Group]:
+    async def _validate(self, jobs: Sequence[PromptJob]) -> list[PromptGroup]:
         seconds = self._validator.timeout(jobs, self._timeout)
         deadline = None if seconds is None else self._started + seconds
         # Not cut short by the deadline: the template's process, which serves others, would have to be killed for it. It
         # has limits of its own, and the engine takes nothing whose time is over.
         return [await self._validator.validate(job, self._tenant, deadline) for job in jobs]
 
-    async def _collect(self, number: int) -> Generated:
-        generated = Generated(self.requests[number])
+    async def _collect(self, number: int) -> SequenceOutput:
+        generated = SequenceOutput(self.requests[number])
         async for _, events in self._numbered(number):
             for event in events:
                 generated.add(event)
@@ -205,13 +205,13 @@ class Run:
             previous = self._measure_tokens(len(events), previous)
             finished = events[-1].finished
             if finished is not None:
-                await self._note_end(finished)
+                await self._record_end(finished)
                 yield number, events
                 return
             yield number, events
         raise IncompleteGeneration
 
-    async def _note_end(self, finished: Finished) -> None:
+    async def _record_end(self, finished: Finished) -> None:
         """With its last sequence the request counts as answered."""
         self._ended.append(finished)
         if len(self._ended) == len(self._streams):
@@ -262,7 +262,7 @@ class Run:
 
     def _fail(self, error: Exception) -> None:
         self._is_settled = True
-        kind = kind_of(error)
+        kind = spec_of(error)
         self._metrics.request_failure.labels(kind.label).inc()
         self._log("failed", err=kind.label)
 

@@ -1,6 +1,6 @@
 """TGI's response headers, and one of our own: the prompt tokens that were cached."""
 
-from peregrine_router.http.request_lifecycle import Run
+from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.settings import Settings
 
@@ -27,11 +27,11 @@ class AnswerHeaders:
         device = "cpu" if info.model_device_type == "cpu" else "gpu"
         self._compute_type = settings.compute_type or f"{device}+optimized"
 
-    def stream(self, run: Run) -> dict[str, str]:
+    def stream(self, run: RequestLifecycle) -> dict[str, str]:
         """Of a stream."""
         return {"x-compute-type": self._compute_type, "x-compute-characters": str(run.num_prompt_characters)}
 
-    def whole(self, run: Run, num_tokens: int) -> dict[str, str]:
+    def whole(self, run: RequestLifecycle, num_tokens: int) -> dict[str, str]:
         """Of an answer of `num_tokens` generated tokens; times in milliseconds, but x-compute-time in seconds."""
         timings = run.timings
         return self.stream(run) | {

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from peregrine_router.http.disconnect import disconnected
-from peregrine_router.http.errors import INTERNAL, STREAM_KINDS, Kind, kind_of
-from peregrine_router.http.request_lifecycle import Run
+from peregrine_router.http.errors import INTERNAL, STREAM_ERRORS, ErrorSpec, spec_of
+from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.request import TokenEvent
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class Describe(Protocol):
+class EventFormatter(Protocol):
     """What a route makes of a run's events."""
 
     def event(self, number: int, event: TokenEvent) -> object | None:
@@ -35,7 +35,7 @@ class Describe(Protocol):
     def end(self) -> bytes:
         """What follows the last token, encoded."""
 
-    def error(self, kind: Kind, message: str) -> object:
+    def error(self, kind: ErrorSpec, message: str) -> object:
         """The JSON object that ends a stream that fails."""
 
 
@@ -44,12 +44,14 @@ def encode_events(*bodies: object) -> bytes:
     return b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies))
 
 
-class RunResponse(Response):
+class EventStreamResponse(Response):
     """Streams a run's events, in one write all that have come since the last. Closes the run in every case."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, run: Run, describe: Describe, headers: Mapping[str, str], send_timeout: float) -> None:
+    def __init__(
+        self, run: RequestLifecycle, describe: EventFormatter, headers: Mapping[str, str], send_timeout: float
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({**HEADERS, **headers})
@@ -97,7 +99,7 @@ class RunResponse(Response):
 
     async def _explain(self, error: Exception) -> bytes:
         await self._run.close(error)
-        kind = kind_of(error, STREAM_KINDS)
+        kind = spec_of(error, STREAM_ERRORS)
         if kind is INTERNAL:
             log.exception("a stream failed")
         return encode_events(self._describe.error(kind, str(error)))

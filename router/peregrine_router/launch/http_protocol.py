@@ -13,7 +13,7 @@ HEAD_SECONDS = 10.0
 """From the first byte, or the connection, until the headers are complete."""
 
 
-class LimitedHttp(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """Closes a connection whose headers are too long (431) or take too long (408)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

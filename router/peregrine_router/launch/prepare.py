@@ -6,12 +6,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from peregrine_router.admission.limits import QueueBound
+from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, resolve_model
 from peregrine_router.observability.log import configure_logging
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.draft_budget import DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -29,7 +29,7 @@ MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
 GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
 
 SPECULATIVE_ROWS = {"cpu": 16, "cuda": 64}
-"""Sequences and guesses of one step at most; within that their cost decides (see guess_cost.py). 16 rows of a
+"""Sequences and guesses of one step at most; within that their cost decides (see draft_cost.py). 16 rows of a
 1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
@@ -140,7 +140,7 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
         eos_token_ids=prepared.tokenizer.eos_token_ids,
         caches_prefixes=settings.prefix_caching,
-        speculation=Speculation(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),
+        speculation=DraftBudget(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),
     )
 
 
@@ -155,9 +155,9 @@ def max_speculative_rows(device: str, max_batch_size: int) -> int:
     return min(rows, max_batch_size) if device == "cuda" else rows
 
 
-def queue_bound(settings: Settings) -> QueueBound:
+def queue_limit(settings: Settings) -> QueueLimit:
     """How many may wait."""
-    return QueueBound(settings.max_queue_size, settings.max_queue_tokens)
+    return QueueLimit(settings.max_queue_size, settings.max_queue_tokens)
 
 
 def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:

@@ -16,18 +16,18 @@ from tqdm import tqdm
 from peregrine_router.admission.grammar_checker import GrammarChecker
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
-from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.launch.prepare import (
     Prepared,
     banner,
     make_scheduler,
     mixed_step_seconds,
     model_info,
-    queue_bound,
+    queue_limit,
     shard_config,
 )
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.settings import Settings
 from peregrine_router.shards.process_group import ShardGroup
 from peregrine_server.protocol import Loading, Ready
@@ -45,8 +45,8 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        scheduler, bound = make_scheduler(prepared, ready), queue_bound(prepared.settings)
-        measured = MeasuredShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
+        scheduler, bound = make_scheduler(prepared, ready), queue_limit(prepared.settings)
+        measured = TimedShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
         engine = Engine(
             measured,
             scheduler,
@@ -140,7 +140,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Quiet: no line per request, no banner of its own."""
     return uvicorn.Config(
         app,
-        http=LimitedHttp,
+        http=BoundedHttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
-from peregrine_router.interfaces import Engine, EngineStats, ModelInfo
+from peregrine_router.interfaces import EngineClient, EngineStats, ModelInfo
 from peregrine_router.observability.histogram import Labelled, TokenHistogram
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
@@ -62,7 +62,7 @@ class Metrics:
         """The text that Prometheus reads, format 0.0.4."""
         return _CREATED_LINES.sub(b"", _TOTAL_SUFFIX.sub(rb"\1", generate_latest(self._registry)))
 
-    def note_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
+    def observe_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
         """A step goes to the shards: `size` sequences, `num_new` of them in it for the first time."""
         self._step_sent[method].inc()
         if num_new:
@@ -70,12 +70,12 @@ class Metrics:
             if has_others:
                 self.batch_concat.labels("chunking").inc()
 
-    def note_guesses(self, slots: NDArray[np.int32]) -> None:
+    def observe_draft_tokens(self, slots: NDArray[np.int32]) -> None:
         """A step that allowed guesses has yielded a token for each of these slots, some of which repeat."""
         for gained in np.unique(slots, return_counts=True)[1].tolist():
             self.skipped_tokens.observe(gained - 1)
 
-    def note_step_done(self, method: str, seconds: float) -> None:
+    def observe_step_done(self, method: str, seconds: float) -> None:
         """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
         self._step_done[method].inc()
         self.step_seconds[method].observe(seconds)
@@ -107,7 +107,7 @@ class Metrics:
             "tgi_batch_next_size", "Sequences that join in one step.", registry=self._registry, buckets=sizes
         )
 
-    def watch(self, engine: Engine) -> None:
+    def watch(self, engine: EngineClient) -> None:
         """Gauges that ask the engine whenever Prometheus asks the server."""
 
         def watch(name: str, help: str, read: Callable[[EngineStats], int]) -> None:
@@ -128,11 +128,11 @@ class Metrics:
             "Prompt tokens that earlier requests had computed, in all.",
             lambda stats: stats.cached_tokens,
         )
-        watch("peregrine_guessed_tokens", "Tokens guessed by speculation.", lambda stats: stats.guessed_tokens)
+        watch("peregrine_guessed_tokens", "Tokens guessed by speculation.", lambda stats: stats.draft_tokens)
         watch(
             "peregrine_guessed_right_tokens",
             "Tokens guessed right: each saved its sequence a step.",
-            lambda stats: stats.guessed_right_tokens,
+            lambda stats: stats.accepted_tokens,
         )
         blocks = max(engine.stats.kv_blocks_total, 1)
         block_size = self._info.max_batch_total_tokens // blocks

@@ -9,8 +9,8 @@ from peregrine_router.scheduling.prefix_cache import PrefixCache
 class BlockPool:
     """`num_blocks` pages of `block_size` tokens. A block is free or has one owner or several.
 
-    Full blocks whose tokens are known can be found by their hash (`remember`, `reuse`), also once nobody owns them:
-    they count as free, and keep their tokens until there is no other block to give out.
+    Full blocks whose tokens are known can be found by their hash (`cache_block`, `acquire_cached`), also once nobody
+    owns them: they count as free, and keep their tokens until there is no other block to give out.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, tenant_fraction: float = 1.0) -> None:
@@ -61,22 +61,22 @@ class BlockPool:
         """Whether writing to the block would change another owner's tokens."""
         return self._num_owners[block] > 1
 
-    def remember(self, block: int, hash: bytes, salt: bytes) -> None:
+    def cache_block(self, block: int, hash: bytes, salt: bytes) -> None:
         """The owned block is full, will never be written again, and can be found by its hash from here on."""
         self._cache.add(block, hash, salt)
 
     def is_cached(self, hash: bytes) -> bool:
-        """Whether `reuse` would find a block."""
+        """Whether `acquire_cached` would find a block."""
         return self._cache.find(hash) is not None
 
-    def reuse(self, hashes: Iterable[bytes]) -> list[int]:
+    def acquire_cached(self, hashes: Iterable[bytes]) -> list[int]:
         """The blocks of `hashes` up to the first that is not there; each gains an owner."""
         blocks: list[int] = []
         for hash in hashes:
             if (block := self._cache.find(hash)) is None:
                 break
             if self._num_owners[block] == 0:
-                self._cache.wake(block)
+                self._cache.pin(block)
             self._num_owners[block] += 1
             blocks.append(block)
         return blocks
@@ -90,7 +90,7 @@ class BlockPool:
                 raise ValueError(f"block {block} freed twice")
             self._num_owners[block] -= 1
             if self._num_owners[block] == 0:
-                self._free += self._cache.retire(block) if block in self._cache else [block]
+                self._free += self._cache.release_to_lru(block) if block in self._cache else [block]
 
     def check_integrity(self, tables: Iterable[list[int]]) -> None:
         """Raises AssertionError unless every block has as many owners as `tables` name it, and is free if none does."""

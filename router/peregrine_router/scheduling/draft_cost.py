@@ -23,8 +23,8 @@ class _Fit:
 
     sums: list[float] = field(default_factory=lambda: _sums(EXPECTED))
 
-    def add(self, num_guessed: int, more: float) -> None:
-        for at, value in enumerate(_sums(((float(num_guessed), more),))):
+    def add(self, num_draft_tokens: int, more: float) -> None:
+        for at, value in enumerate(_sums(((float(num_draft_tokens), more),))):
             self.sums[at] = KEPT * self.sums[at] + value
 
     def line(self) -> tuple[float, float]:
@@ -36,7 +36,7 @@ class _Fit:
         return max((y - each * g) / w, 0.0), each
 
 
-class GuessCost:
+class VerificationCostModel:
     """Of the shards of one server."""
 
     def __init__(self) -> None:
@@ -44,16 +44,16 @@ class GuessCost:
         """Seconds of a step without guesses, by the number of its decodes."""
         self._fits: dict[int, _Fit] = {}
 
-    def note(self, num_decodes: int, num_guessed: int, seconds: float) -> None:
+    def observe(self, num_decodes: int, num_draft_tokens: int, seconds: float) -> None:
         """A step of decodes alone has taken so long."""
         plain = self._plain.get(num_decodes)
-        if not num_guessed:
+        if not num_draft_tokens:
             mean = seconds if plain is None else plain
             self._plain[num_decodes] = mean + PLAIN_GAIN * (min(seconds, MOST * mean) - mean)
         elif plain is not None:
-            self._fit(num_decodes).add(num_guessed, min(seconds / plain, MOST) - 1.0)
+            self._fit(num_decodes).add(num_draft_tokens, min(seconds / plain, MOST) - 1.0)
 
-    def of(self, num_decodes: int) -> tuple[float, float]:
+    def predict(self, num_decodes: int) -> tuple[float, float]:
         """(fixed, each), in parts of a step of so many decodes without guesses."""
         return self._fit(num_decodes).line()
 

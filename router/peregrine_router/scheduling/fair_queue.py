@@ -30,7 +30,7 @@ _RESUMED, _ARRIVED = 0, 1
 class Waiting(Protocol):
     """What can be queued; told apart by identity."""
 
-    due: int
+    virtual_deadline: int
     """Set by the queue: by when it should have been served, in weighted tokens of all tenants."""
 
     @property
@@ -82,8 +82,8 @@ class FairQueue(Generic[T]):
             tenant.counter = max(tenant.counter, self._least())
         self._arrivals.pop(item.request.tenant, None)
         self._arrivals[item.request.tenant] = self._clock
-        item.due = self._clock + LENGTH_WEIGHT * num_tokens
-        self._insert(item, (_ARRIVED, -item.request.priority, item.due, self._take_number()))
+        item.virtual_deadline = self._clock + LENGTH_WEIGHT * num_tokens
+        self._insert(item, (_ARRIVED, -item.request.priority, item.virtual_deadline, self._take_number()))
 
     def appendleft(self, item: T) -> None:
         """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""

@@ -21,7 +21,7 @@ class InFlight(NamedTuple):
 
 
 # Made for every token: a dataclass takes three times as long to make.
-class Committed(msgspec.Struct, gc=False):
+class NewToken(msgspec.Struct, gc=False):
     """A token that a sequence gained."""
 
     sequence: Sequence

@@ -54,14 +54,14 @@ class PrefixCache:
             self._block_of[hash] = block
             self._key_of[block] = hash, salt
 
-    def retire(self, block: int) -> list[int]:
+    def release_to_lru(self, block: int) -> list[int]:
         """A cached block lost its last owner; the blocks of its tenant that are given up for it."""
         _, salt = self._key_of[block]
         idle = self._idle_of.setdefault(salt, OrderedDict())
         self._idle[block] = idle[block] = None
-        return [self._forget(next(iter(idle)))] if len(idle) > self._max_idle and len(self._idle_of) > 1 else []
+        return [self._evict_block(next(iter(idle)))] if len(idle) > self._max_idle and len(self._idle_of) > 1 else []
 
-    def wake(self, block: int) -> None:
+    def pin(self, block: int) -> None:
         """An idle block has an owner again."""
         _, salt = self._key_of[block]
         idle = self._idle_of[salt]
@@ -71,7 +71,7 @@ class PrefixCache:
 
     def evict(self) -> int:
         """Forgets the idle block that was used least recently. KeyError or StopIteration if there is none."""
-        return self._forget(next(iter(self._idle)))
+        return self._evict_block(next(iter(self._idle)))
 
     def check_integrity(self, owned: set[int]) -> set[int]:
         """Raises AssertionError unless the idle blocks are those cached and not owned; returns them."""
@@ -84,8 +84,8 @@ class PrefixCache:
         assert all(self._idle_of.values()), "a tenant without idle blocks is still counted"
         return set(self._idle)
 
-    def _forget(self, block: int) -> int:
-        self.wake(block)
+    def _evict_block(self, block: int) -> int:
+        self.pin(block)
         hash, _ = self._key_of.pop(block)
         del self._block_of[hash]
         return block

@@ -10,7 +10,7 @@ from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.sequence import Sequence
 
 
-class Prefixes:
+class PrefixMatcher:
     """The sequences' use of the pool's cached blocks; `is_on` False: none is ever found."""
 
     def __init__(self, pool: BlockPool, *, is_on: bool) -> None:
@@ -19,45 +19,45 @@ class Prefixes:
         self._pool = pool
         self._is_on = is_on
 
-    def reuse(self, sequence: Sequence) -> list[int]:
+    def acquire_cached(self, sequence: Sequence) -> list[int]:
         """Cached blocks of what it begins with; each gains an owner."""
-        return self._pool.reuse(sequence.hashes(self._pool.block_size, 0, self._num_reusable(sequence)))
+        return self._pool.acquire_cached(sequence.hashes(self._pool.block_size, 0, self._num_reusable(sequence)))
 
     def num_to_compute(self, sequence: Sequence) -> int:
         """Tokens of a sequence without a slot that stand before its next one, but for those in the cache."""
-        cached = self.reuse(sequence)
+        cached = self.acquire_cached(sequence)
         self._pool.free(cached)
         return len(sequence.token_ids) - len(cached) * self._pool.block_size
 
-    def is_overtaken(self, sequence: Sequence) -> bool:
+    def is_computed_by_another(self, sequence: Sequence) -> bool:
         """Whether the next block that it would fill is in the cache: a prompt that begins like it was due before it."""
         at = sequence.num_computed // self._pool.block_size
         return at < self._num_reusable(sequence) and all(
             self._pool.is_cached(hash) for hash in sequence.hashes(self._pool.block_size, at, at + 1)
         )
 
-    def note_admitted(self, sequence: Sequence) -> None:
-        """The first time, what it and its followers found in the cache is counted."""
-        if sequence.num_cached is not None:
+    def record_admitted(self, sequence: Sequence) -> None:
+        """The first time, what it and its siblings found in the cache is counted."""
+        if sequence.num_prefix_hit_tokens is not None:
             return
         self.num_cached_tokens += sequence.num_computed
-        for each in (sequence, *sequence.followers):
-            each.num_cached = sequence.num_computed
+        for each in (sequence, *sequence.siblings):
+            each.num_prefix_hit_tokens = sequence.num_computed
 
-    def remember(self, sequence: Sequence, num_drafted: int = 0) -> None:
+    def cache_block(self, sequence: Sequence, num_new: int = 0) -> None:
         """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on.
 
-        So can those that the step being drafted computes, `num_drafted` of the tokens. With guesses too: those of a
+        So can those that the step being drafted computes, `num_new` of the tokens. With guesses too: those of a
         step in flight are written behind all tokens that are known.
         """
-        num_full = min(sequence.num_computed + num_drafted, len(sequence.token_ids)) // self._pool.block_size
-        start = sequence.num_remembered
+        num_full = min(sequence.num_computed + num_new, len(sequence.token_ids)) // self._pool.block_size
+        start = sequence.num_cached_blocks
         if num_full <= start or not self._is_on:
             return
         hashes = sequence.hashes(self._pool.block_size, start, num_full)
         for block, hash in zip(sequence.blocks[start:num_full], hashes, strict=True):
-            self._pool.remember(block, hash, sequence.request.cache_salt)
-        sequence.num_remembered = num_full
+            self._pool.cache_block(block, hash, sequence.request.cache_salt)
+        sequence.num_cached_blocks = num_full
 
     def _num_reusable(self, sequence: Sequence) -> int:
         """Its full blocks, but the last token is computed in any case, for the one that follows it; and all tokens are

@@ -19,7 +19,7 @@ class Sequence:
     slot: int = -1
     """Row of the shards' batch; -1 while it waits."""
     blocks: list[int] = field(default_factory=list)
-    num_writable: int = 0
+    num_exclusive_tokens: int = 0
     """Tokens for which its blocks have places that no other shares: so many at least, and decodes need not ask."""
     num_computed: int = 0
     """Tokens whose K and V are in the cache once every step sent so far has run: so many at least, if steps in flight
@@ -27,21 +27,21 @@ class Sequence:
     num_pending: int = 0
     """Tokens that the steps in flight sample for it, as many at least: the shards will know them, the router does not
     yet."""
-    num_extra: int = 0
+    num_draft_in_flight: int = 0
     """How many more the steps in flight sample at most, by guesses that are right."""
-    num_cached: int | None = None
+    num_prefix_hit_tokens: int | None = None
     """Tokens of the prompt that were in the cache when it was first admitted; None before."""
     block_hashes: list[bytes] = field(default_factory=list)
     """Of its first full blocks, as far as they were asked for."""
-    num_remembered: int = 0
+    num_cached_blocks: int = 0
     """Of its blocks, those that the cache was told of."""
-    due: int = 0
+    virtual_deadline: int = 0
     """By when its prompt should have been computed (see fairness.py): of prompts, the one that is due first goes on."""
     finish_reason: FinishReason | None = None
     is_cancelled: bool = False
-    leader: "Sequence | None" = None
-    """Who computes this sequence's prompt as well; None for a leader, and once forked."""
-    followers: list["Sequence"] = field(default_factory=list)
+    prompt_owner: "Sequence | None" = None
+    """Who computes this sequence's prompt as well; None for a prompt_owner, and once forked."""
+    siblings: list["Sequence"] = field(default_factory=list)
     """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
 
     def __post_init__(self) -> None:
@@ -82,37 +82,37 @@ class Sequence:
                 known.append(block_hash(parent, tokens[at * block_size : (at + 1) * block_size]))
             yield known[at]
 
-    def lead(self, followers: list["Sequence"]) -> None:
+    def adopt_siblings(self, siblings: list["Sequence"]) -> None:
         """Computes the prompt for them as well."""
-        self.leader, self.followers = None, followers
-        for follower in followers:
-            follower.leader = self
+        self.prompt_owner, self.siblings = None, siblings
+        for sibling in siblings:
+            sibling.prompt_owner = self
 
-    def heirs(self) -> list["Sequence"]:
-        """The follower that now leads the others, if there is one."""
-        if not self.followers:
+    def promote_sibling(self) -> list["Sequence"]:
+        """The sibling that now leads the others, if there is one."""
+        if not self.siblings:
             return []
-        heir, *rest = self.followers
-        self.followers = []
-        heir.due = self.due
-        heir.lead(rest)
+        heir, *rest = self.siblings
+        self.siblings = []
+        heir.virtual_deadline = self.virtual_deadline
+        heir.adopt_siblings(rest)
         return [heir]
 
     def check_integrity(self, block_size: int) -> None:
         """Raises AssertionError unless the counts of a running sequence agree with each other and its blocks."""
         assert self.num_computed <= self.num_known, "more tokens computed than there are"
-        assert self.num_remembered * block_size <= min(self.num_computed, len(self.token_ids)), (
+        assert self.num_cached_blocks * block_size <= min(self.num_computed, len(self.token_ids)), (
             "a block can be found before its tokens are known and sent"
         )
-        most = min(self.num_computed + self.num_extra, self.max_total)
-        assert len(self.blocks) * block_size >= max(most, self.num_writable), "tokens lie outside the blocks"
+        most = min(self.num_computed + self.num_draft_in_flight, self.max_total)
+        assert len(self.blocks) * block_size >= max(most, self.num_exclusive_tokens), "tokens lie outside the blocks"
 
 
-def overtakes(newcomer: Sequence, begun: Sequence, running: Iterable[Sequence]) -> bool:
-    """Whether one that waits goes before one whose prompt is begun: if it is due first, and of the same tenant or of
-    one that runs less. A flood's short prompts would otherwise keep another's from its end."""
-    if newcomer.due >= begun.due:
+def overtakes(newcomer: Sequence, prefilling: Sequence, running: Iterable[Sequence]) -> bool:
+    """Whether a waiting sequence goes before a prefilling one: if its deadline is earlier, and it is of the same tenant
+    or of one that runs less. A flood's short prompts would otherwise keep another's from its end."""
+    if newcomer.virtual_deadline >= prefilling.virtual_deadline:
         return False
-    ours, theirs = newcomer.request.tenant, begun.request.tenant
+    ours, theirs = newcomer.request.tenant, prefilling.request.tenant
     tenants = [sequence.request.tenant for sequence in running] if ours != theirs else []
     return ours == theirs or tenants.count(ours) < tenants.count(theirs)

@@ -7,7 +7,7 @@ from peregrine_server.protocol import Fork, NewSequence, Step, pack
 
 
 @dataclass(slots=True)
-class Draft:
+class StepBuilder:
     """Who computes how many tokens, with which blocks."""
 
     budget: int
@@ -26,7 +26,7 @@ class Draft:
     """Sequences that gave up their slots while it was put together."""
     speculate: int = 0
     """How many tokens each decode may guess."""
-    guess_cost: tuple[float, float] = (0.0, 0.0)
+    draft_cost: tuple[float, float] = (0.0, 0.0)
     """As in `Step`."""
 
     def give_blocks(self, blocks: list[int]) -> None:
@@ -63,7 +63,7 @@ class Draft:
             copy_blocks=_packed([block for _, block in self.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in self.forks],
             speculate=self.speculate,
-            guess_cost=self.guess_cost,
+            draft_cost=self.draft_cost,
         )
 
 

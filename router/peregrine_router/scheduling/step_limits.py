@@ -19,74 +19,74 @@ MIN_CHUNK = 32
 steps cut shorter for others: below, a step mostly reads weights."""
 
 
-class Shares(NamedTuple):
+class StepLimits(NamedTuple):
     """The bounds of a step."""
 
     max_tokens: int
     """Of a step with decodes in it."""
     min_chunk: int
     """Tokens of prompts in such a step, whatever its decodes."""
-    held: Collection[str] = ()
+    paused_tenants: Collection[str] = ()
     """Tenants that leave the whole step to the first token of another."""
-    brief: Collection[str] = ()
-    """Tenants whose decodes are `max_brief` at most."""
-    max_brief: int = 0
-    is_short: bool = False
+    throttled_tenants: Collection[str] = ()
+    """Tenants whose decodes are `max_throttled_decodes` at most."""
+    max_throttled_decodes: int = 0
+    is_throttled_only: bool = False
     """Whether only those have anything to compute: the bounds then hold without decodes, too."""
 
     def room(self, num_decodes: int, budget: int) -> int:
         """How many tokens of prompts go beside so many decodes, of a budget."""
-        if not (num_decodes or self.is_short):
+        if not (num_decodes or self.is_throttled_only):
             return budget
         return min(budget, max(self.max_tokens - num_decodes, self.min_chunk, num_decodes // 2))
 
 
-class Sharing:
+class TenantThrottle:
     """Decides it, step by step."""
 
     def __init__(self, queue: FairQueue[Sequence], capacity: int, lead: int) -> None:
-        """`capacity` sequences run at most. A tenant whose first answer others are held for was served at most `lead`
-        weighted tokens more than they."""
+        """`capacity`: maximum running sequences. `lead`: a newcomer's prefill may pause another tenant's decodes only
+        if the newcomer has received at most `lead` more virtual tokens than that tenant."""
         self.min_chunk = MIN_CHUNK
         self._queue = queue
         self._capacity = capacity
-        self._lead = lead
-        self._held: Collection[str] = ()
+        self._max_lead = lead
+        self._paused_tenants: Collection[str] = ()
         """By the last step."""
         self._turn = 0
-        """The slot whose decode is next where tenants are to be brief."""
+        """The slot whose decode is next where throttled tenants take turns."""
 
-    def shares(
+    def limits(
         self,
         running: Collection[Sequence],
-        begun: Collection[Sequence],
+        prefilling: Collection[Sequence],
         has_room: Callable[[Sequence], bool],
         max_tokens: int,
-    ) -> Shares:
-        """Of the next step. `begun` are those whose prompts are being computed, `has_room` tells whether one that waits
-        can begin, and a step with decodes in it computes about `max_tokens`."""
+    ) -> StepLimits:
+        """The limits of the next step. `prefilling`: sequences whose prompts are being computed. `has_room`: whether a
+        waiting sequence can start. `max_tokens`: the budget of a step that also decodes."""
         large = self._over_share(running)
         if not large:
-            self._held = ()
-            return Shares(max_tokens, self.min_chunk)
-        newcomers = self._newcomers(large, running, begun, has_room)
-        held = {tenant for tenant in large if any(self._goes_before(each, tenant) for each in newcomers)}
-        self._held = held.difference(self._held)
-        brief = {tenant for tenant in large if self._queue.expects_another(tenant)}
+            self._paused_tenants = ()
+            return StepLimits(max_tokens, self.min_chunk)
+        newcomers = self._newcomers(large, running, prefilling, has_room)
+        paused_tenants = {tenant for tenant in large if any(self._goes_before(each, tenant) for each in newcomers)}
+        self._paused_tenants = paused_tenants.difference(self._paused_tenants)
+        throttled_tenants = {tenant for tenant in large if self._queue.expects_another(tenant)}
         most = max(max_tokens // 2, self.min_chunk)
-        if brief and not self._held and self._is_only_for(brief, begun):
-            return Shares(most, most // 3, (), brief, most * 2 // 3, is_short=True)
-        return Shares(max_tokens, self.min_chunk, self._held, brief, most * 2 // 3)
+        if throttled_tenants and not self._paused_tenants and self._is_only_for(throttled_tenants, prefilling):
+            return StepLimits(most, most // 3, (), throttled_tenants, most * 2 // 3, is_throttled_only=True)
+        return StepLimits(max_tokens, self.min_chunk, self._paused_tenants, throttled_tenants, most * 2 // 3)
 
-    def decodes(self, decodes: list[Sequence], shares: Shares) -> list[Sequence]:
-        """Those that are in a step of these bounds; where tenants to be brief have too many, slots take turns."""
-        decodes = [each for each in decodes if each.request.tenant not in shares.held]
-        brief = [each for each in decodes if each.request.tenant in shares.brief]
-        if len(brief) <= shares.max_brief:
+    def decodes(self, decodes: list[Sequence], limits: StepLimits) -> list[Sequence]:
+        """The decodes that a step of these limits computes; those of throttled tenants take turns by slot."""
+        decodes = [each for each in decodes if each.request.tenant not in limits.paused_tenants]
+        throttled = [each for each in decodes if each.request.tenant in limits.throttled_tenants]
+        if len(throttled) <= limits.max_throttled_decodes:
             return decodes
-        brief.sort(key=lambda each: (each.slot - self._turn) % self._capacity)
-        self._turn = brief[shares.max_brief - 1].slot + 1
-        out = set(brief[shares.max_brief :])
+        throttled.sort(key=lambda each: (each.slot - self._turn) % self._capacity)
+        self._turn = throttled[limits.max_throttled_decodes - 1].slot + 1
+        out = set(throttled[limits.max_throttled_decodes :])
         return [each for each in decodes if each not in out]
 
     def _over_share(self, running: Collection[Sequence]) -> set[str]:
@@ -102,17 +102,17 @@ class Sharing:
         self,
         large: set[str],
         running: Collection[Sequence],
-        begun: Collection[Sequence],
+        prefilling: Collection[Sequence],
         has_room: Callable[[Sequence], bool],
     ) -> list[Sequence]:
-        """Whose tenants have no answer under way: those that are begun, and the next that waits."""
+        """Whose tenants have no answer under way: those that are prefilling, and the next that waits."""
         answering = {each.request.tenant for each in running if each.num_generated}
-        newcomers = [each for each in begun if each.request.tenant not in answering]
+        newcomers = [each for each in prefilling if each.request.tenant not in answering]
         first = self._queue.peek(large | answering)
         return [*newcomers, first] if first is not None and has_room(first) else newcomers
 
     def _goes_before(self, newcomer: Sequence, tenant: str) -> bool:
-        return newcomer.request.tenant != tenant and self._queue.precedes(newcomer, tenant, self._lead)
+        return newcomer.request.tenant != tenant and self._queue.precedes(newcomer, tenant, self._max_lead)
 
-    def _is_only_for(self, tenants: Collection[str], begun: Collection[Sequence]) -> bool:
-        return self._queue.peek(tenants) is None and all(each.request.tenant in tenants for each in begun)
+    def _is_only_for(self, tenants: Collection[str], prefilling: Collection[Sequence]) -> bool:
+        return self._queue.peek(tenants) is None and all(each.request.tenant in tenants for each in prefilling)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peregrine_router.text.special_tokens import Marked, SpecialText
+from peregrine_router.text.special_tokens import EscapedPrompt, SpecialTokenEscaper
 from peregrine_router.text.template_process import TemplateError, TemplateProcess
 from peregrine_router.text.tokenizer import Tokenizer, read_json
 
@@ -58,7 +58,7 @@ class Chat:
         self._variables = variables
         self._template = template
         self._process = None if template is None else TemplateProcess(template)
-        self._special = SpecialText(tokenizer)
+        self._special = SpecialTokenEscaper(tokenizer)
         self.stop = stop
         self.knows_tools = re.search(r"\btools\b", template or "") is not None
         """Whether the template shows tools to the model."""
@@ -76,24 +76,24 @@ class Chat:
             template = _own_template(path, config) or (family.template if family else None)
         return cls(tokenizer, template, tokens, family.stop if family else ())
 
-    async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Marked:
+    async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> EscapedPrompt:
         """The prompt. A last message of the assistant is to be continued. Raises TemplateError, InvalidRequest."""
         if self._process is None:
             raise TemplateError(NO_TEMPLATE)
         # On a thread: a message of megabytes takes its time.
-        mark, given = await asyncio.to_thread(self._protect, {"messages": messages, "tools": tools})
+        sentinel, given = await asyncio.to_thread(self._protect, {"messages": messages, "tools": tools})
         text = await self._process.render({**self._variables, **given, "add_generation_prompt": True})
-        return Marked(_continued(text, given["messages"][-1]), mark)
+        return EscapedPrompt(_continued(text, given["messages"][-1]), sentinel)
 
     def _protect(self, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        mark = self._special.free_mark(json.dumps(given, ensure_ascii=False) + (self._template or ""))
-        return mark, self._special.protect(given, mark)
+        sentinel = self._special.unused_sentinel(json.dumps(given, ensure_ascii=False) + (self._template or ""))
+        return sentinel, self._special.protect(given, sentinel)
 
-    def encode(self, prompt: Marked) -> tuple[int, ...]:
+    def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
         """The tokens of what was rendered: for a thread, as it takes its time for a long prompt."""
         return self._special.encode(prompt)
 
-    def spans(self, prompt: Marked) -> list[tuple[int, int, int]]:
+    def spans(self, prompt: EscapedPrompt) -> list[tuple[int, int, int]]:
         """(id, start, stop) of the tokens, in characters of the plain prompt."""
         return self._special.spans(prompt)
 

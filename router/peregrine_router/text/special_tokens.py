@@ -13,25 +13,25 @@ from peregrine_router.request import InvalidRequest
 from peregrine_router.text.tokenizer import Tokenizer
 
 NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""Never assigned, not for interchange: any that a request does not hold can mark places in it."""
+"""Never assigned, not for interchange: any that a request does not hold can sentinel places in it."""
 _NOT_BEFORE_A_MARK = r"(?![\ufdd0-\ufdef])"
 _NEVER = r"(?!)"
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """A prompt in which `mark` breaks the special tokens that are to stay text."""
+class EscapedPrompt:
+    """A prompt in which `sentinel` breaks the special tokens that are to stay text."""
 
     text: str
-    mark: str
+    sentinel: str
 
     @property
     def plain(self) -> str:
         """As a reader sees it."""
-        return self.text.replace(self.mark, "")
+        return self.text.replace(self.sentinel, "")
 
 
-class SpecialText:
+class SpecialTokenEscaper:
     """Knows the special tokens of one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -43,38 +43,38 @@ class SpecialText:
         self._head = re.compile(rf"(?:{_any_of(heads)})(?=\s*\Z)")
         self._tail = re.compile(rf"\A\s*(?={_any_of(tails)})")
 
-    def free_mark(self, text: str) -> str:
+    def unused_sentinel(self, text: str) -> str:
         """A noncharacter that the text does not hold."""
-        mark = next((mark for mark in NONCHARACTERS if mark not in text), None)
-        if mark is None:
+        sentinel = next((sentinel for sentinel in NONCHARACTERS if sentinel not in text), None)
+        if sentinel is None:
             raise InvalidRequest("`messages` cannot hold every noncharacter of Unicode")
-        return mark
+        return sentinel
 
-    def protect(self, value: Any, mark: str) -> Any:
-        """The same JSON with special tokens' text, whole or cut off at either end of a string, broken by the mark."""
+    def protect(self, value: Any, sentinel: str) -> Any:
+        """The same JSON, the sentinel breaking special tokens' text, whole or cut off at either end of a string."""
         if isinstance(value, str):
-            text = self._whole.sub(lambda found: found[0][0] + mark + found[0][1:], value)
-            text = self._head.sub(lambda found: found[0] + mark, text)
-            return self._tail.sub(lambda found: found[0] + mark, text)
+            text = self._whole.sub(lambda found: found[0][0] + sentinel + found[0][1:], value)
+            text = self._head.sub(lambda found: found[0] + sentinel, text)
+            return self._tail.sub(lambda found: found[0] + sentinel, text)
         if isinstance(value, list):
-            return [self.protect(each, mark) for each in value]
+            return [self.protect(each, sentinel) for each in value]
         if isinstance(value, dict):
-            return {name: each if name == "role" else self.protect(each, mark) for name, each in value.items()}
+            return {name: each if name == "role" else self.protect(each, sentinel) for name, each in value.items()}
         return value
 
-    def encode(self, prompt: Marked) -> tuple[int, ...]:
+    def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
         """Special tokens that are whole become themselves, everything else text."""
-        if prompt.mark not in prompt.text:
+        if prompt.sentinel not in prompt.text:
             ids = self._tokenizer.encode(prompt.text, add_special_tokens=False, has_special_tokens=True)
             return tuple(ids)
         return tuple(id for id, _, _ in self.spans(prompt))
 
-    def spans(self, prompt: Marked) -> list[tuple[int, int, int]]:
+    def spans(self, prompt: EscapedPrompt) -> list[tuple[int, int, int]]:
         """(id, start, stop) of the tokens, in characters of the plain prompt."""
         spans: list[tuple[int, int, int]] = []
         at = 0
-        for number, marked in enumerate(self._whole.split(prompt.text)):
-            piece = marked.replace(prompt.mark, "")
+        for number, escaped in enumerate(self._whole.split(prompt.text)):
+            piece = escaped.replace(prompt.sentinel, "")
             if number % 2:
                 spans.append((self._tokenizer.special_tokens[piece], at, at + len(piece)))
             elif piece:
@@ -85,6 +85,6 @@ class SpecialText:
 
 
 def _any_of(texts: "set[str] | list[str]") -> str:
-    """The longest first. A token of one character cannot be broken inside: a mark behind it tells."""
+    """The longest first. A token of one character cannot be broken inside: a sentinel behind it tells."""
     ordered = sorted(texts, key=len, reverse=True)
     return "|".join(re.escape(text) + (_NOT_BEFORE_A_MARK if len(text) == 1 else "") for text in ordered) or _NEVER

@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import PagedBatch
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 from peregrine_server.batch.slot_parameters import Parameters
 from peregrine_server.batch.transfer import to_device
 from peregrine_server.protocol import Fork, NewSequence, Step, unpack
 from peregrine_server.speculation.proposer import Speculation
-from peregrine_server.speculation.token_mirror import History
+from peregrine_server.speculation.token_mirror import HostTokenMirror
 
 _Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class StepWork:
+class ForwardInput:
     """What one step computes. T tokens, S sampled ones."""
 
-    inputs: tuple[Tensor, PagedBatch] | SlotRows
+    inputs: tuple[Tensor, PagedBatch] | GraphDecodeRows
     """int64[T] token ids on the device, and where they lie."""
     slots: _Ints
     """The slot of each sequence: a decode with guesses is several, of one token each."""
@@ -59,9 +59,9 @@ class Batch:
         device: torch.device,
         *,
         speculates: bool = False,
-        by_slot: bool = False,
+        for_graph: bool = False,
     ) -> None:
-        """`speculates`: tokens are guessed in steps that allow it. `by_slot`: decodes are given as `SlotRows`."""
+        """`speculates`: steps that allow it propose draft tokens. `for_graph`: decodes become `GraphDecodeRows`."""
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
@@ -73,11 +73,13 @@ class Batch:
         """Known tokens of each slot, sampled ones included."""
         self._computed: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
-        self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if by_slot else None
+        self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if for_graph else None
         self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
-        self.speculation = Speculation(History(self.token_ids, is_copy=device.type != "cpu")) if speculates else None
+        self.speculation = (
+            Speculation(HostTokenMirror(self.token_ids, is_copy=device.type != "cpu")) if speculates else None
+        )
 
-    def apply(self, step: Step) -> StepWork | None:
+    def apply(self, step: Step) -> ForwardInput | None:
         """Updates the batch; the work of this step, or None if it schedules nothing.
 
         A freed slot keeps its stale rows: nothing reads them before a new sequence overwrites them.
@@ -98,12 +100,12 @@ class Batch:
             num_decodes += sum(map(len, guesses))
         ends = starts + num_tokens
         are_rows_sampled = num_decodes == len(slots) and not step.forks and bool((ends >= self.lengths[slots]).all())
-        inputs = self._stage(slots, starts, ends, num_decodes, by_slot=are_rows_sampled)
+        inputs = self._stage(slots, starts, ends, num_decodes, for_graph=are_rows_sampled)
         sampled, lengths, sample_rows = slots, ends, None
         if not are_rows_sampled:
             sampled, lengths, sample_rows = self._sampled(slots, ends, num_tokens, step.forks)
         behind = _behind(guesses, len(sampled)) if guesses else None
-        return StepWork(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
+        return ForwardInput(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
 
     def append(self, slots: _Ints, lengths: _Ints, token_ids: Tensor) -> None:
         """Makes tokens (int64[S], on the device) the last known ones of slots int64[S], behind so many others.
@@ -174,7 +176,7 @@ class Batch:
         assert self.speculation is not None
         which, lengths = slots.tolist(), self.lengths[slots].tolist()
         most = [min(step.speculate, self._room(slot, length)) for slot, length in zip(which, lengths, strict=True)]
-        guesses = self.speculation.guess(step.id, which, lengths, most, step.guess_cost)
+        guesses = self.speculation.guess(step.id, which, lengths, most, step.draft_cost)
         if not guesses:
             return []
         counts = np.array([len(each) for each in guesses], dtype=np.int64)
@@ -191,13 +193,13 @@ class Batch:
         return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
-        self, slots: _Ints, starts: _Ints, ends: _Ints, num_decodes: int, *, by_slot: bool
-    ) -> tuple[Tensor, PagedBatch] | SlotRows:
-        """The step's tokens and where they lie; they count as computed from here on. `by_slot`: each is sampled."""
+        self, slots: _Ints, starts: _Ints, ends: _Ints, num_decodes: int, *, for_graph: bool
+    ) -> tuple[Tensor, PagedBatch] | GraphDecodeRows:
+        """The step's tokens and where they lie; they count as computed from here on. `for_graph`: each is sampled."""
         self._computed[slots] = ends
-        if self._device_tables is not None and by_slot and len(slots) <= len(self.lengths):
+        if self._device_tables is not None and for_graph and len(slots) <= len(self.lengths):
             rows = self._on_device(np.stack([slots, starts]))
-            return SlotRows(rows, self.token_ids, self._device_tables, self.block_size)
+            return GraphDecodeRows(rows, self.token_ids, self._device_tables, self.block_size)
         row_slots, positions, num_tokens = slots, starts, ends - starts
         if num_decodes < len(slots):
             rows_end = np.cumsum(num_tokens)

@@ -17,7 +17,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 """Those that torch's kernel adds."""
 
 
-class OneShot:
+class OneShotAllReduce:
     """The buffer of one rank of the default group."""
 
     def __init__(self, buffer: Tensor, group: str) -> None:
@@ -26,22 +26,22 @@ class OneShot:
         self._group = group
 
     def __call__(self, x: Tensor) -> None:
-        """x, which `fits`, becomes the sum of every rank's x."""
+        """x, which `is_eligible`, becomes the sum of every rank's x."""
         buffer = self._buffers[x.dtype]
         x.copy_(torch.ops.symm_mem.one_shot_all_reduce_copy(buffer, x, "sum", self._group))
 
 
-def fits(x: Tensor) -> bool:
+def is_eligible(x: Tensor) -> bool:
     """Whether x is small, of a type that is added, and whole in units of a 128-bit load."""
     size = x.numel() * x.itemsize
     return x.dtype in DTYPES and x.is_contiguous() and 0 < size <= MAX_BYTES and size % ALIGNMENT == 0
 
 
-def one_shot_or_none(device: torch.device) -> OneShot | None:
+def one_shot_all_reduce_or_none(device: torch.device) -> OneShotAllReduce | None:
     """For the default group, on every rank or on none: where it works, and adds as NCCL does."""
     try:
-        one_shot = _meet(device)
-        works = one_shot is not None and _agrees(one_shot, device)
+        one_shot = _rendezvous(device)
+        works = one_shot is not None and _self_test(one_shot, device)
     except (RuntimeError, ImportError, AttributeError):
         # torch's symmetric memory is young, and fails in as many ways as there are machines.
         one_shot, works = None, False
@@ -50,7 +50,7 @@ def one_shot_or_none(device: torch.device) -> OneShot | None:
     return one_shot if everywhere.item() else None
 
 
-def _meet(device: torch.device) -> OneShot | None:
+def _rendezvous(device: torch.device) -> OneShotAllReduce | None:
     from torch.distributed import _symmetric_memory as symmetric_memory
 
     group = dist.group.WORLD
@@ -58,10 +58,10 @@ def _meet(device: torch.device) -> OneShot | None:
         return None
     buffer = symmetric_memory.empty(MAX_BYTES, dtype=torch.uint8, device=device)
     symmetric_memory.rendezvous(buffer, group)
-    return OneShot(buffer, group.group_name)
+    return OneShotAllReduce(buffer, group.group_name)
 
 
-def _agrees(reduce: Callable[[Tensor], None], device: torch.device) -> bool:
+def _self_test(reduce: Callable[[Tensor], None], device: torch.device) -> bool:
     """Whether small integers, whose sums are exact in any order, are summed as they should be."""
     rank, size = dist.get_rank(), dist.get_world_size()
     for dtype in DTYPES:

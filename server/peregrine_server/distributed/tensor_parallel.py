@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from peregrine_server.distributed.one_shot_all_reduce import OneShot, fits, one_shot_or_none
+from peregrine_server.distributed.one_shot_all_reduce import OneShotAllReduce, is_eligible, one_shot_all_reduce_or_none
 
 
 class TensorParallel:
     """One rank's end of the group. Every rank calls the same collectives in the same order."""
 
-    def __init__(self, rank: int = 0, size: int = 1, one_shot: OneShot | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, one_shot: OneShotAllReduce | None = None) -> None:
         """A group of one, where every collective does nothing; `join` makes larger ones."""
         self.rank = rank
         self.size = size
@@ -37,12 +37,12 @@ class TensorParallel:
             dist.init_process_group(
                 backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=device_id
             )
-        one_shot = one_shot_or_none(device) if size > 1 and device.type == "cuda" else None
+        one_shot = one_shot_all_reduce_or_none(device) if size > 1 and device.type == "cuda" else None
         return TensorParallel(rank, size, one_shot)
 
     def all_reduce(self, x: Tensor) -> None:
         """x becomes the sum of every rank's x. x is contiguous, of any shape, alike on all ranks."""
-        if self._one_shot is not None and fits(x):
+        if self._one_shot is not None and is_eligible(x):
             self._one_shot(x)
         elif self.size > 1:
             dist.all_reduce(x)

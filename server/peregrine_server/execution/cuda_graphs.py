@@ -1,8 +1,9 @@
 """CUDA graphs of decode steps: the whole model, from token ids to logits, started by one call.
 
-A graph replays fixed launches on fixed memory. So there is one for each of a ladder of batch sizes; a step is copied
-into fixed inputs (`DecodeInputs`) and padded up to the next rung; and what varies, lengths and block tables, is read by
-the kernels on the device. Grids are laid out for the longest sequence; programs past a sequence's end leave at once.
+A graph replays fixed launches on fixed memory. So one is captured for each of several batch sizes; a step is copied
+into fixed inputs (`DecodeInputs`) and padded up to the next captured size; what varies, lengths and block tables, is
+read by the kernels on the device. Grids are laid out for the longest sequence; programs past a sequence's end leave at
+once.
 """
 
 from bisect import bisect_left
@@ -15,17 +16,17 @@ from torch import Tensor
 
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.gpu.decode_inputs import decode_inputs_launch
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 from peregrine_server.models.falcon.model import Falcon
 
 Replay = Callable[[], Tensor]
 """Runs a step on the fixed inputs; its result is overwritten by the next run."""
 
-Recorder = Callable[[Replay], Replay]
-"""From a step to what replays it. `eagerly` replays by running it again, on any device."""
+GraphCapturer = Callable[[Replay], Replay]
+"""From a step to what replays it. `no_capture` replays by running it again, on any device."""
 
 
-def ladder(max_batch_size: int) -> list[int]:
+def capture_sizes(max_batch_size: int) -> list[int]:
     """Batch sizes with a graph: powers of two, halves between them from 8 on, and the largest batch itself.
 
     From 8 on fewer than half as many rows are added, which costs next to nothing while a step reads mostly weights.
@@ -57,7 +58,7 @@ class DecodeInputs:
         rows = (batch.positions[:size], batch.slot_mapping[:size], batch.block_tables[:size])
         return DecodeInputs(self.token_ids[:size], _decodes(*rows, longest))
 
-    def fill(self, step: SlotRows) -> None:
+    def fill(self, step: GraphDecodeRows) -> None:
         """Takes over at most as many decodes as there are rows; the others become padding."""
         decode_inputs_launch(step, self.token_ids, self.batch)()
 
@@ -72,9 +73,9 @@ class DecodeGraphs:
         sizes: Sequence[int],
         max_total_tokens: int,
         block_size: int,
-        record: Recorder,
+        record: GraphCapturer,
     ) -> None:
-        """A graph for each of the batch `sizes`, which ascend (see `ladder`)."""
+        """A graph for each of the batch `sizes`, which ascend (see `capture_sizes`)."""
         self._sizes = sizes
         inputs = DecodeInputs.allocate(sizes[-1], max_total_tokens, block_size, model.device)
         self._inputs = {size: inputs.first(size) for size in self._sizes}
@@ -83,7 +84,7 @@ class DecodeGraphs:
             size: record(partial(_decode, model, kv, self._inputs[size])) for size in reversed(self._sizes)
         }
 
-    def __call__(self, step: SlotRows) -> Tensor:
+    def __call__(self, step: GraphDecodeRows) -> Tensor:
         """n decodes, at most as many as there are slots -> logits float32[n, V], overwritten by the next."""
         count = step.rows.shape[1]
         size = self._sizes[bisect_left(self._sizes, count)]
@@ -91,7 +92,7 @@ class DecodeGraphs:
         return self._replays[size]()[:count]
 
 
-class CudaRecorder:
+class CudaGraphCapturer:
     """Captures steps into CUDA graphs that share one pool of memory, since only one runs at a time."""
 
     def __init__(self) -> None:
@@ -110,7 +111,7 @@ class CudaRecorder:
         return partial(_replay, graph, output)
 
 
-def eagerly(step: Replay) -> Replay:
+def no_capture(step: Replay) -> Replay:
     """What is recorded is run again each time."""
     return step
 

@@ -24,7 +24,7 @@ LOGIT_BYTES = 4 + 2 + 4
 
 
 @dataclass(frozen=True, slots=True)
-class Headroom:
+class MemoryProfile:
     """Bytes of one device's memory."""
 
     total: int
@@ -65,7 +65,7 @@ def out_of_memory(device: str, total: int, free: int, weights: int, num_shards: 
     )
 
 
-def in_words(room: Headroom) -> str:
+def describe_profile(room: MemoryProfile) -> str:
     """Where the memory went, to be appended to an error."""
     if not room.weights:
         return ""
@@ -77,11 +77,11 @@ def in_words(room: Headroom) -> str:
     )
 
 
-def headroom(model: Falcon, config: ShardConfig) -> Headroom:
+def profile_memory(model: Falcon, config: ShardConfig) -> MemoryProfile:
     """Of this shard, now that its weights are loaded."""
     if model.device.type == "cpu":
         available = int(psutil.virtual_memory().available * CPU_KV_FRACTION) // config.num_shards
-        return Headroom(available, config.memory_fraction, 0, 0, 0, 0)
+        return MemoryProfile(available, config.memory_fraction, 0, 0, 0, 0)
     weights = torch.cuda.memory_allocated(model.device)
     torch.cuda.reset_peak_memory_stats(model.device)
     run_largest_step(model, config)
@@ -92,7 +92,7 @@ def headroom(model: Falcon, config: ShardConfig) -> Headroom:
     others = total - free - torch.cuda.memory_reserved(model.device)
     # Each rung's logits stay where they are; rungs add up to less than four times the largest.
     graphs = SLACK_BYTES + 4 * config.max_batch_size * model.config.vocab_size * LOGIT_BYTES
-    return Headroom(total, config.memory_fraction, others, weights, peak - weights, graphs)
+    return MemoryProfile(total, config.memory_fraction, others, weights, peak - weights, graphs)
 
 
 @torch.inference_mode()

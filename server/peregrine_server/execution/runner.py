@@ -12,40 +12,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peregrine_kernels import KVCache, backend_for
-from peregrine_kernels.kv_cache import KV_DTYPES, SlotRows
-from peregrine_server.batch.batch import Batch, StepWork
+from peregrine_kernels.kv_cache import KV_DTYPES, GraphDecodeRows
+from peregrine_server.batch.batch import Batch, ForwardInput
 from peregrine_server.batch.slot_parameters import Rows
 from peregrine_server.batch.transfer import to_device
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
-from peregrine_server.execution.memory_profile import OutOfMemory, headroom, in_words
+from peregrine_server.execution.memory_profile import OutOfMemory, describe_profile, profile_memory
 from peregrine_server.execution.warm_up import warm_up_steps
 from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
-from peregrine_server.sampling.host_copy import Copying, CopyOut
+from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.sampled import Sampled
 from peregrine_server.sampling.sampler import Sampler
-from peregrine_server.structured.masks import Constraints
+from peregrine_server.structured.masks import GrammarMasks
 
 if TYPE_CHECKING:
-    from peregrine_server.execution.cuda_graphs import DecodeGraphs, Recorder
+    from peregrine_server.execution.cuda_graphs import DecodeGraphs, GraphCapturer
 
 PROMPT_LOGPROB_ROWS = 256
 """Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
 
 
 @dataclass(frozen=True, slots=True)
-class Launched:
+class PendingStep:
     """A step that the device works on, or has done."""
 
     step_id: int
     slots: NDArray[np.int64]
     """Those that sample."""
-    copying: Copying | None
+    copying: PendingCopy | None
     prompt_logprobs: list[PromptLogprobs]
-    num_guessed: int = 0
+    num_draft_tokens: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -61,18 +61,18 @@ class Launched:
 class Runner:
     """Deterministic in its weights and the steps that it was sent."""
 
-    def __init__(self, config: ShardConfig, model: Falcon, record: "Recorder | None" = None) -> None:
+    def __init__(self, config: ShardConfig, model: Falcon, record: "GraphCapturer | None" = None) -> None:
         """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
         self._batch = Batch(
-            *sizes, config.block_size, model.device, speculates=config.speculate > 0, by_slot=record is not None
+            *sizes, config.block_size, model.device, speculates=config.speculate > 0, for_graph=record is not None
         )
         self._speculation = self._batch.speculation
         path, vocab_size = Path(config.model_path), model.config.vocab_size
-        self._constraints = Constraints(path, vocab_size, config.eos_token_ids)
-        self._sampler = Sampler(self._batch, self._constraints, model.rank.backend)
-        self._copy_out = CopyOut(model.device)
+        self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)
+        self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend)
+        self._copy_out = DeviceToHostCopier(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
         self._graphs = None if record is None else _graphs(config, model, self._kv, record)
@@ -120,45 +120,45 @@ class Runner:
         return self.launch(step).result()
 
     @torch.inference_mode()
-    def launch(self, step: Step) -> Launched:
+    def launch(self, step: Step) -> PendingStep:
         """One step: apply the delta, run the model, sample, remember the tokens.
 
         On CUDA none of it is waited for, but where a grammar's mask needs the token before, once the model is started,
         and where tokens were guessed: how many of them are right decides where the next step goes on.
         """
-        self._constraints.apply(step)
+        self._grammar_masks.apply(step)
         work = self._batch.apply(step)
         nothing = np.zeros(0, dtype=np.int64)
         if work is None:
-            return Launched(step.id, nothing, None, [])
+            return PendingStep(step.id, nothing, None, [])
         if work.copies is not None:
             self._kv.copy_blocks(*work.copies)
         # Looked up before the model, which leaves nothing of Python's in a CPU's caches.
         used = self._batch.parameters.used(work.sampled)
         logits, prompt_logprobs = self._compute(work)
         if logits is None:
-            return Launched(step.id, nothing, None, prompt_logprobs)
+            return PendingStep(step.id, nothing, None, prompt_logprobs)
         sampled = self._sampler(logits, work.sampled, work.lengths, used)
         copying = self._copy_out.start(sampled)
-        slots, lengths, token_ids, num_guessed = work.sampled, work.lengths, sampled.token_ids, 0
+        slots, lengths, token_ids, num_draft_tokens = work.sampled, work.lengths, sampled.token_ids, 0
         if work.guesses is not None and self._speculation is not None:
             rows = self._speculation.verify(slots, work.guesses, copying.wait().token_ids.numpy())
-            copying, num_guessed = copying.of(rows), int((work.guesses >= 0).sum())
+            copying, num_draft_tokens = copying.of(rows), int((work.guesses >= 0).sum())
             slots, lengths, token_ids = slots[rows], lengths[rows], token_ids[to_device(rows, token_ids.device)]
         self._batch.append(slots, lengths, token_ids)
-        if self._constraints.has_any():
-            self._constraints.advance(slots, lambda: copying.wait().token_ids.tolist())
+        if self._grammar_masks.has_any():
+            self._grammar_masks.advance(slots, lambda: copying.wait().token_ids.tolist())
         if self._speculation is not None:
             self._speculation.note(slots, lengths, copying)
-        return Launched(step.id, slots, copying, prompt_logprobs, num_guessed)
+        return PendingStep(step.id, slots, copying, prompt_logprobs, num_draft_tokens)
 
     def waits_in(self, step: Step) -> bool:
         """Whether `launch` of this step would wait for the tokens of the steps before it."""
         return self._batch.guesses_in(step)
 
-    def _compute(self, work: StepWork) -> tuple[Tensor | None, list[PromptLogprobs]]:
+    def _compute(self, work: ForwardInput) -> tuple[Tensor | None, list[PromptLogprobs]]:
         """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
-        if isinstance(work.inputs, SlotRows):
+        if isinstance(work.inputs, GraphDecodeRows):
             assert self._graphs is not None, "only graphs take decodes by slot"
             return self._graphs(work.inputs), []
         scored = self._batch.parameters.wants_prompt_logprobs(work.slots)
@@ -170,7 +170,7 @@ class Runner:
             return None, prompt_logprobs
         return self.model.logits(hidden, work.sample_rows), prompt_logprobs
 
-    def _prompt_logprobs(self, work: StepWork, scored: Rows, hidden: Tensor) -> list[PromptLogprobs]:
+    def _prompt_logprobs(self, work: ForwardInput, scored: Rows, hidden: Tensor) -> list[PromptLogprobs]:
         chunks = []
         rows_end = np.cumsum(work.num_tokens)
         for at in scored.tolist():
@@ -199,35 +199,37 @@ def _num_blocks(config: ShardConfig, model: Falcon) -> int:
     needed = -(-config.max_total_tokens // config.block_size)
     tokens, room = config.max_batch_total_tokens, None
     if tokens is None:
-        room = headroom(model, config)
+        room = profile_memory(model, config)
         tokens = min(room.kv_bytes // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
     blocks = tokens // config.block_size
     if blocks < needed:
         raise ValueError(
             f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "
             f"{config.max_total_tokens}: lower that, or raise --max-batch-total-tokens if memory allows"
-            + ("" if room is None else in_words(room))
+            + ("" if room is None else describe_profile(room))
         )
     return blocks
 
 
-def _recorder(device: torch.device) -> "Recorder | None":
+def _recorder(device: torch.device) -> "GraphCapturer | None":
     """CUDA graphs where there is CUDA."""
     if device.type == "cpu":
         return None
-    from peregrine_server.execution.cuda_graphs import CudaRecorder
+    from peregrine_server.execution.cuda_graphs import CudaGraphCapturer
 
-    return CudaRecorder()
-
-
-def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "Recorder") -> "DecodeGraphs":
-    # Imported late: it imports Triton, which only a GPU's host needs to have.
-    from peregrine_server.execution.cuda_graphs import DecodeGraphs, ladder
-
-    return DecodeGraphs(model, kv, ladder(config.max_batch_size), config.max_total_tokens, config.block_size, record)
+    return CudaGraphCapturer()
 
 
-def _result(launched: Launched, sampled: Sampled) -> StepResult:
+def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "GraphCapturer") -> "DecodeGraphs":
+    # Imported waited_for_token: it imports Triton, which only a GPU's host needs to have.
+    from peregrine_server.execution.cuda_graphs import DecodeGraphs, capture_sizes
+
+    return DecodeGraphs(
+        model, kv, capture_sizes(config.max_batch_size), config.max_total_tokens, config.block_size, record
+    )
+
+
+def _result(launched: PendingStep, sampled: Sampled) -> StepResult:
     return StepResult(
         launched.step_id,
         pack(launched.slots.tolist()),
@@ -236,7 +238,7 @@ def _result(launched: Launched, sampled: Sampled) -> StepResult:
         top_tokens=[TopTokens(row, pack(ids.tolist()), _floats(logprobs)) for row, ids, logprobs in sampled.top],
         prompt_logprobs=launched.prompt_logprobs,
         failed=list(sampled.failed),
-        num_guessed=launched.num_guessed,
+        num_draft_tokens=launched.num_draft_tokens,
     )
 
 

@@ -10,18 +10,18 @@ from torch import Tensor
 from peregrine_server.sampling.sampled import Sampled
 
 
-class CopyOut:
+class DeviceToHostCopier:
     """Copies what one device samples, on a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         is_cuda = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
 
-    def start(self, sampled: Sampled) -> "Copying":
+    def start(self, sampled: Sampled) -> "PendingCopy":
         """Queues the copies behind what the device has been told so far. On a CPU there is nothing to copy."""
         stream = self._stream
         if stream is None:
-            return Copying(sampled, None)
+            return PendingCopy(sampled, None)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             host = replace(
@@ -32,11 +32,11 @@ class CopyOut:
             )
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record()
-        return Copying(host, copied)
+        return PendingCopy(host, copied)
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
+class PendingCopy:
     """Host tensors, and when they are filled."""
 
     sampled: Sampled
@@ -46,7 +46,7 @@ class Copying:
     def is_done(self) -> bool:
         return self.copied is None or bool(self.copied.query())  # type: ignore[no-untyped-call]
 
-    def of(self, rows: NDArray[np.intp]) -> "Copying":
+    def of(self, rows: NDArray[np.intp]) -> "PendingCopy":
         """Of these rows alone, ascending, once they are here."""
         whole, at = self.wait(), torch.from_numpy(rows)
         row_of = {row: i for i, row in enumerate(rows.tolist())}
@@ -56,7 +56,7 @@ class Copying:
             logprobs=None if whole.logprobs is None else whole.logprobs[at],
             top=tuple((row_of[row], ids, values) for row, ids, values in whole.top if row in row_of),
         )
-        return Copying(some, self.copied)
+        return PendingCopy(some, self.copied)
 
     def wait(self) -> Sampled:
         """The host's copy, once it is whole. Later steps go on meanwhile."""

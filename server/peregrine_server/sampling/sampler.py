@@ -28,19 +28,19 @@ from peregrine_server.sampling.processors import (
     penalize_repetition,
 )
 from peregrine_server.sampling.sampled import Sampled
-from peregrine_server.structured.masks import Constraints
+from peregrine_server.structured.masks import GrammarMasks
 
 SAMPLE_FIELDS = {"temperature", "top_k", "top_p", "do_sample", "logprobs"}
 """What `Sample` knows of."""
 
 
 class Sampler:
-    """Reads parameters and token history from the batch, and masks from the constraints; keeps no state of its own."""
+    """Samples a step's tokens: parameters and tokens come from the batch, masks from the grammars."""
 
-    def __init__(self, batch: Batch, constraints: Constraints, backend: Backend | None = None) -> None:
+    def __init__(self, batch: Batch, grammar_masks: GrammarMasks, backend: Backend | None = None) -> None:
         """`backend`: what the logits' device has for steps that use nothing of which it does not know."""
         self._batch = batch
-        self._constraints = constraints
+        self._grammar_masks = grammar_masks
         self._backend = backend or backend_for(batch.device)
 
     def __call__(
@@ -59,13 +59,13 @@ class Sampler:
         lengths = self._batch.lengths[slots] if lengths is None else lengths
         used = self._batch.parameters.used(slots) if used is None else used
         if not used:
-            return Sampled(self._backend.likeliest(logits))
+            return Sampled(self._backend.argmax(logits))
         if (sample := self._backend.sample) is not None and used.keys() <= SAMPLE_FIELDS:
             parameters = self._sample_parameters(slots, lengths, used, logits.device)
             return Sampled(*sample(logits, parameters, "logprobs" in used))
-        step = _Scores(self._batch, self._constraints, logits, slots, lengths, used)
+        step = _Scores(self._batch, self._grammar_masks, logits, slots, lengths, used)
         scores = step.processed()
-        token_ids = self._backend.likeliest(scores)
+        token_ids = self._backend.argmax(scores)
         if (drawn := used.get("do_sample")) is not None:
             uniform = self._uniforms(slots[drawn], lengths[drawn])
             rows = to_device(drawn, logits.device)
@@ -107,7 +107,7 @@ class _Scores:
     def __init__(
         self,
         batch: Batch,
-        constraints: Constraints,
+        grammar_masks: GrammarMasks,
         logits: Tensor,
         slots: NDArray[np.int64],
         lengths: NDArray[np.int64],
@@ -115,7 +115,7 @@ class _Scores:
     ) -> None:
         self.failed: list[SequenceFailed] = []
         self._batch = batch
-        self._constraints = constraints
+        self._grammar_masks = grammar_masks
         self._scores = logits
         self._slots = slots
         self._lengths = lengths
@@ -169,7 +169,7 @@ class _Scores:
         return penalize_counts(scores, known, is_generated.to(scores.dtype), frequency, presence)
 
     def _constrain(self, scores: Tensor, rows: Rows) -> Tensor:
-        allowed, self.failed = self._constraints.masks(self._slots[rows])
+        allowed, self.failed = self._grammar_masks.masks(self._slots[rows])
         return scores.masked_fill(~self._tensor(allowed), NEVER)
 
     def _forbid_ends(self, scores: Tensor, rows: Rows) -> Tensor:

@@ -7,7 +7,7 @@ MARGIN = 1.05
 those that are estimated too high."""
 
 
-def worth_guessing(
+def choose_draft_lengths(
     chances: Sequence[float], most: Sequence[int], num_decodes: int, cost: tuple[float, float]
 ) -> list[int]:
     """For each of N sequences so many guesses that the step yields the most tokens in its time.

@@ -8,7 +8,7 @@ MIN_MATCH = 2
 """Tokens that must be alike. One alone follows too many things."""
 
 
-def lookup(tokens: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def propose_ngram(tokens: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """`count` tokens that may follow int64[L]: those behind the last earlier place that reads like their end.
 
     A place with three tokens alike comes before one with two. Empty if there is none. Where the text ends before

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peregrine_server.protocol import PROBE_STEPS
-from peregrine_server.speculation.draft_lengths import worth_guessing
-from peregrine_server.speculation.prompt_lookup import lookup
-from peregrine_server.speculation.token_mirror import History
+from peregrine_server.speculation.draft_lengths import choose_draft_lengths
+from peregrine_server.speculation.prompt_lookup import propose_ngram
+from peregrine_server.speculation.token_mirror import HostTokenMirror
 
 if TYPE_CHECKING:
-    from peregrine_server.sampling.host_copy import Copying
+    from peregrine_server.sampling.host_copy import PendingCopy
 
 FIRST_CHANCE = 0.5
 """Of a guess of the first sequence. The next begin with what the guesses of those before were."""
@@ -51,8 +51,8 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 class Speculation:
     """How well the tokens of each slot are guessed."""
 
-    def __init__(self, history: History) -> None:
-        self._history, max_batch_size = history, history.num_slots
+    def __init__(self, mirror: HostTokenMirror) -> None:
+        self._mirror, max_batch_size = mirror, mirror.num_slots
         self._common_chance = FIRST_CHANCE
         self._chances = [FIRST_CHANCE] * max_batch_size
         """Of the next guess to be right, if those before it are."""
@@ -65,17 +65,17 @@ class Speculation:
 
     def add(self, slot: int, token_ids: _Ints) -> None:
         """A sequence of int64[L] takes a slot."""
-        self._history.add(slot, token_ids)
+        self._mirror.add(slot, token_ids)
         self._occupy(slot)
 
     def fork(self, slot: int, parent: int, length: int) -> None:
         """A copy of another sequence of `length` tokens, all of them its prompt's, takes a slot."""
-        self._history.fork(slot, parent, length)
+        self._mirror.fork(slot, parent, length)
         self._occupy(slot)
 
-    def note(self, slots: _Ints, positions: _Ints, copying: "Copying") -> None:
+    def note(self, slots: _Ints, positions: _Ints, copying: "PendingCopy") -> None:
         """The tokens of a step are on their way: int64[S] slots, and where the token of each stands."""
-        self._history.note(slots, positions, copying)
+        self._mirror.note(slots, positions, copying)
 
     def guesses_in(self, step_id: int, slots: list[int]) -> bool:
         """Whether one of these slots guesses in this step if it may: then what was sampled before is waited for."""
@@ -86,9 +86,9 @@ class Speculation:
     ) -> list[_Ints]:
         """For each of N slots of so many tokens, at most `most` guesses of the next ones; [] if there are none at all.
 
-        `cost` as in `worth_guessing`.
+        `cost` as in `choose_draft_lengths`.
         """
-        self._history.wait()
+        self._mirror.wait()
         found = [
             self._look_up(slot, length, count) if count > 0 and step_id % self._pauses[slot] == 0 else _NOTHING
             for slot, length, count in zip(slots, lengths, most, strict=True)
@@ -96,7 +96,7 @@ class Speculation:
         if not any(map(len, found)):
             return []
         chances = [self._chances[slot] for slot in slots]
-        counts = worth_guessing(chances, list(map(len, found)), len(slots), cost)
+        counts = choose_draft_lengths(chances, list(map(len, found)), len(slots), cost)
         rows = zip(slots, found, counts, strict=True)
         guesses = [tokens[: self._decide(slot, count)] if len(tokens) else tokens for slot, tokens, count in rows]
         return guesses if any(map(len, guesses)) else []
@@ -104,9 +104,9 @@ class Speculation:
     def verify(self, slots: _Ints, guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
         """Which of int64[S] rows yield a token: those of a slot up to its first wrong guess.
 
-        `guesses` as in `StepWork`.
+        `guesses` as in `ForwardInput`.
         """
-        kept, tried = right_rows(guesses, token_ids), slots[guesses >= 0]
+        kept, tried = accepted_rows(guesses, token_ids), slots[guesses >= 0]
         gained = np.bincount(slots[kept], minlength=len(self._pauses))
         for slot, count in zip(*np.unique(tried, return_counts=True), strict=True):
             self._learn(int(slot), int(count), int(gained[slot]) - 1)
@@ -117,7 +117,7 @@ class Speculation:
         self._pauses[slot] = 1
 
     def _look_up(self, slot: int, length: int, most: int) -> _Ints:
-        found = lookup(self._history.of(slot, length), most)
+        found = propose_ngram(self._mirror.of(slot, length), most)
         self._num_misses[slot] = 0 if len(found) else self._num_misses[slot] + 1
         if self._num_misses[slot] >= PATIENCE:
             self._pauses[slot] = min(max(2 * self._pauses[slot], PROBE_STEPS), MAX_LOOK_STEPS)
@@ -147,7 +147,7 @@ class Speculation:
             self._pauses[slot] = min(2 * self._pauses[slot], MAX_PROBE_STEPS)
 
 
-def right_rows(guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
+def accepted_rows(guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
     """The rows behind right guesses alone. A row without a guess (-1) is the last one of its sequence."""
     kept, is_right = [], True
     for row, (guess, token_id) in enumerate(zip(guesses.tolist(), token_ids.tolist(), strict=True)):

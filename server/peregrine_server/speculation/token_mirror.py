@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from peregrine_server.sampling.host_copy import Copying
+    from peregrine_server.sampling.host_copy import PendingCopy
 
 _Ints = NDArray[np.int64]
 
@@ -20,10 +20,10 @@ class _Arriving:
 
     slots: _Ints
     positions: _Ints
-    copying: "Copying"
+    copying: "PendingCopy"
 
 
-class History:
+class HostTokenMirror:
     """A second copy of the batch's tokens, or on a CPU the batch's own."""
 
     def __init__(self, token_ids: Tensor, *, is_copy: bool) -> None:
@@ -46,7 +46,7 @@ class History:
             self._forget(slot)
             self._tokens[slot, :length] = self._tokens[parent, :length]
 
-    def note(self, slots: _Ints, positions: _Ints, copying: "Copying") -> None:
+    def note(self, slots: _Ints, positions: _Ints, copying: "PendingCopy") -> None:
         """The tokens of a step are on their way: int64[S] slots, and where the token of each stands."""
         if not self._is_copy:
             return

@@ -26,7 +26,7 @@ neighbours waited as well."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Next:
+class _MatcherState:
     """Where a sequence is in its grammar."""
 
     allowed: NDArray[np.bool_]
@@ -34,18 +34,18 @@ class _Next:
     matcher: LLMatcher | None
     error: str = ""
     """Why there is no way on; then everything is allowed, and nothing that is sampled counts."""
-    late: float = 0.0
+    waited_for_token: float = 0.0
     """Seconds for which the token, not the mask, was waited for."""
 
 
 @dataclass(slots=True)
 class _Constraint:
     grammar: Grammar
-    next: "Future[_Next]"
+    next: "Future[_MatcherState]"
     waited: float = 0.0
 
 
-class Constraints:
+class GrammarMasks:
     """A mask ahead: as soon as a sequence has its token, its next mask is computed on a thread.
 
     So masks are computed while the router has the tokens and while the model computes the next step. What a mask holds
@@ -95,11 +95,11 @@ class Constraints:
         """Whether any running sequence has a grammar."""
         return bool(self._of)
 
-    def _wait(self, slot: int) -> _Next:
+    def _wait(self, slot: int) -> _MatcherState:
         constraint = self._of[slot]
         start = time.perf_counter()
         state = constraint.next.result()
-        constraint.waited += max(time.perf_counter() - start - state.late - FREE_WAIT_SECONDS, 0.0)
+        constraint.waited += max(time.perf_counter() - start - state.waited_for_token - FREE_WAIT_SECONDS, 0.0)
         if constraint.waited > MAX_WAIT_SECONDS:
             return self._failed("it is too complex: make it smaller or less ambiguous")
         return state
@@ -114,13 +114,13 @@ class Constraints:
         else:
             self._of[slot] = _Constraint(grammar, self._threads.submit(_copy, leader.next))
 
-    def _replay(self, grammar: Grammar, generated: list[int]) -> _Next:
+    def _replay(self, grammar: Grammar, generated: list[int]) -> _MatcherState:
         try:
             matcher = self._compile(grammar)
         # A panic in llguidance is a BaseException; whatever it is, it concerns this sequence alone.
         except BaseException as error:
             return self._failed(str(error))
-        return self._consume(_Next(np.empty(0, dtype=np.bool_), matcher), generated)
+        return self._consume(_MatcherState(np.empty(0, dtype=np.bool_), matcher), generated)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         with self._lock:
@@ -134,13 +134,13 @@ class Constraints:
                 self._compiled.popitem(last=False)
         return matcher
 
-    def _go_on(self, state: _Next, tokens: Callable[[], list[int]], row: int) -> _Next:
+    def _go_on(self, state: _MatcherState, tokens: Callable[[], list[int]], row: int) -> _MatcherState:
         start = time.perf_counter()
         token_id = tokens()[row]
-        late = time.perf_counter() - start
-        return replace(self._consume(state, [token_id]), late=late)
+        waited_for_token = time.perf_counter() - start
+        return replace(self._consume(state, [token_id]), waited_for_token=waited_for_token)
 
-    def _consume(self, state: _Next, token_ids: list[int]) -> _Next:
+    def _consume(self, state: _MatcherState, token_ids: list[int]) -> _MatcherState:
         matcher = state.matcher
         if matcher is None:
             return state
@@ -151,14 +151,14 @@ class Constraints:
             return self._failed(str(error))
         if not allowed.any():
             return self._failed(matcher.get_error() or "no token of this model continues it")
-        return _Next(allowed, matcher)
+        return _MatcherState(allowed, matcher)
 
-    def _failed(self, reason: str) -> _Next:
+    def _failed(self, reason: str) -> _MatcherState:
         line = reason.strip().partition("\n")[0]
-        return _Next(np.ones(self._vocab_size, dtype=np.bool_), None, f"the grammar cannot be followed: {line}")
+        return _MatcherState(np.ones(self._vocab_size, dtype=np.bool_), None, f"the grammar cannot be followed: {line}")
 
 
-def _copy(parent: "Future[_Next]") -> _Next:
+def _copy(parent: "Future[_MatcherState]") -> _MatcherState:
     state = parent.result()
     matcher = state.matcher
-    return state if matcher is None else _Next(state.allowed, matcher.deep_copy(), state.error)
+    return state if matcher is None else _MatcherState(state.allowed, matcher.deep_copy(), state.error)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from peregrine_kernels import PagedBatch
 from peregrine_kernels.gpu.decode_inputs import decode_inputs_launch
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 
 NUM_SLOTS = 5
 MAX_TOKENS = 40
@@ -28,7 +28,9 @@ def test_rows_of_any_slots_and_positions(rows: list[tuple[int, int]], num_paddin
     to_ids, positions, slot_mapping = (torch.full((size,), NOT_WRITTEN) for _ in range(3))
     to_tables = torch.full((size, width + 1), NOT_WRITTEN)
     to = PagedBatch(positions, slot_mapping, to_tables, (1,) * size, (MAX_TOKENS,) * size, size)
-    step = SlotRows(torch.tensor(rows, dtype=torch.int64).view(-1, 2).T.contiguous(), token_ids, tables, block_size)
+    step = GraphDecodeRows(
+        torch.tensor(rows, dtype=torch.int64).view(-1, 2).T.contiguous(), token_ids, tables, block_size
+    )
     decode_inputs_launch(step, to_ids, to)()
     for row, (slot, position) in enumerate(rows):
         num_blocks = position // block_size + 1

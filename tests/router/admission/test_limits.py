@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peregrine_router.admission.limits import SHARE, Admission, DrainRate, QueueBound, num_missing
+from peregrine_router.admission.limits import ALPHA, ConcurrencyLimit, DrainRate, QueueLimit, shortfall
 from peregrine_router.request import Overloaded, Request, SamplingParams
 
 
@@ -17,31 +17,31 @@ def test_no_tenant_takes_every_place(limit: int, arrivals: list[str]) -> None:
     """Whoever holds a place leaves one for a tenant that holds none: the last of all is a newcomer's."""
     held = dict.fromkeys("abc", 0)
     for tenant in arrivals:
-        if num_missing(limit, sum(held.values()), held[tenant], 1, tenant):
+        if shortfall(limit, sum(held.values()), held[tenant], 1, tenant):
             continue
         held[tenant] += 1
         assert sum(held.values()) <= limit
         if held[tenant] > 1:
-            assert num_missing(limit, sum(held.values()), 0, 1, "newcomer") == 0
+            assert shortfall(limit, sum(held.values()), 0, 1, "newcomer") == 0
 
 
 def test_a_flood_gets_seven_of_eight_places_and_the_nameless_all() -> None:
     """With keys an eighth stays free; without, there is nobody to keep it for."""
     for tenant, places in (("key", 112), ("", 128)):
         held = 0
-        while not num_missing(128, held, held, 1, tenant):
+        while not shortfall(128, held, held, 1, tenant):
             held += 1
         assert held == places
-    assert SHARE == 7
+    assert ALPHA == 7
 
 
 def test_missing_places_are_just_enough() -> None:
-    """After as many have left as were missing the request is let in, and not before."""
+    """After as many have left as were missing_places the request is let in, and not before."""
     for held, mine, count in ((128, 128, 1), (120, 112, 3), (128, 100, 8), (113, 113, 1)):
-        missing = num_missing(128, held, mine, count, "key")
-        assert missing > 0
-        assert num_missing(128, held - missing, mine - missing, count, "key") == 0
-        assert num_missing(128, held - missing + 1, mine - missing + 1, count, "key") == 1
+        missing_places = shortfall(128, held, mine, count, "key")
+        assert missing_places > 0
+        assert shortfall(128, held - missing_places, mine - missing_places, count, "key") == 0
+        assert shortfall(128, held - missing_places + 1, mine - missing_places + 1, count, "key") == 1
 
 
 def test_the_wait_follows_the_rate() -> None:
@@ -83,7 +83,7 @@ def test_idle_time_says_nothing() -> None:
 
 def test_admission_gives_back_to_whom_it_took_from() -> None:
     """A tenant at its share is let in again once it has given back; another is let in all the while."""
-    admission = Admission(8)
+    admission = ConcurrencyLimit(8)
     admission.acquire(7, "a")
     with pytest.raises(Overloaded):
         admission.acquire(1, "a")
@@ -95,7 +95,7 @@ def test_admission_gives_back_to_whom_it_took_from() -> None:
 
 def test_a_queue_is_bounded_in_requests() -> None:
     """Free slots count as room in it, since they are filled from it at once."""
-    bound, waiting = QueueBound(max_requests=2), [make_request(), make_request()]
+    bound, waiting = QueueLimit(max_requests=2), [make_request(), make_request()]
     bound.check([make_request()], waiting[:1], 0)
     bound.check([make_request()], waiting, 1)
     with pytest.raises(Overloaded):
@@ -106,7 +106,7 @@ def test_a_queue_is_bounded_in_requests() -> None:
 
 def test_a_queue_is_bounded_in_tokens() -> None:
     """The prompts that wait have so many tokens at most; one that is longer by itself may wait alone."""
-    bound = QueueBound(max_tokens=10)
+    bound = QueueLimit(max_tokens=10)
     bound.check([make_request(num_input=50)], [], 0)
     bound.check([make_request(num_input=5)], [make_request(num_input=5)], 9)
     with pytest.raises(Overloaded):
@@ -115,7 +115,7 @@ def test_a_queue_is_bounded_in_tokens() -> None:
 
 def test_a_flood_does_not_fill_the_queue() -> None:
     """A tenant that has most of the queue is refused while another is not."""
-    bound = QueueBound(max_requests=8)
+    bound = QueueLimit(max_requests=8)
     waiting = [make_request("noisy") for _ in range(7)]
     with pytest.raises(Overloaded):
         bound.check([make_request("noisy")], waiting, 0)

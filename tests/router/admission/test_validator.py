@@ -11,7 +11,7 @@ from fakes import INFO, FakeEngine, make_tokenizer, serve
 from peregrine_router.admission import validator as validation
 from peregrine_router.admission.grammar_schema import GrammarSpec
 from peregrine_router.admission.parameters import GenerateParameters
-from peregrine_router.admission.validator import Validator, tgi_job
+from peregrine_router.admission.validator import Validator, tgi_prompt_job
 from peregrine_router.request import InvalidRequest, Request
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ async def validate(
 ) -> tuple[Request, ...]:
     validator = Validator(make_tokenizer(), Settings(**(settings or {})), INFO)
     try:
-        job = tgi_job(inputs, GenerateParameters(**given), is_stream=is_stream)
+        job = tgi_prompt_job(inputs, GenerateParameters(**given), is_stream=is_stream)
         return (await validator.validate(job)).requests
     finally:
         validator.close()
@@ -180,7 +180,7 @@ def refuse_grammar(grammar: Grammar) -> None:
 async def check_grammar(check: Callable[[Grammar], None]) -> None:
     validator = Validator(make_tokenizer(), Settings(), INFO, check)
     try:
-        await validator.validate(tgi_job("the", GenerateParameters(grammar=GrammarSpec(**REGEX))))
+        await validator.validate(tgi_prompt_job("the", GenerateParameters(grammar=GrammarSpec(**REGEX))))
     finally:
         validator.close()
 
@@ -238,7 +238,7 @@ async def test_sampling_stays_off(given: dict[str, Any]) -> None:
 async def test_omitted_parameters_sample(tokenizer: Tokenizer) -> None:
     """Without `parameters` tokens are sampled, as in TGI."""
     validator = Validator(tokenizer, Settings(), INFO)
-    (request,) = (await validator.validate(tgi_job("the", None))).requests
+    (request,) = (await validator.validate(tgi_prompt_job("the", None))).requests
     validator.close()
     assert request.sampling.do_sample
 
@@ -264,7 +264,7 @@ async def test_tokens_the_model_does_not_know(tokenizer: Tokenizer) -> None:
     """A token beyond the model's vocabulary is refused here: in a shard it would be out of bounds."""
     validator = Validator(tokenizer, Settings(), replace(INFO, vocab_size=50))
     with pytest.raises(InvalidRequest, match="not in the model's vocabulary"):
-        await validator.validate(tgi_job("the quick brown fox", None))
+        await validator.validate(tgi_prompt_job("the quick brown fox", None))
     validator.close()
 
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
-from peregrine_router.admission.limits import QueueBound
-from peregrine_router.engine.engine import Engine, Generation
-from peregrine_router.engine.engine import engine as engine_module
+from peregrine_router.admission.limits import QueueLimit
+from peregrine_router.engine import engine as engine_module
+from peregrine_router.engine.engine import Engine, RequestStream
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.request import (
     Cancelled,
@@ -32,7 +32,7 @@ BLOCK_SIZE = 4
 class Rig:
     """An engine on fake shards, and its parts."""
 
-    def __init__(self, num_blocks: int, step_seconds: float, bound: QueueBound | None = None) -> None:
+    def __init__(self, num_blocks: int, step_seconds: float, bound: QueueLimit | None = None) -> None:
         self.tokenizer = byte_tokenizer()
         self.model = FakeModel(num_blocks, BLOCK_SIZE)
         self.shards = FakeShards(self.model, step_seconds)
@@ -41,7 +41,7 @@ class Rig:
         self.steps = StepTimes()
         self.engine = Engine(self.shards, self.scheduler, self.tokenizer, bound, self.steps)
 
-    def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> Generation:
+    def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> RequestStream:
         return self.engine.submit(make_request(prompt, count, stop=stop))
 
 
@@ -51,7 +51,7 @@ def make_request(prompt: list[int], count: int, seed: int = 0, stop: tuple[str, 
 
 @asynccontextmanager
 async def running(
-    num_blocks: int = 64, step_seconds: float = 0.0, bound: QueueBound | None = None
+    num_blocks: int = 64, step_seconds: float = 0.0, bound: QueueLimit | None = None
 ) -> AsyncIterator[Rig]:
     rig = Rig(num_blocks, step_seconds, bound)
     task = asyncio.create_task(rig.engine.run())
@@ -60,14 +60,14 @@ async def running(
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def read(generation: Generation) -> list[TokenEvent]:
+async def read(generation: RequestStream) -> list[TokenEvent]:
     events: list[TokenEvent] = []
     while more := await generation.take():
         events += more
     return events
 
 
-async def read_into(events: list[TokenEvent], generation: Generation) -> None:
+async def read_into(events: list[TokenEvent], generation: RequestStream) -> None:
     async for event in events_of(generation):
         events.append(event)
 
@@ -111,7 +111,7 @@ async def test_requests_of_several_prompts_form_groups_of_their_own() -> None:
 
 
 async def test_a_group_shares_the_log_probabilities_of_its_prompt() -> None:
-    """The prompt is scored once, for the leader; every member's first event carries them all."""
+    """The prompt is scored once, for the prompt_owner; every member's first event carries them all."""
     async with running() as rig:
         rig.shards.prompt_logprob = -0.5
         sampling = SamplingParams(prompt_logprobs=True)
@@ -195,9 +195,9 @@ async def test_a_leader_that_leaves_while_the_prompt_is_computed_leaves_its_grou
     """Whoever computes the prompt for all may go at any time; another does it instead."""
     async with running(step_seconds=0.001) as rig:
         prompt = [i % 7 for i in range(100)]
-        leader, *others = rig.engine.submit_group(make_request(prompt, 4, seed) for seed in range(3))
+        prompt_owner, *others = rig.engine.submit_group(make_request(prompt, 4, seed) for seed in range(3))
         await until(lambda: len(rig.model.batch_sizes) == 2)
-        await leader.aclose()
+        await prompt_owner.aclose()
         results = await asyncio.gather(*map(read, others))
         assert [[event.token.id for event in events] for events in results] == [
             expected(prompt, 4, seed) for seed in (1, 2)
@@ -355,8 +355,8 @@ async def test_a_deadline_that_has_passed_is_refused() -> None:
 async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None:
     """Three steps of 16 tokens take at least 1.5 s: with 1.4 s left none is computed, with 1.8 s all are."""
     async with running() as rig:
-        rig.steps.note(16, 0.5)
-        rig.steps.note(16, 0.5)
+        rig.steps.observe(16, 0.5)
+        rig.steps.observe(16, 0.5)
         short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (1.4, 1.8))
         with pytest.raises(DeadlineExceeded, match="too short"):
             await read(rig.engine.submit(short))
@@ -365,7 +365,7 @@ async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None
 
 
 async def test_a_deadline_ends_a_waiting_group() -> None:
-    """Leader and followers that wait behind others get the error, each its own, and the queue is empty."""
+    """Leader and siblings that wait behind others get the error, each its own, and the queue is empty."""
     async with running(step_seconds=0.02) as rig:
         busy = [rig.submit([number], 30) for number in range(8)]
         deadline = time.monotonic() + 0.05
@@ -379,7 +379,7 @@ async def test_a_deadline_ends_a_waiting_group() -> None:
 
 async def test_a_full_queue_refuses_and_says_until_when() -> None:
     """Eight run, two wait, the next is refused with the time that the measured rate makes it; a free place takes it."""
-    async with running(step_seconds=0.01, bound=QueueBound(max_requests=2)) as rig:
+    async with running(step_seconds=0.01, bound=QueueLimit(max_requests=2)) as rig:
         generations = [rig.submit([number], 20) for number in range(8)]
         await until(lambda: len(rig.scheduler.running) == 8)
         generations += [rig.submit([number], 20) for number in (8, 9)]
@@ -395,5 +395,5 @@ async def test_a_cached_prompt_counts_little_against_a_deadline() -> None:
     """What is found in the cache takes no time: a deadline too short for the whole prompt is enough for its end."""
     async with running() as rig:
         await read(rig.engine.submit(in_time("first", 5.0, num_input=48, count=1)))
-        rig.steps.note(16, 0.5)
+        rig.steps.observe(16, 0.5)
         assert len(await read(rig.engine.submit(in_time("second", 1.0, num_input=48, count=1)))) == 1

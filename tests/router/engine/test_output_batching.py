@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from peregrine_router.engine.engine import output_batching as delivery_module
+from peregrine_router.engine import output_batching as delivery_module
 from peregrine_router.engine.mailbox import Mailbox
-from peregrine_router.engine.output_batching import MAX_TOGETHER, MIN_TOGETHER, Delivery, LoopPressure
+from peregrine_router.engine.output_batching import MAX_TOKENS_PER_FLUSH, MIN_TOKENS_PER_FLUSH, Delivery, EventLoopLoad
 from peregrine_router.request import Finished, FinishReason, Token, TokenEvent
 
 
@@ -40,7 +40,7 @@ async def reader() -> AsyncIterator[Reader]:
 
 async def step(delivery: Delivery, *puts: tuple[Reader, TokenEvent], is_high: bool) -> None:
     delivery.start_step()
-    delivery.pressure.is_high = is_high
+    delivery.load.is_high = is_high
     for reader, event in puts:
         delivery.put(reader.box, event)
     delivery.end_step()
@@ -57,11 +57,11 @@ async def test_without_pressure_every_token_wakes_its_stream(reader: Reader) -> 
 
 async def test_under_pressure_tokens_come_together(reader: Reader) -> None:
     """Between the first and the last, which never wait, a wakeup serves as many as may share one."""
-    delivery, count = Delivery(), 2 * MIN_TOGETHER + 3
+    delivery, count = Delivery(), 2 * MIN_TOKENS_PER_FLUSH + 3
     for index in range(1, count):
         await step(delivery, (reader, make_event(index)), is_high=True)
     await step(delivery, (reader, make_event(count, Finished(FinishReason.LENGTH, "", count))), is_high=True)
-    assert reader.batches == [1, MIN_TOGETHER, MIN_TOGETHER, 2]
+    assert reader.batches == [1, MIN_TOKENS_PER_FLUSH, MIN_TOKENS_PER_FLUSH, 2]
 
 
 async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> None:
@@ -69,23 +69,25 @@ async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> No
     delivery = Delivery()
     for index in (1, 2):
         await step(delivery, (reader, make_event(index)), is_high=True)
-    for _ in range(MIN_TOGETHER - 1):
+    for _ in range(MIN_TOKENS_PER_FLUSH - 1):
         assert reader.batches == [1]
         await step(delivery, is_high=True)
     assert reader.batches == [1, 1]
 
 
-@pytest.mark.parametrize(("step_seconds", "num_together"), [(0.0001, MAX_TOGETHER), (0.01, MIN_TOGETHER)])
+@pytest.mark.parametrize(
+    ("step_seconds", "tokens_per_flush"), [(0.0001, MAX_TOKENS_PER_FLUSH), (0.01, MIN_TOKENS_PER_FLUSH)]
+)
 def test_short_steps_bring_more_tokens_together(
-    monkeypatch: pytest.MonkeyPatch, step_seconds: float, num_together: int
+    monkeypatch: pytest.MonkeyPatch, step_seconds: float, tokens_per_flush: int
 ) -> None:
     """As many as a reader does not notice the lateness of; more than a few where steps take milliseconds."""
     monkeypatch.setattr(delivery_module, "WINDOW_SECONDS", 0.03)
-    pressure = LoopPressure()
+    load = EventLoopLoad()
     for _ in range(round(0.04 / step_seconds)):
-        pressure.note_answer()
+        load.record_answer()
         time.sleep(step_seconds)
-    assert pressure.num_together == num_together
+    assert load.tokens_per_flush == tokens_per_flush
 
 
 @pytest.mark.parametrize(("shard_seconds", "is_high"), [(0.0, True), (0.004, False)], ids=["behind", "in time"])
@@ -94,11 +96,11 @@ async def test_pressure_is_an_answer_that_waits(
 ) -> None:
     """It is high if the next answer is there as soon as the streams have written, not if the shards take their time."""
     monkeypatch.setattr(delivery_module, "WINDOW_SECONDS", 0.03)
-    pressure, loop = LoopPressure(), asyncio.get_running_loop()
+    load, loop = EventLoopLoad(), asyncio.get_running_loop()
     for _ in range(40):
-        pressure.note_answer()
+        load.record_answer()
         loop.call_soon(time.sleep, 0.001)  # The streams write.
-        pressure.note_delivery()
+        load.record_delivery()
         await asyncio.sleep(shard_seconds)
-    pressure.note_answer()
-    assert pressure.is_high is is_high
+    load.record_answer()
+    assert load.is_high is is_high

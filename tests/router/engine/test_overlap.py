@@ -9,10 +9,10 @@ import pytest
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from fakes import INFO
-from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine, Generation
+from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine, RequestStream
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import Speculation
@@ -39,7 +39,7 @@ class UnsteadyShards(FakeShards):
         return await super().receive()
 
 
-class TimedShards(FakeShards):
+class SteadyShards(FakeShards):
     """Shards that take `seconds` for every step and start one when it is there and the last is done, by the clock."""
 
     def __init__(self, model: FakeModel, seconds: float) -> None:
@@ -72,7 +72,7 @@ def make_engine(
     return Engine(shards, scheduler, byte_tokenizer(), overlaps=overlaps), scheduler
 
 
-async def outcome(generation: Generation, leave_after: int | None) -> tuple[list[int], FinishReason | None, str]:
+async def outcome(generation: RequestStream, leave_after: int | None) -> tuple[list[int], FinishReason | None, str]:
     """Tokens, reason and text; of one that leaves, its first tokens alone."""
     ids, text, reason = [], "", None
     try:
@@ -165,13 +165,13 @@ def make_timed_engine(shards: FakeShards, overlaps: bool) -> tuple[Engine, Sched
     """One that knows how long its steps take, as a server's does."""
     pool = BlockPool(256, BLOCK_SIZE)
     scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
-    measured = MeasuredShards(shards, Metrics(INFO))
+    measured = TimedShards(shards, Metrics(INFO))
     return Engine(measured, scheduler, byte_tokenizer(), steps=measured.times, overlaps=overlaps), scheduler
 
 
 async def idle_fraction(overlaps: bool) -> float:
     """Of shards that take 10 ms a step, with eight sequences of 60 tokens."""
-    shards = TimedShards(FakeModel(256, BLOCK_SIZE), 0.01)
+    shards = SteadyShards(FakeModel(256, BLOCK_SIZE), 0.01)
     engine, _ = make_timed_engine(shards, overlaps)
     stepping = asyncio.create_task(engine.run())
     requests = [Request(str(i), (i, 1), SamplingParams(), 60, ignore_eos=True) for i in range(8)]
@@ -190,7 +190,7 @@ async def test_the_overlapped_loop_keeps_the_shards_busy() -> None:
 async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
     """Its answer ends the wait: the shards do not idle because steps of its kind once took seconds."""
     shards, times = FakeShards(FakeModel(256, BLOCK_SIZE)), StepTimes()
-    times.note(1, 5.0)
+    times.observe(1, 5.0)
     scheduler = Scheduler(BlockPool(256, BLOCK_SIZE), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
     engine = Engine(shards, scheduler, byte_tokenizer(), steps=times)
     stepping = asyncio.create_task(engine.run())
@@ -204,7 +204,7 @@ async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
 
 async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:
     """What comes at the third of a step of 100 ms has its first token when the next one ends, and not one later."""
-    shards = TimedShards(FakeModel(256, BLOCK_SIZE), 0.1)
+    shards = SteadyShards(FakeModel(256, BLOCK_SIZE), 0.1)
     engine, _ = make_timed_engine(shards, overlaps=True)
     stepping = asyncio.create_task(engine.run())
     stream = engine.submit(Request("a", (1,), SamplingParams(), 60))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from fakes import FakeEngine, Server, serve
-from peregrine_router.launch.http_protocol import request_body as security
+from peregrine_router.http import request_body as security
 from peregrine_router.text.tokenizer import Tokenizer
 
 JSON = {"content-type": "application/json"}

@@ -10,7 +10,7 @@ import pytest
 from fakes import INFO, FakeEngine, make_tokenizer, serve, wait_until
 from peregrine_router.admission.parameters import GenerateParameters
 from peregrine_router.admission.validator import Validator, tgi_job
-from peregrine_router.launch.http_protocol import sse
+from peregrine_router.http import sse
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 

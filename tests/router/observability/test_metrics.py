@@ -8,7 +8,7 @@ import pytest
 from fakes import INFO, FakeEngine, Server, serve
 from peregrine_router.interfaces import EngineStats
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
 
 
@@ -143,7 +143,7 @@ def test_series_of_tgi(server: Server) -> None:
 async def test_steps_are_measured() -> None:
     """Steps are counted by what they compute, timed until their answer, and heartbeats left out."""
     metrics, shards = Metrics(INFO), OneStep()
-    measured = MeasuredShards(shards, metrics)
+    measured = TimedShards(shards, metrics)
     decode, prefill = pack([0, 1]), pack([0, 1, 2])
     new = [NewSequence(2, pack([1]), 1, SamplingParams())]
     for step in (
@@ -169,7 +169,7 @@ async def test_steps_are_measured() -> None:
 async def test_two_steps_in_flight_are_timed_apart() -> None:
     """The second starts when the first ends: together they take no longer than both took."""
     metrics, shards = Metrics(INFO), OneStep()
-    measured, start = MeasuredShards(shards, metrics), time.monotonic()
+    measured, start = TimedShards(shards, metrics), time.monotonic()
     for number in range(2):
         await measured.send(Step(id=number, slots=pack([0]), num_decodes=1))
     for _ in range(2):

@@ -11,10 +11,10 @@ from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
 from fakes import INFO
 from peregrine_router.engine.engine import Engine
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, Speculation
+from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import PROBE_STEPS, Step, StepResult, pack
 
@@ -27,7 +27,7 @@ def make_scheduler(most: int = 6, rows: int = 8, num_blocks: int = 64, max_batch
         max_batch_size=max_batch_size,
         max_step_tokens=16,
         eos_token_ids=frozenset({3}),
-        speculation=Speculation(most, rows),
+        speculation=DraftBudget(most, rows),
     )
 
 
@@ -106,7 +106,7 @@ def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, 
     for _ in range(count):
         step = next_step(scheduler)
         result = answer(step, 0, [5])
-        scheduler.commit(replace(result, num_guessed=min(guessed, step.speculate)))
+        scheduler.commit(replace(result, num_draft_tokens=min(guessed, step.speculate)))
         steps.append(step)
     return {step.id: step.speculate for step in steps}
 
@@ -136,15 +136,15 @@ def test_a_step_without_guesses_now_and_then() -> None:
 async def test_shards_are_told_what_guesses_cost() -> None:
     """As measured: here a step with six takes four times as long."""
     shards, scheduler = RightShards(), make_scheduler()
-    measured = MeasuredShards(shards, Metrics(INFO), scheduler.speculation.cost)
+    measured = TimedShards(shards, Metrics(INFO), scheduler.speculation.cost)
     scheduler.submit(make_request("a", new=100))
     costs = []
-    scheduler.speculation.cost.note(1, 0, 0.005)
+    scheduler.speculation.cost.observe(1, 0, 0.005)
     while (step := scheduler.schedule()) is not None:
         shards.step_seconds = 0.02
         await measured.send(step)
         scheduler.commit(await measured.receive())
-        costs += [step.guess_cost] * (step.speculate > 0)
+        costs += [step.draft_cost] * (step.speculate > 0)
     (fixed, each), (fixed_later, each_later) = costs[0], costs[-1]
     assert fixed + 6 * each < 0.5
     assert fixed_later + 6 * each_later > 1.5
@@ -234,7 +234,7 @@ async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
 async def test_guesses_are_counted() -> None:
     """How many were made and right, and how many a step gave each sequence, under TGI's name."""
     shards, metrics = RightShards(), Metrics(INFO)
-    measured = MeasuredShards(shards, metrics)
+    measured = TimedShards(shards, metrics)
     engine = Engine(measured, make_scheduler(), byte_tokenizer(), steps=measured.times, overlaps=False)
     metrics.watch(engine)
     stepping = asyncio.create_task(engine.run())
@@ -244,7 +244,7 @@ async def test_guesses_are_counted() -> None:
     stepping.cancel()
     await asyncio.gather(stepping, return_exceptions=True)
     lines = metrics.render().decode().splitlines()
-    assert engine.stats.guessed_right_tokens == 12
+    assert engine.stats.accepted_tokens == 12
     assert "peregrine_guessed_right_tokens 12.0" in lines
     assert "tgi_request_skipped_tokens_sum 12.0" in lines
     assert "tgi_request_skipped_tokens_count 2.0" in lines
@@ -253,7 +253,7 @@ async def test_guesses_are_counted() -> None:
 def test_slots_that_repeat_are_several_tokens() -> None:
     """A step's two sequences, one of which gained three tokens, are two observations."""
     metrics = Metrics(INFO)
-    metrics.note_guesses(np.array([4, 4, 4, 2], dtype=np.int32))
+    metrics.observe_draft_tokens(np.array([4, 4, 4, 2], dtype=np.int32))
     lines = metrics.render().decode().splitlines()
     assert "tgi_request_skipped_tokens_sum 2.0" in lines
     assert "tgi_request_skipped_tokens_count 2.0" in lines

@@ -4,16 +4,16 @@ from random import Random
 
 import pytest
 
-from peregrine_router.scheduling.draft_cost import GuessCost
+from peregrine_router.scheduling.draft_cost import VerificationCostModel
 
 
-def measured(fixed: float, each: float, counts: list[int], noise: float = 0.0) -> GuessCost:
+def measured(fixed: float, each: float, counts: list[int], noise: float = 0.0) -> VerificationCostModel:
     """Steps of 10 ms for two decodes, and of so many guesses in turn."""
-    cost, random = GuessCost(), Random(0)
+    cost, random = VerificationCostModel(), Random(0)
     for number in range(400):
         count = counts[number // 2 % len(counts)] if number % 2 else 0
         taken = 0.01 * (1 + (fixed + each * count if count else 0.0))
-        cost.note(2, count, taken * (1 + noise * random.random()))
+        cost.observe(2, count, taken * (1 + noise * random.random()))
     return cost
 
 
@@ -39,15 +39,15 @@ def test_times_that_vary() -> None:
 def test_a_step_that_was_held_up_changes_little() -> None:
     """One that takes a second among steps of 10 ms."""
     cost = measured(0.2, 0.05, [1, 8])
-    cost.note(2, 4, 1.0)
-    fixed, each = cost.of(2)
+    cost.observe(2, 4, 1.0)
+    fixed, each = cost.predict(2)
     assert fixed + 4 * each < 0.7
 
 
 def test_before_anything_is_measured() -> None:
     """Neither free nor too dear to be tried, for any number of decodes."""
     cost = measured(0.0, 0.0, [4])
-    fixed, each = cost.of(3)
+    fixed, each = cost.predict(3)
     assert 0.0 < fixed + each < 0.5
-    cost.note(3, 4, 1.0)  # nothing to compare with
-    assert cost.of(3) == (fixed, each)
+    cost.observe(3, 4, 1.0)  # nothing to compare with
+    assert cost.predict(3) == (fixed, each)

@@ -241,7 +241,7 @@ class Histories(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(list(self.queue)))
         if data.draw(st.booleans()):
             heir = make_item(item.request.tenant, item.request.priority)
-            heir.due = item.due
+            heir.virtual_deadline = item.virtual_deadline
             self.arrived[heir] = self.arrived[item]
             self.queue.replace(item, heir)
         else:
@@ -263,7 +263,7 @@ class Histories(RuleBasedStateMachine):
     def _order(self, item: Item) -> tuple[bool, int, int, int]:
         number = self.arrived[item]
         is_fresh = number >= 0
-        return is_fresh, -item.request.priority * is_fresh, item.due * is_fresh, number
+        return is_fresh, -item.request.priority * is_fresh, item.virtual_deadline * is_fresh, number
 
 
 Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -17,9 +17,9 @@ import uvicorn
 from fakes import INFO, make_tokenizer
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
-from peregrine_router.launch.http_protocol import LimitedHttp
+from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import MeasuredShards
+from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
@@ -76,10 +76,12 @@ async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
         eos_token_ids=frozenset({0}),
     )
     metrics = Metrics(ROOMY)
-    shards = MeasuredShards(PacedShards(), metrics)
+    shards = TimedShards(PacedShards(), metrics)
     engine = Engine(shards, scheduler, tokenizer, steps=shards.times)
     app = build_app(engine, tokenizer, settings, ROOMY, metrics=metrics)
-    config = uvicorn.Config(app, http=LimitedHttp, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, http=BoundedHttpProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(server.serve(sockets=[listener]))]

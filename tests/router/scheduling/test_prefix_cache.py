@@ -48,7 +48,7 @@ def test_whole_blocks_before_the_last_token_are_found(length: int, cached: int) 
     server = Server()
     server.serve(list(range(length)))
     again = server.serve(list(range(length)))
-    assert again.num_cached == server.scheduler.prefixes.num_cached_tokens == cached
+    assert again.num_prefix_hit_tokens == server.scheduler.prefixes.num_cached_tokens == cached
     assert server.model.step_tokens == [length, length - cached]
 
 
@@ -57,7 +57,7 @@ def test_the_next_turn_of_a_chat_computes_only_what_is_new() -> None:
     server = Server()
     first = server.serve(list(range(10)), 10)
     second = server.serve([*first.token_ids, 1, 2, 3])
-    assert second.num_cached == 16
+    assert second.num_prefix_hit_tokens == 16
     assert server.model.step_tokens[-1] == 20 + 3 - 16
 
 
@@ -65,22 +65,22 @@ def test_tenants_do_not_find_each_others_prompts() -> None:
     """A salt of its own means a cache of its own, however alike the prompts are."""
     server = Server()
     server.serve(list(range(9)), salt=b"a")
-    assert server.serve(list(range(9)), salt=b"b").num_cached == 0
-    assert server.serve(list(range(9)), salt=b"a").num_cached == 8
+    assert server.serve(list(range(9)), salt=b"b").num_prefix_hit_tokens == 0
+    assert server.serve(list(range(9)), salt=b"a").num_prefix_hit_tokens == 8
 
 
 def test_a_prompt_to_be_scored_is_computed_whole() -> None:
     """Log-probabilities of a prompt's tokens come from computing them."""
     server = Server()
     server.serve(list(range(9)))
-    assert server.serve(list(range(9)), prompt_logprobs=True).num_cached == 0
+    assert server.serve(list(range(9)), prompt_logprobs=True).num_prefix_hit_tokens == 0
 
 
 def test_switched_off_it_finds_nothing() -> None:
     """Without caching every prompt is computed whole, and no block is kept."""
     server = Server(caches_prefixes=False)
     server.serve(list(range(9)))
-    assert server.serve(list(range(9))).num_cached == 0
+    assert server.serve(list(range(9))).num_prefix_hit_tokens == 0
     assert server.pool.num_idle == 0
 
 
@@ -105,8 +105,8 @@ def test_the_least_recently_used_prefix_goes_first() -> None:
     server.serve(b)
     server.serve(a)
     server.serve(c)
-    assert server.serve(a).num_cached == 8
-    assert server.serve(b).num_cached == 0
+    assert server.serve(a).num_prefix_hit_tokens == 8
+    assert server.serve(b).num_prefix_hit_tokens == 0
 
 
 def test_the_beginning_of_a_prefix_outlives_its_end() -> None:
@@ -114,7 +114,7 @@ def test_the_beginning_of_a_prefix_outlives_its_end() -> None:
     server = Server(num_blocks=8)
     server.serve([*range(16), 1])
     server.serve([7] * 22)
-    assert server.serve([*range(16), 1]).num_cached == 8
+    assert server.serve([*range(16), 1]).num_prefix_hit_tokens == 8
 
 
 def test_a_tenant_keeps_no_more_than_its_part_while_others_use_the_cache() -> None:
@@ -125,7 +125,7 @@ def test_a_tenant_keeps_no_more_than_its_part_while_others_use_the_cache() -> No
         blocks = pool.allocate(count)
         assert blocks is not None
         for at, block in enumerate(blocks):
-            pool.remember(block, block_hash(root_hash(salt), [at, count]), salt)
+            pool.cache_block(block, block_hash(root_hash(salt), [at, count]), salt)
         pool.free(blocks)
         pool.check_integrity([])
 
@@ -134,7 +134,7 @@ def test_a_tenant_keeps_no_more_than_its_part_while_others_use_the_cache() -> No
     keep(2, b"modest")
     assert pool.num_idle == 8
     keep(3, b"greedy")
-    assert [len(pool.reuse([block_hash(root_hash(b"modest"), [at, 2])])) for at in range(2)] == [1, 1]
+    assert [len(pool.acquire_cached([block_hash(root_hash(b"modest"), [at, 2])])) for at in range(2)] == [1, 1]
     assert pool.num_idle == 4
 
 
@@ -146,12 +146,12 @@ def test_pool_keeps_account_of_cached_blocks(history: list[tuple[str, int]]) -> 
         salt = bytes([count % 2])
         if action == "new" and (blocks := pool.allocate(count)) is not None:
             for at, block in enumerate(blocks[:-1]):
-                pool.remember(block, block_hash(root_hash(salt), [at, number % 4]), salt)
+                pool.cache_block(block, block_hash(root_hash(salt), [at, number % 4]), salt)
             tables.append(blocks)
         elif action == "free" and tables:
             pool.free(tables.pop(count % len(tables)))
         elif action == "reuse":
-            tables.append(pool.reuse(block_hash(root_hash(salt), [at, number % 4]) for at in range(count)))
+            tables.append(pool.acquire_cached(block_hash(root_hash(salt), [at, number % 4]) for at in range(count)))
         pool.check_integrity(tables)
 
 
@@ -169,7 +169,7 @@ def test_looking_costs_little_when_nothing_is_found() -> None:
     for _ in range(50):
         sequence = Sequence(Request("a", tuple(tokens), SamplingParams(), 1), tokens)
         start = time.perf_counter()
-        BlockPool(8, 64).reuse(sequence.hashes(64, 0, 8))
+        BlockPool(8, 64).acquire_cached(sequence.hashes(64, 0, 8))
         assert len(list(sequence.hashes(64, 0, 8))) == 8
         times.append(time.perf_counter() - start)
     assert min(times) < 50e-6
@@ -185,7 +185,7 @@ def test_a_cache_that_is_full_takes_no_more_memory() -> None:
         for number in numbers:
             blocks = pool.allocate(1)
             assert blocks is not None
-            pool.remember(blocks[0], block_hash(root, [number]), b"")
+            pool.cache_block(blocks[0], block_hash(root, [number]), b"")
             pool.free(blocks)
         return tracemalloc.get_traced_memory()[1]
 

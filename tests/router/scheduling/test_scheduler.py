@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fake_shards import FakeModel, expected, next_token
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.draft_budget import DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_router.scheduling.step_limits import MIN_CHUNK
@@ -37,7 +37,7 @@ def make_scheduler(
     max_batch_size: int = 8,
     max_step_tokens: int = 16,
     eos: frozenset[int] = frozenset(),
-    speculation: Speculation | None = None,
+    speculation: DraftBudget | None = None,
 ) -> Scheduler:
     pool = BlockPool(num_blocks, BLOCK_SIZE, tenant_fraction=0.5)
     return Scheduler(
@@ -83,7 +83,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9)
-        self.scheduler.sharing.min_chunk = 3  # so that the short steps of a flood leave answers out
+        self.scheduler.throttle.min_chunk = 3  # so that the short steps of a flood leave answers out
         self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
         self.answers: deque[StepResult] = deque()
@@ -91,7 +91,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1000), most=st.sampled_from([0, 1, 3, 7, 16]), rows=st.integers(2, 20))
     def speculate(self, seed: int, most: int, rows: int) -> None:
         self.model.random = Random(seed)
-        self.scheduler.speculation = Speculation(most, rows)
+        self.scheduler.speculation = DraftBudget(most, rows)
 
     @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
     def submit(self, prompt: list[int], new: int, salt: bytes) -> None:
@@ -131,7 +131,7 @@ class Histories(RuleBasedStateMachine):
             at = cached.get(sequence.slot, -1)
             if 0 <= at < (len(sequence.request.prompt_ids) - 1) // BLOCK_SIZE and not sequence.num_generated:
                 (hash,) = sequence.hashes(BLOCK_SIZE, at, at + 1)
-                assert not any(hash in other.block_hashes[: other.num_remembered] for other in running[:number])
+                assert not any(hash in other.block_hashes[: other.num_cached_blocks] for other in running[:number])
 
     @precondition(lambda self: self.answers)
     @rule()
@@ -189,7 +189,7 @@ def test_a_step_whose_sequences_all_gave_way_is_made_of_others() -> None:
     """Of a flood's five answers two take part; both, forks that share every block, are preempted, and free none. The
     next step is there at once, not after the heartbeat that follows where nothing can run."""
     scheduler, model = make_scheduler(num_blocks=10, max_batch_size=5, max_step_tokens=9), FakeModel(10, BLOCK_SIZE)
-    scheduler.sharing.min_chunk = 3
+    scheduler.throttle.min_chunk = 3
     sequences = [scheduler.submit(make_request("another", [9], 1, tenant="other"))]
     run_step(scheduler, model)
     sequences += scheduler.submit_group(make_group([1] * 5, [10, 10]))
@@ -364,7 +364,7 @@ def test_forks_share_the_blocks_of_their_prompt() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 def test_a_group_goes_on_without_a_member(leaver: int) -> None:
-    """Whether the leader is cancelled halfway through the prompt or another: the rest get their own tokens."""
+    """Whether the prompt_owner is cancelled halfway through the prompt or another: the rest get their own tokens."""
     scheduler, model = make_scheduler(num_blocks=32, max_step_tokens=4), FakeModel(32, BLOCK_SIZE)
     group = scheduler.submit_group(make_group(list(range(10)), [6] * 3))
     run_step(scheduler, model)

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from peregrine_server.distributed.one_shot_all_reduce import MAX_BYTES, fits, one_shot_or_none
+from peregrine_server.distributed.one_shot_all_reduce import MAX_BYTES, is_eligible, one_shot_all_reduce_or_none
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 
 
@@ -24,11 +24,11 @@ from peregrine_server.distributed.tensor_parallel import TensorParallel
 )
 def test_what_fits(x: Tensor, expected: bool) -> None:
     """Up to 256 KiB of bfloat16 or float32, contiguous, in units of 16 bytes."""
-    assert fits(x) is expected
+    assert is_eligible(x) is expected
 
 
 def test_small_messages_go_one_way_and_others_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group with a one-shot reduction uses it for what fits, and the library for what does not."""
+    """A group with a one-shot reduction uses it for what is_eligible, and the library for what does not."""
     calls: list[tuple[str, int]] = []
     monkeypatch.setattr(dist, "all_reduce", lambda x: calls.append(("library", x.numel())))
     group = TensorParallel(0, 2, lambda x: calls.append(("one shot", x.numel())))  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_a_machine_without_peer_access_has_none() -> None:
     """Here, on a CPU, torch's symmetric memory fails; the group goes on without."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        assert one_shot_or_none(torch.device("cpu")) is None
+        assert one_shot_all_reduce_or_none(torch.device("cpu")) is None
         x = torch.ones(2)
         dist.all_reduce(x)
         assert x.tolist() == [1.0, 1.0]

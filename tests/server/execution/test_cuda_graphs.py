@@ -15,7 +15,7 @@ from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.execution.cuda_graphs import DecodeGraphs, DecodeInputs, Replay, eagerly, ladder
+from peregrine_server.execution.cuda_graphs import DecodeGraphs, DecodeInputs, Replay, capture_sizes, no_capture
 from peregrine_server.execution.runner import Runner
 from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.load import load_falcon
@@ -46,7 +46,7 @@ def model(path: Path) -> Falcon:
 @pytest.mark.parametrize("largest", [1, 2, 3, 5, 8, 12, 16, 33, 64, 100, 128, 257, 512])
 def test_the_ladder_reaches_every_batch_with_little_padding(largest: int) -> None:
     """Rungs rise from 1 to the largest batch, and none of 8 or more is padded by half of itself."""
-    sizes = ladder(largest)
+    sizes = capture_sizes(largest)
     assert sizes == sorted(set(sizes))
     assert sizes[0] == 1
     assert sizes[-1] == largest
@@ -85,14 +85,14 @@ def test_a_recorded_step_is_the_step_itself(model: Falcon) -> None:
 
     def record(step: Replay) -> Replay:
         steps.append(step)
-        return eagerly(step)
+        return no_capture(step)
 
     torch.manual_seed(0)
     kv = model.allocate_kv_cache(64, BLOCK_SIZE)
     for pages in kv.layers:
         pages.normal_()
-    graphs = DecodeGraphs(model, kv, ladder(6), MAX_TOKENS, BLOCK_SIZE, record)
-    assert len(steps) == len(ladder(6))
+    graphs = DecodeGraphs(model, kv, capture_sizes(6), MAX_TOKENS, BLOCK_SIZE, record)
+    assert len(steps) == len(capture_sizes(6))
     for contexts in ([40, 3, 17, 8, 9], [5, 64, 33], [1]):
         token_ids, batch = decodes(contexts)
         before = [pages.clone() for pages in kv.layers]

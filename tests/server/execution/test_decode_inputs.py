@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peregrine_kernels.kv_cache import SlotRows
+from peregrine_kernels.kv_cache import GraphDecodeRows
 from peregrine_router.request import Request, SamplingParams
 from peregrine_server.batch.batch import Batch
 from peregrine_server.execution.cuda_graphs import DecodeInputs
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def test_decodes_by_slot_are_those_of_the_host(groups: list[tuple[int, int, int]], num_blocks: int) -> None:
     """Ragged prompts, forks that copy blocks, cached prefixes, preemptions, slots that are taken again: every step of
     decodes alone is laid out from slots and positions as the host lays it out."""
-    by_host, by_slot = (Batch(NUM_SLOTS, MAX_TOKENS, BLOCK_SIZE, CPU, by_slot=each) for each in (False, True))
+    by_host, for_graph = (Batch(NUM_SLOTS, MAX_TOKENS, BLOCK_SIZE, CPU, for_graph=each) for each in (False, True))
     scheduler = make_scheduler(num_blocks, max_step_tokens=24)
     num_by_slot = 0
     for number, (length, count, size) in enumerate(groups):
@@ -33,13 +33,13 @@ def test_decodes_by_slot_are_those_of_the_host(groups: list[tuple[int, int, int]
     while (step := scheduler.schedule()) is not None:
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
-        host, work = by_host.apply(decoded), by_slot.apply(decoded)
+        host, work = by_host.apply(decoded), for_graph.apply(decoded)
         if host is None or work is None:
             scheduler.commit(StepResult(step.id, b"", b"", b""))
             continue
-        assert not isinstance(host.inputs, SlotRows)
+        assert not isinstance(host.inputs, GraphDecodeRows)
         token_ids, paged = host.inputs
-        if isinstance(work.inputs, SlotRows):
+        if isinstance(work.inputs, GraphDecodeRows):
             num_by_slot += 1
             rows, width = len(token_ids), paged.block_tables.shape[1]
             laid_out = DecodeInputs.allocate(NUM_SLOTS, MAX_TOKENS, BLOCK_SIZE, CPU)
@@ -50,7 +50,7 @@ def test_decodes_by_slot_are_those_of_the_host(groups: list[tuple[int, int, int]
             is_block = torch.arange(width) * BLOCK_SIZE <= paged.positions[:, None]
             assert torch.equal(laid_out.batch.block_tables[:rows, :width][is_block], paged.block_tables[is_block])
         tokens = torch.arange(len(host.sampled)) + 100 * step.id
-        for batch in (by_host, by_slot):
+        for batch in (by_host, for_graph):
             batch.append(host.sampled, host.lengths, tokens)
         scheduler.commit(StepResult(step.id, pack(host.sampled.tolist()), pack(tokens.tolist()), b""))
     assert num_by_slot > 0 or max(count for _, count, _ in groups) < 4

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from peregrine_server.execution.memory_profile import GIB, Headroom, in_words, out_of_memory
+from peregrine_server.execution.memory_profile import GIB, MemoryProfile, describe_profile, out_of_memory
 
-A10G = Headroom(24 * GIB, 0.9, others=GIB, weights=14 * GIB, activations=GIB, graphs=GIB // 2)
+A10G = MemoryProfile(24 * GIB, 0.9, others=GIB, weights=14 * GIB, activations=GIB, graphs=GIB // 2)
 
 
 def test_the_cache_gets_what_everything_else_leaves() -> None:
@@ -20,7 +20,7 @@ def test_no_room_is_no_negative_room() -> None:
 
 def test_an_error_names_numbers_and_flags() -> None:
     """What was measured, and what an operator may change."""
-    words = in_words(A10G)
+    words = describe_profile(A10G)
     for part in ("24.0 GiB", "--cuda-memory-fraction 0.9", "14.0 GiB", "--max-batch-prefill-tokens"):
         assert part in words
     error = out_of_memory("cuda:0", 24 * GIB, 3 * GIB, 26 * GIB, 1)
@@ -31,4 +31,4 @@ def test_an_error_names_numbers_and_flags() -> None:
 
 def test_a_cpu_has_nothing_to_say_of_it() -> None:
     """Where nothing was measured, nothing is added to the error."""
-    assert in_words(Headroom(GIB, 1.0, 0, 0, 0, 0)) == ""
+    assert describe_profile(MemoryProfile(GIB, 1.0, 0, 0, 0, 0)) == ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fake_shards import events_of
-from peregrine_router.engine.engine import Engine, Generation
+from peregrine_router.engine.engine import Engine, RequestStream
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Cancelled, Request, SamplingParams, TokenEvent
 from peregrine_router.scheduling.scheduler import Scheduler
@@ -72,7 +72,7 @@ def make_groups(prompts: list[tuple[int, ...]]) -> list[list[Request]]:
     return groups
 
 
-async def read(generation: Generation, leaves: bool) -> list[TokenEvent]:
+async def read(generation: RequestStream, leaves: bool) -> list[TokenEvent]:
     events = []
     try:
         async for event in events_of(generation):
@@ -139,4 +139,4 @@ async def test_guesses_give_the_same_tokens(overlaps: bool, runner: Runner) -> N
     plain = await outcomes(runner, make_scheduler(max_step_tokens=32, eos=frozenset({EOS})), False, prompts)
     guessed = await outcomes(guessing, scheduler, overlaps, prompts)
     assert list(map(rounded, guessed)) == list(map(rounded, plain))
-    assert scheduler.speculation.num_right > 0
+    assert scheduler.speculation.num_accepted > 0

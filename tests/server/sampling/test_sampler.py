@@ -27,14 +27,14 @@ from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 from peregrine_server.sampling.draw import draw, uniforms
 from peregrine_server.sampling.processors import NEVER, is_green, keep_top_p, keep_typical
 from peregrine_server.sampling.sampler import Sampler
-from peregrine_server.structured.masks import Constraints
+from peregrine_server.structured.masks import GrammarMasks
 
 VOCAB = 97
 HISTORY = [3, 5, 5, 8, 13, 21]
 PROMPT_LENGTH = 2
 BIAS = ((3, 2.5), (50, -4.0), (96, 1.0))
 ENDS = (7, 11)
-NO_GRAMMARS = Constraints(Path(), VOCAB, ())
+NO_GRAMMARS = GrammarMasks(Path(), VOCAB, ())
 SETTINGS = [
     SamplingParams(do_sample=True),
     SamplingParams(do_sample=True, temperature=0.6),

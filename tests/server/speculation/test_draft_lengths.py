@@ -2,7 +2,7 @@
 
 import pytest
 
-from peregrine_server.speculation.draft_lengths import worth_guessing
+from peregrine_server.speculation.draft_lengths import choose_draft_lengths
 
 FREE, DEAR = (0.0, 0.0), (0.3, 0.05)
 
@@ -32,7 +32,7 @@ FREE, DEAR = (0.0, 0.0), (0.3, 0.05)
 )
 def test_counts(chances: list[float], most: list[int], cost: tuple[float, float], counts: list[int]) -> None:
     """Those that make the step yield the most tokens in its time."""
-    assert worth_guessing(chances, most, len(chances), cost) == counts
+    assert choose_draft_lengths(chances, most, len(chances), cost) == counts
 
 
 def test_it_is_the_best_of_all() -> None:
@@ -44,5 +44,5 @@ def test_it_is_the_best_of_all() -> None:
         return (3 + gained) / (1 + cost[0] + cost[1] * sum(counts))
 
     every = [(a, b) for a in range(7) for b in range(7) if a + b > 0]
-    assert worth_guessing(chances, [6, 6], 3, cost) == list(max(every, key=rate))
+    assert choose_draft_lengths(chances, [6, 6], 3, cost) == list(max(every, key=rate))
     assert rate(max(every, key=rate)) > 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from peregrine_server.speculation.prompt_lookup import lookup
+from peregrine_server.speculation.prompt_lookup import propose_ngram
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ from peregrine_server.speculation.prompt_lookup import lookup
 )
 def test_what_is_found(tokens: list[int], count: int, found: list[int]) -> None:
     """The tokens behind the last earlier place that reads like the end."""
-    assert lookup(np.array(tokens, dtype=np.int32), count).tolist() == found
+    assert propose_ngram(np.array(tokens, dtype=np.int32), count).tolist() == found

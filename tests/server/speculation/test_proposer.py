@@ -25,8 +25,8 @@ from peregrine_server.protocol import (
     unpack,
     unpack_floats,
 )
-from peregrine_server.speculation.proposer import PATIENCE, Speculation, right_rows
-from peregrine_server.speculation.token_mirror import History
+from peregrine_server.speculation.proposer import PATIENCE, Speculation, accepted_rows
+from peregrine_server.speculation.token_mirror import HostTokenMirror
 from runners import BLOCK_SIZE, free_guesses, generated, load_runner, make_scheduler, run, run_step
 
 EOS = frozenset({0})
@@ -133,7 +133,7 @@ def test_a_full_batch_guesses_nothing(runner: Runner) -> None:
     results, _ = steps_of(runner, speculating(rows=9), requests)
     full = [result for result in results if len(set(unpack(result.slots).tolist())) == 5]
     assert full
-    assert not any(result.num_guessed for result in full)
+    assert not any(result.num_draft_tokens for result in full)
 
 
 def test_an_answer_may_end_at_the_last_place(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_right_rows_end_at_the_first_wrong_guess() -> None:
     #         two right of two | first wrong | no guess | second wrong
     guesses = [5, 6, -1, 7, 8, -1, -1, 4, 3, -1]
     tokens = [5, 6, 9, 1, 8, 2, 3, 4, 0, 0]
-    assert right_rows(np.array(guesses), np.array(tokens)).tolist() == [0, 1, 2, 3, 6, 7, 8]
+    assert accepted_rows(np.array(guesses), np.array(tokens)).tolist() == [0, 1, 2, 3, 6, 7, 8]
 
 
 CHEAP, DEAR = (0.0, 0.05), (0.8, 0.1)
@@ -162,7 +162,7 @@ class Alone:
     """One sequence that goes round in circles of three, in the only slot."""
 
     def __init__(self) -> None:
-        self.speculation = Speculation(History(torch.zeros(1, 64, dtype=torch.int64), is_copy=True))
+        self.speculation = Speculation(HostTokenMirror(torch.zeros(1, 64, dtype=torch.int64), is_copy=True))
         self.begin([1, 2, 3] * 6)
 
     def begin(self, tokens: list[int]) -> None:

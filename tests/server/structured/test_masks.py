@@ -18,7 +18,7 @@ from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, NewSequence, Step, pack
 from peregrine_server.sampling.sampled import Sampled
 from peregrine_server.structured import masks as constraints_module
-from peregrine_server.structured.masks import Constraints
+from peregrine_server.structured.masks import GrammarMasks
 from runners import generated, load_runner, make_scheduler, run, run_step
 from schemas import random_schema
 
@@ -148,15 +148,15 @@ def test_a_grammar_that_fails_on_the_shard_fails_its_request_alone(source: str, 
 def test_a_grammar_too_costly_to_follow_fails_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that keeps steps waiting for its masks is given up, for its neighbours' sake."""
     monkeypatch.setattr(constraints_module, "MAX_WAIT_SECONDS", -1.0)
-    constraints = Constraints(demo_path(), 4096, (EOS,))
-    constraints.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
-    allowed, failed = constraints.masks(np.array([3]))
+    grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
+    grammar_masks.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
+    allowed, failed = grammar_masks.masks(np.array([3]))
     assert "too complex" in failed[0].message
     assert allowed.shape == (1, 4096)
 
 
 class LateCopy:
-    """As `CopyOut` and what it starts, on a device that takes its time: every wait is for `arrive`."""
+    """As `DeviceToHostCopier` and what it starts, on a device that takes its time: every wait is for `arrive`."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()
@@ -186,7 +186,7 @@ def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch:
     timer = threading.Timer(0.5, copy.arrived.set)
     timer.start()
     start = time.perf_counter()
-    allowed, failed = runner._constraints.masks(np.array([0]))
+    allowed, failed = runner._grammar_masks.masks(np.array([0]))
     assert time.perf_counter() - start > 0.4
     timer.join()
     assert not failed
@@ -198,19 +198,19 @@ def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch:
 
 def test_a_freed_slot_forgets_its_grammar() -> None:
     """The next sequence in it is free of it, and nothing is kept of what left."""
-    constraints = Constraints(demo_path(), 4096, (EOS,))
-    constraints.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
-    assert constraints.has_any()
-    constraints.apply(Step(1, freed=pack([3]), new=[NewSequence(3, pack([5]), 1, SamplingParams())]))
-    assert not constraints.has_any()
+    grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
+    grammar_masks.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
+    assert grammar_masks.has_any()
+    grammar_masks.apply(Step(1, freed=pack([3]), new=[NewSequence(3, pack([5]), 1, SamplingParams())]))
+    assert not grammar_masks.has_any()
 
 
 def test_compiled_grammars_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next request with the same grammar compiles nothing; the least recently used is forgotten."""
     monkeypatch.setattr(constraints_module, "MAX_COMPILED", 2)
-    constraints = Constraints(demo_path(), 4096, (EOS,))
+    grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
     for slot, source in enumerate(["a", "b", "a", "c"]):
         grammar = SamplingParams(grammar=Grammar("regex", source))
-        constraints.apply(Step(slot, new=[NewSequence(slot, pack([5]), 1, grammar)]))
-        constraints.masks(np.array([slot]))
-    assert [grammar.source for grammar in constraints._compiled] == ["a", "c"]
+        grammar_masks.apply(Step(slot, new=[NewSequence(slot, pack([5]), 1, grammar)]))
+        grammar_masks.masks(np.array([slot]))
+    assert [grammar.source for grammar in grammar_masks._compiled] == ["a", "c"]

@@ -19,8 +19,8 @@ from peregrine_router.api.openai.schemas import (
     TopLogprob,
 )
 from peregrine_router.api.openai.tools import CallReader, ToolPlan
-from peregrine_router.http.errors import Kind, openai_error
-from peregrine_router.http.request_lifecycle import Generated, Run
+from peregrine_router.http.errors import ErrorSpec, openai_error
+from peregrine_router.http.request_lifecycle import RequestLifecycle, SequenceOutput
 from peregrine_router.http.sse import DONE, encode_events
 from peregrine_router.request import Finished, Token, TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
@@ -30,7 +30,13 @@ class ChatAnswer:
     """The answer to one request: whole, or as the chunks of a stream."""
 
     def __init__(
-        self, body: ChatRequest, plan: ToolPlan, run: Run, tokenizer: Tokenizer, fingerprint: str, model: str
+        self,
+        body: ChatRequest,
+        plan: ToolPlan,
+        run: RequestLifecycle,
+        tokenizer: Tokenizer,
+        fingerprint: str,
+        model: str,
     ) -> None:
         self._body = body
         self._run = run
@@ -43,7 +49,7 @@ class ChatAnswer:
         self._model = body.model or model
         self._num_generated = 0
 
-    def whole(self, sequences: list[Generated]) -> ChatCompletion:
+    def whole(self, sequences: list[SequenceOutput]) -> ChatCompletion:
         """Not streamed."""
         num_generated = sum(each.end.generated_tokens for each in sequences)
         return {
@@ -84,7 +90,7 @@ class ChatAnswer:
             return DONE
         return encode_events(self._chunk([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
-    def error(self, kind: Kind, message: str) -> object:
+    def error(self, kind: ErrorSpec, message: str) -> object:
         """As in a body."""
         return openai_error(kind, message)
 
@@ -99,7 +105,7 @@ class ChatAnswer:
             return {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
         return {} if self._names and not text else {"content": text}
 
-    def _choice(self, number: int, generated: Generated) -> ChatChoice:
+    def _choice(self, number: int, generated: SequenceOutput) -> ChatChoice:
         reader = self._readers[number]
         text, arguments = reader.push(generated.end.generated_text)
         text += reader.end()

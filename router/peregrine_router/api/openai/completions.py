@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from peregrine_router.admission.validator import Job
+from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import (
     Completion,
@@ -13,8 +13,8 @@ from peregrine_router.api.openai.schemas import (
     FinishReason,
     Usage,
 )
-from peregrine_router.http.errors import BatchTooLarge, Kind, SuffixUnsupported, openai_error
-from peregrine_router.http.request_lifecycle import Generated, Run
+from peregrine_router.http.errors import BatchTooLarge, ErrorSpec, SuffixUnsupported, openai_error
+from peregrine_router.http.request_lifecycle import RequestLifecycle, SequenceOutput
 from peregrine_router.http.sse import DONE, encode_events
 from peregrine_router.request import Finished, InvalidRequest, Token, TokenEvent
 from peregrine_router.request import FinishReason as Reason
@@ -26,7 +26,7 @@ SMALLEST_LOGPROB = -9999.0
 EMPTY_PROMPT = "Empty array detected. Do not use an empty array for the prompt."
 
 
-def completion_jobs(body: CompletionRequest, settings: Settings) -> list[Job]:
+def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJob]:
     """One for each prompt. Raises what is wrong with the request as a whole."""
     if body.suffix:
         raise SuffixUnsupported
@@ -39,7 +39,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[Job]:
     )
     has_logprobs = body.logprobs is not None or best_of > n
     return [
-        Job(
+        PromptJob(
             inputs,
             parameters,
             num_sequences=best_of,
@@ -52,7 +52,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[Job]:
     ]
 
 
-def chosen(body: CompletionRequest, groups: list[list[Generated]]) -> list[list[Generated]]:
+def chosen(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
     """Of each prompt's `best_of` sequences the likeliest `n`, or all in order."""
     n, best_of = _counts(body)
     if best_of == n:
@@ -60,7 +60,7 @@ def chosen(body: CompletionRequest, groups: list[list[Generated]]) -> list[list[
     return [sorted(group, key=lambda each: each.mean_logprob, reverse=True)[:n] for group in groups]
 
 
-def usage(run: Run, num_completion_tokens: int) -> Usage:
+def usage(run: RequestLifecycle, num_completion_tokens: int) -> Usage:
     """OpenAI's sum."""
     return {
         "prompt_tokens": run.num_prompt_tokens,
@@ -83,7 +83,9 @@ def finite(logprob: float | None) -> float:
 class CompletionAnswer:
     """The answer to one request: whole, or as the chunks of a stream."""
 
-    def __init__(self, body: CompletionRequest, run: Run, tokenizer: Tokenizer, fingerprint: str, model: str) -> None:
+    def __init__(
+        self, body: CompletionRequest, run: RequestLifecycle, tokenizer: Tokenizer, fingerprint: str, model: str
+    ) -> None:
         self._body = body
         self._run = run
         self._tokenizer = tokenizer
@@ -95,7 +97,7 @@ class CompletionAnswer:
         self._logprobs: dict[int, _Logprobs] = {}
         self._num_generated = 0
 
-    def whole(self, groups: list[list[Generated]], num_generated: int) -> Completion:
+    def whole(self, groups: list[list[SequenceOutput]], num_generated: int) -> Completion:
         """Not streamed: the choices in the order of prompts. `num_generated` counts the losers of `best_of` too."""
         choices = [
             self._choice(prompt * self._n + number, generated)
@@ -132,11 +134,11 @@ class CompletionAnswer:
             return DONE
         return encode_events(self._frame([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
 
-    def error(self, kind: Kind, message: str) -> object:
+    def error(self, kind: ErrorSpec, message: str) -> object:
         """As in a body."""
         return openai_error(kind, message)
 
-    def _choice(self, number: int, generated: Generated) -> CompletionChoice:
+    def _choice(self, number: int, generated: SequenceOutput) -> CompletionChoice:
         logprobs = None
         if self._body.logprobs is not None:
             tops = [*(() for _ in generated.prefill), *generated.top_tokens]

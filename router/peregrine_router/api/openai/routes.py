@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from peregrine_router.admission.validator import Job, Prompt
+from peregrine_router.admission.validator import Prompt, PromptJob
 from peregrine_router.api.openai.chat_completions import ChatAnswer
 from peregrine_router.api.openai.completions import CompletionAnswer, chosen, completion_jobs
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
@@ -32,25 +32,25 @@ from peregrine_router.api.openapi import (
     Responses,
     errors,
 )
-from peregrine_router.api.tgi.routes import simple_tokens
+from peregrine_router.api.tgi.routes import token_spans
 from peregrine_router.api.tgi.schemas import ChatTokenizeResponse
 from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import json_response
-from peregrine_router.http.live_requests import Runs
+from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.response_headers import AnswerHeaders
-from peregrine_router.http.sse import RunResponse
+from peregrine_router.http.sse import EventStreamResponse
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
-from peregrine_router.text.special_tokens import Marked
+from peregrine_router.text.special_tokens import EscapedPrompt
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAiApi:
-    """The handlers. Each makes a `Run` and turns what comes of it into OpenAI's JSON."""
+    """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into OpenAI's JSON."""
 
-    runs: Runs
+    runs: LiveRequests
     chat: Chat
     settings: Settings
     info: ModelInfo
@@ -85,7 +85,7 @@ class OpenAiApi:
             await run.start(completion_jobs(body, self.settings))
             answer = CompletionAnswer(body, run, self.runs.validator.tokenizer, fingerprint(), self.info.model_id)
             if body.stream:
-                return RunResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
+                return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
         async with run:
             groups = await unless_client_leaves(request, run.collect())
             num_generated = sum(each.end.generated_tokens for group in groups for each in group)
@@ -100,7 +100,7 @@ class OpenAiApi:
             await run.start([self.job(body, plan)])
             answer = ChatAnswer(body, plan, run, self.runs.validator.tokenizer, fingerprint(), self.info.model_id)
             if body.stream:
-                return RunResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
+                return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
         async with run:
             (sequences,) = await unless_client_leaves(request, run.collect())
             num_generated = sum(each.end.generated_tokens for each in sequences)
@@ -108,16 +108,16 @@ class OpenAiApi:
 
     async def chat_tokenize(self, body: ChatRequest) -> Response:
         """The prompt that a chat becomes, and its tokens."""
-        marked = await self._render(body, plan_tools(body, self.settings.max_tools))
-        text = marked.plain
-        tokens = await self.runs.validator.on_thread(lambda: simple_tokens(text, self.chat.spans(marked)))
+        escaped = await self._render(body, plan_tools(body, self.settings.max_tools))
+        text = escaped.plain
+        tokens = await self.runs.validator.on_thread(lambda: token_spans(text, self.chat.spans(escaped)))
         return json_response(200, {"tokenize_response": tokens, "templated_text": text})
 
-    def job(self, body: ChatRequest, plan: ToolPlan) -> Job:
+    def job(self, body: ChatRequest, plan: ToolPlan) -> PromptJob:
         """What a chat asks for. Raises InvalidRequest."""
         top_n = body.top_logprobs if body.logprobs else None
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        return Job(
+        return PromptJob(
             partial(self._prompt, body, plan),
             generate_parameters(body, max_tokens=max_tokens, top_n=top_n, grammar=plan.grammar),
             num_sequences=1 if body.n is None else body.n,
@@ -129,11 +129,11 @@ class OpenAiApi:
         )
 
     async def _prompt(self, body: ChatRequest, plan: ToolPlan) -> Prompt:
-        marked = await self._render(body, plan)
-        ids = await self.runs.validator.on_thread(lambda: self.chat.encode(marked))
-        return Prompt(marked.plain, ids)
+        escaped = await self._render(body, plan)
+        ids = await self.runs.validator.on_thread(lambda: self.chat.encode(escaped))
+        return Prompt(escaped.plain, ids)
 
-    async def _render(self, body: ChatRequest, plan: ToolPlan) -> Marked:
+    async def _render(self, body: ChatRequest, plan: ToolPlan) -> EscapedPrompt:
         messages = plain_messages(body.messages)
         if self.chat.knows_tools:
             return await self.chat.render(messages, describe_tools(plan) or None)

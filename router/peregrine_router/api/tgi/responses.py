@@ -14,19 +14,19 @@ from peregrine_router.api.tgi.schemas import (
     Sequence,
     StreamDetails,
 )
-from peregrine_router.http.errors import Kind, tgi_error
-from peregrine_router.http.request_lifecycle import Generated
+from peregrine_router.http.errors import ErrorSpec, tgi_error
+from peregrine_router.http.request_lifecycle import SequenceOutput
 from peregrine_router.request import Finished, Request, Token, TokenEvent
 
 
-def describe_generated(ranked: list[Generated], body: GenerateRequest, prefix: str) -> GenerateResponse:
+def describe_generated(ranked: list[SequenceOutput], body: GenerateRequest, prefix: str) -> GenerateResponse:
     """The answer of a request that is not streamed: the best sequence, the others in its details."""
     best, given = ranked[0], body.parameters or GenerateParameters()
     answer: GenerateResponse = {"generated_text": prefix + best.end.generated_text}
     if given.details or given.decoder_input_details:
         details = cast(Details, _describe(best))
         if len(ranked) > 1:
-            details["best_of_sequences"] = [_describe_loser(each, prefix) for each in ranked[1:]]
+            details["best_of_sequences"] = [_format_other(each, prefix) for each in ranked[1:]]
         answer["details"] = details
     return answer
 
@@ -64,12 +64,12 @@ class StreamAnswer:
         """TGI's streams just end."""
         return b""
 
-    def error(self, kind: Kind, message: str) -> object:
+    def error(self, kind: ErrorSpec, message: str) -> object:
         """As in a body."""
         return tgi_error(kind, message)
 
 
-def _describe(generated: Generated) -> Sequence:
+def _describe(generated: SequenceOutput) -> Sequence:
     sequence: Sequence = {
         "finish_reason": generated.end.reason,
         "generated_tokens": generated.end.generated_tokens,
@@ -83,7 +83,7 @@ def _describe(generated: Generated) -> Sequence:
     return sequence
 
 
-def _describe_loser(generated: Generated, prefix: str) -> BestOfSequence:
+def _format_other(generated: SequenceOutput, prefix: str) -> BestOfSequence:
     return {"generated_text": prefix + generated.end.generated_text, **_describe(generated)}
 
 

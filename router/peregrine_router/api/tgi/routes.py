@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peregrine_router.admission.rules import check, text_rules
-from peregrine_router.admission.validator import tgi_job
+from peregrine_router.admission.validator import tgi_prompt_job
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER, UNAUTHORIZED, errors
 from peregrine_router.api.tgi.responses import StreamAnswer, describe_generated
 from peregrine_router.api.tgi.schemas import (
@@ -25,11 +25,11 @@ from peregrine_router.api.tgi.schemas import (
 )
 from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import ErrorResponse, Unhealthy, json_response
-from peregrine_router.http.live_requests import Runs
+from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.response_headers import AnswerHeaders
-from peregrine_router.http.sse import RunResponse
-from peregrine_router.interfaces import Engine, ModelInfo
+from peregrine_router.http.sse import EventStreamResponse
+from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.settings import Settings
 
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -43,9 +43,11 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 
 class TgiApi:
-    """The handlers. Each makes a `Run` and turns what comes of it into TGI's JSON."""
+    """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into TGI's JSON."""
 
-    def __init__(self, engine: Engine, runs: Runs, settings: Settings, info: ModelInfo, headers: AnswerHeaders) -> None:
+    def __init__(
+        self, engine: EngineClient, runs: LiveRequests, settings: Settings, info: ModelInfo, headers: AnswerHeaders
+    ) -> None:
         self._engine = engine
         self._runs = runs
         self._settings = settings
@@ -97,7 +99,7 @@ class TgiApi:
         """The prompt's tokens; `start` and `stop` count bytes of its UTF-8."""
         check(text_rules(body.inputs, "inputs"))
         validator, text = self._runs.validator, body.inputs
-        tokens = await validator.on_thread(lambda: simple_tokens(text, validator.tokenizer.encode_spans(text)))
+        tokens = await validator.on_thread(lambda: token_spans(text, validator.tokenizer.encode_spans(text)))
         return json_response(200, tokens)
 
     async def cancel(self, request: Request, id: str) -> Response:
@@ -148,7 +150,7 @@ class TgiApi:
     ) -> tuple[GenerateResponse, dict[str, str]]:
         """What /generate answers, and its headers."""
         async with self._runs.new(request) as run:
-            await run.start([tgi_job(body.inputs, body.parameters)])
+            await run.start([tgi_prompt_job(body.inputs, body.parameters)])
             (generated,) = await unless_client_leaves(request, run.collect())
             ranked = sorted(generated, key=lambda each: each.mean_logprob, reverse=True)
             answer = describe_generated(ranked, body, prefix=_prefix(body, has_prompt))
@@ -156,12 +158,12 @@ class TgiApi:
 
     async def _stream(self, request: Request, body: GenerateRequest, has_prompt: bool) -> Response:
         async with self._runs.opening(request) as run:
-            await run.start([tgi_job(body.inputs, body.parameters, is_stream=True)])
+            await run.start([tgi_prompt_job(body.inputs, body.parameters, is_stream=True)])
             describe = StreamAnswer(run.requests[0], body, prefix=_prefix(body, has_prompt))
-            return RunResponse(run, describe, self._headers.stream(run), self._settings.slow_client_timeout)
+            return EventStreamResponse(run, describe, self._headers.stream(run), self._settings.slow_client_timeout)
 
 
-def simple_tokens(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
+def token_spans(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
     """The tokens of a text and where they are. A character split over tokens is the text of each of them."""
     at = [0, *accumulate(len(character.encode()) for character in text)]
     return [{"id": id, "text": text[start:stop], "start": at[start], "stop": at[stop]} for id, start, stop in spans]

@@ -40,8 +40,8 @@ class Rank:
         return self.config.is_parallel and not self.backend.fuses_epilogues
 
     @property
-    def min_rows(self) -> int:
-        return self.backend.min_rows(self.dtype)
+    def gemm_min_rows(self) -> int:
+        return self.backend.gemm_min_rows(self.dtype)
 
     @property
     def dtype_name(self) -> str:
@@ -69,7 +69,7 @@ class Falcon:
         """
         if self.fused is not None:
             return self.fused(token_ids, batch, kv.layers)
-        stream = Stream(_pad(self.embedding(token_ids), self.rank.min_rows))
+        stream = Stream(_pad(self.embedding(token_ids), self.rank.gemm_min_rows))
         rotary = self.rotary(batch.positions) if self.rotary else None
         now = Pass.of(self.rank, batch, rotary)
         for block, pages in zip(self.blocks, kv.layers, strict=True):
@@ -80,7 +80,7 @@ class Falcon:
     def logits(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
         """hidden [T, H] -> float32[S, vocabulary] of rows int64[S], or of all. Alike on every rank; all call it."""
         hidden = hidden if rows is None else hidden[rows]
-        return self.head(_pad(hidden, self.rank.min_rows))[: len(hidden)]
+        return self.head(_pad(hidden, self.rank.gemm_min_rows))[: len(hidden)]
 
     @torch.inference_mode()
     def next_logits(self, token_ids: Tensor, batch: PagedBatch, kv: KVCache, rows: Tensor | None = None) -> Tensor:
@@ -157,7 +157,7 @@ class Pass:
     def of(rank: Rank, batch: PagedBatch, rotary: Rotary | None) -> "Pass":
         """`batch` and `rotary` are those of the step."""
         width = rank.part.dense.size + (rank.part.ffn.size if rank.concatenates else 0)
-        rows = max(len(batch.positions), rank.min_rows)
+        rows = max(len(batch.positions), rank.gemm_min_rows)
         mixed = torch.empty((rows, width), dtype=rank.dtype, device=rank.device)
         mixed[len(batch.positions) :] = 0
         return Pass(rank, batch, rotary, mixed)
@@ -197,7 +197,7 @@ class ParallelBlock:
         x, *normed = stream.normed(self.attention_norm, *([self.mlp_norm] if self.mlp_norm else []))
         for_attention, for_mlp = normed[0], normed[-1]
         activated = now.mixed[:, self.rank.part.dense.size :]
-        self.rank.backend.together(
+        self.rank.backend.overlap(
             lambda: now.attend(self.qkv(for_attention), pages), lambda: self.up.into(for_mlp, activated)
         )
         out = self.dense_down(now.mixed)
@@ -290,6 +290,6 @@ class SequentialBlock:
 Block = ParallelBlock | SplitBlock | SequentialBlock
 
 
-def _pad(x: Tensor, min_rows: int) -> Tensor:
-    """x [T, H] -> [R, H], R = max(T, min_rows); rows past T mean nothing and reach no other row."""
-    return x if len(x) >= min_rows else F.pad(x, (0, 0, 0, min_rows - len(x)))
+def _pad(x: Tensor, gemm_min_rows: int) -> Tensor:
+    """x [T, H] -> [R, H], R = max(T, gemm_min_rows); rows past T mean nothing and reach no other row."""
+    return x if len(x) >= gemm_min_rows else F.pad(x, (0, 0, 0, gemm_min_rows - len(x)))
