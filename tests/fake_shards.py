@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from peregrine_router.engine.engine import RequestStream
+from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.request import TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (

@@ -10,8 +10,9 @@ import pytest
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.engine import engine as engine_module
-from peregrine_router.engine.engine import Engine, RequestStream
+from peregrine_router.engine.engine import Engine
 from peregrine_router.engine.step_times import StepTimes
+from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.request import (
     Cancelled,
     DeadlineExceeded,

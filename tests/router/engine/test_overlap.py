@@ -9,13 +9,14 @@ import pytest
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from fakes import INFO
-from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine, RequestStream
+from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine
 from peregrine_router.engine.step_times import StepTimes
+from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.draft_budget import Speculation
+from peregrine_router.scheduling.draft_budget import DraftBudget
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import Step, StepResult
 
@@ -63,7 +64,7 @@ class SteadyShards(FakeShards):
 
 
 def make_engine(
-    shards: FakeShards, num_blocks: int, overlaps: bool, speculation: Speculation | None = None
+    shards: FakeShards, num_blocks: int, overlaps: bool, speculation: DraftBudget | None = None
 ) -> tuple[Engine, Scheduler]:
     pool = BlockPool(num_blocks, BLOCK_SIZE)
     scheduler = Scheduler(
@@ -89,7 +90,7 @@ async def outcome(generation: RequestStream, leave_after: int | None) -> tuple[l
 
 
 async def history(
-    seed: int, overlaps: bool, speculation: Speculation | None = None
+    seed: int, overlaps: bool, speculation: DraftBudget | None = None
 ) -> list[tuple[list[int], FinishReason | None, str]]:
     """Requests and groups that join over time, some with stop strings, some of which leave; few blocks for them."""
     random = Random(seed)
@@ -126,9 +127,9 @@ async def test_both_loops_give_the_same_tokens(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(12))
 async def test_guesses_give_the_same_tokens(seed: int, overlaps: bool) -> None:
     """Several tokens of a step, the last of which may lie behind an end, a stop string or the length: in both loops."""
-    plain, speculation = await history(seed, overlaps=False), Speculation(5, 12)
+    plain, speculation = await history(seed, overlaps=False), DraftBudget(5, 12)
     assert await history(seed, overlaps, speculation) == plain
-    assert speculation.num_right > 0
+    assert speculation.num_accepted > 0
 
 
 async def test_an_answer_from_before_a_preemption_is_dropped() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fakes import INFO, FakeEngine, make_tokenizer, serve, wait_until
 from peregrine_router.admission.parameters import GenerateParameters
-from peregrine_router.admission.validator import Validator, tgi_job
+from peregrine_router.admission.validator import Validator, tgi_prompt_job
 from peregrine_router.http import sse
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
@@ -75,7 +75,9 @@ async def test_a_long_prompt_delays_no_other_stream() -> None:
 
     ticking = asyncio.create_task(tick())
     try:
-        await validator.validate(tgi_job(text, GenerateParameters(truncate=10, max_new_tokens=1), is_stream=True))
+        await validator.validate(
+            tgi_prompt_job(text, GenerateParameters(truncate=10, max_new_tokens=1), is_stream=True)
+        )
     finally:
         ticking.cancel()
         validator.close()

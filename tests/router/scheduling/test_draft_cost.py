@@ -20,18 +20,18 @@ def measured(fixed: float, each: float, counts: list[int], noise: float = 0.0) -
 @pytest.mark.parametrize(("fixed", "each"), [(0.0, 0.0), (0.3, 0.02), (0.05, 0.2), (0.4, 0.0)])
 def test_it_is_what_steps_took(fixed: float, each: float) -> None:
     """Both parts, where steps have now few guesses and now many."""
-    assert measured(fixed, each, [1, 4, 8]).of(2) == pytest.approx((fixed, each), abs=1e-3)
+    assert measured(fixed, each, [1, 4, 8]).predict(2) == pytest.approx((fixed, each), abs=1e-3)
 
 
 def test_steps_of_one_kind_say_what_they_say() -> None:
     """Of as many guesses always, the sum is known."""
-    fixed, each = measured(0.2, 0.05, [6]).of(2)
+    fixed, each = measured(0.2, 0.05, [6]).predict(2)
     assert fixed + 6 * each == pytest.approx(0.5, abs=1e-3)
 
 
 def test_times_that_vary() -> None:
     """By half: what a step takes with guesses is off by a tenth of a step at most."""
-    fixed, each = measured(0.3, 0.05, [1, 8], noise=0.5).of(2)
+    fixed, each = measured(0.3, 0.05, [1, 8], noise=0.5).predict(2)
     for count in (1, 8):
         assert fixed + each * count == pytest.approx(0.3 + 0.05 * count, abs=0.1)
 

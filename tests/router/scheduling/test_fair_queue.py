@@ -25,7 +25,7 @@ class Item:
 
     request: Request
     remaining: int = 0
-    due: int = 0
+    virtual_deadline: int = 0
 
 
 def make_item(tenant: str = "", priority: int = 0, num_input: int = 1, num_output: int = 1) -> Item:

@@ -255,7 +255,7 @@ def test_requests_of_one_new_prefix_compute_it_once(budget: int) -> None:
     run_to_end(scheduler, model)
     assert sum(model.step_tokens) == 32 + 6 * (2 + 2)
     assert [generated(sequence) for sequence in sequences] == [expected(prompt, 3) for prompt in prompts]
-    assert [sequence.num_cached for sequence in sequences] == [0, *[32] * 5]
+    assert [sequence.num_prefix_hit_tokens for sequence in sequences] == [0, *[32] * 5]
 
 
 def test_requests_of_one_new_prefix_begin_in_one_step() -> None:

@@ -53,7 +53,7 @@ async def test_the_demo_model_chats_as_transformers_renders() -> None:
     assert [id for id, _, _ in chat.spans(prompt)] == want
 
 
-@pytest.sentinel.parametrize(
+@pytest.mark.parametrize(
     ("model_id", "expected", "stop"),
     [
         ("tiiuae/falcon-7b-instruct", "S\nUser: hi\nAssistant: a\nUser: b\nAssistant:", ("\nUser",)),
@@ -96,7 +96,7 @@ async def test_unknown_models_have_none(tmp_path: Path) -> None:
         await load(tmp_path, "tiiuae/falcon-7b").render(USER, None)
 
 
-@pytest.sentinel.parametrize(
+@pytest.mark.parametrize(
     ("template", "message"),
     [
         ("{{ raise_exception('no') }}", "no"),

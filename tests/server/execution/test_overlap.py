@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fake_shards import events_of
-from peregrine_router.engine.engine import Engine, RequestStream
+from peregrine_router.engine.engine import Engine
+from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Cancelled, Request, SamplingParams, TokenEvent
 from peregrine_router.scheduling.scheduler import Scheduler
