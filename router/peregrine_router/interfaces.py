@@ -86,3 +86,20 @@ class Shards(Protocol):
     async def send(self, step: Step) -> None: ...
 
     async def receive(self) -> StepResult: ...
+
+
+class StepObserver(Protocol):
+    """Listener to the steps of the shards, called on the event loop between steps: keep each call short.
+
+    Steps that compute nothing (heartbeats, and steps that only free slots) are not reported.
+    """
+
+    def sent(self, step: Step) -> None:
+        """Called just before a step goes to the shards, which may still be working on the one before."""
+
+    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+        """Called with the result of the oldest step in flight. `seconds`: from when the shards could begin it, which is
+        its send time or the end of the step before, whichever is later."""
+
+    def failed(self, step: Step) -> None:
+        """Called when the shards fail while this step is the oldest in flight; no other call follows."""
