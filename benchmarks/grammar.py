@@ -20,6 +20,7 @@ from benchmarks.vocabulary import make_tokenizer
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, SamplingParams
@@ -92,7 +93,13 @@ def turns(number: int) -> list[Turn]:
 def run(runner: Runner, turn: Turn) -> list[float]:
     """Seconds of each step that the eight streams saw."""
     pool = BlockPool(runner.ready.num_blocks, runner.ready.block_size)
-    scheduler = Scheduler(pool, max_batch_size=STREAMS + 1, max_step_tokens=512, eos_token_ids=frozenset())
+    scheduler = Scheduler(
+        pool,
+        FairPolicy(STREAMS + 1, lead=512),
+        max_batch_size=STREAMS + 1,
+        max_step_tokens=512,
+        eos_token_ids=frozenset(),
+    )
     for i in range(STREAMS):
         scheduler.submit(Request(str(i), PROMPT, SamplingParams(), MAX_TOKENS - len(PROMPT)))
     step(runner, scheduler)

@@ -23,6 +23,7 @@ from peregrine_router.launch.serve import Server, uvicorn_config
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
@@ -97,6 +98,7 @@ async def serve_router(listener: socket.socket, num_blocks: int) -> None:
     )
     scheduler = Scheduler(
         BlockPool(num_blocks, BLOCK_SIZE),
+        FairPolicy(MAX_STREAMS, lead=STEP_TOKENS),
         max_batch_size=MAX_STREAMS,
         max_step_tokens=STEP_TOKENS,
         eos_token_ids=frozenset(),

@@ -19,6 +19,7 @@ from benchmarks.machine import RESULTS, write_json
 from benchmarks.plots.svg import Series, cumulative, line_chart
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import SamplingParams, Step, StepResult, pack, unpack
 
@@ -55,6 +56,7 @@ class Simulation:
             raise ValueError(f"{model.name} does not fit a {device.name}: simulate a larger device")
         self.scheduler = Scheduler(
             BlockPool(num_blocks, BLOCK_SIZE),
+            FairPolicy(policy.max_batch_size, lead=policy.max_step_tokens),
             max_batch_size=policy.max_batch_size,
             max_step_tokens=policy.max_step_tokens,
             eos_token_ids=frozenset(),

@@ -26,6 +26,7 @@ from peregrine_router.launch.prepare import SPECULATIVE_ROWS, STEP_TOKENS
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_server.execution.runner import Runner
@@ -91,6 +92,7 @@ class Side:
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
             BlockPool(self.runner.ready.num_blocks, self.runner.ready.block_size),
+            FairPolicy(NUM_SLOTS, lead=STEP_TOKENS["cpu"]),
             max_batch_size=NUM_SLOTS,
             max_step_tokens=STEP_TOKENS["cpu"],
             eos_token_ids=frozenset(),

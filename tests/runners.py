@@ -6,6 +6,7 @@ from typing import Any
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_server.execution.runner import Runner
@@ -50,6 +51,7 @@ def make_scheduler(
     """For a runner of as many blocks, or more."""
     return Scheduler(
         BlockPool(num_blocks, BLOCK_SIZE),
+        FairPolicy(max_batch_size, lead=max_step_tokens),
         max_batch_size=max_batch_size,
         max_step_tokens=max_step_tokens,
         eos_token_ids=eos,

@@ -26,6 +26,7 @@ from peregrine_router.request import (
 )
 from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_router.scheduling.step_limits import StepBudget
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -191,8 +192,7 @@ class Engine:
     async def _send_next(self) -> bool:
         """Schedules and sends a step. False if there is none."""
         self._drop_unmeetable()
-        self._limit_mixed_steps()
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(self._budget())
         if step is None:
             return False
         self._record_start(step)
@@ -264,12 +264,11 @@ class Engine:
             self._deadlines.forget(request)
         return stream
 
-    def _limit_mixed_steps(self) -> None:
-        if self._mixed_step_seconds is None:
-            return
-        count = self._steps.num_within(self._mixed_step_seconds)
-        if count is not None:
-            self._scheduler.max_mixed_tokens = min(count, self._scheduler.max_step_tokens)
+    def _budget(self) -> StepBudget:
+        """The size of the next step, by the times of those before it."""
+        most, seconds = self._scheduler.max_step_tokens, self._mixed_step_seconds
+        count = None if seconds is None else self._steps.num_within(seconds)
+        return StepBudget(most, most if count is None else min(count, most))
 
     def _drop_unmeetable(self) -> None:
         if self._deadlines.are_none:

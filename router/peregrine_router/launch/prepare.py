@@ -12,6 +12,7 @@ from peregrine_router.launch.model_files import DEMO_MODEL_ID, resolve_model
 from peregrine_router.observability.log import configure_logging
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -130,14 +131,16 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
     """Sized by the smallest shard."""
     settings = prepared.settings
     device = ready[0].device.partition(":")[0]
+    max_step_tokens = settings.max_batch_prefill_tokens or STEP_TOKENS[device]
     return Scheduler(
         BlockPool(
             min(shard.num_blocks for shard in ready),
             settings.block_size,
             tenant_fraction=settings.prefix_cache_tenant_fraction,
         ),
+        FairPolicy(prepared.max_batch_size, lead=max_step_tokens),
         max_batch_size=prepared.max_batch_size,
-        max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS[device],
+        max_step_tokens=max_step_tokens,
         eos_token_ids=prepared.tokenizer.eos_token_ids,
         caches_prefixes=settings.prefix_caching,
         speculation=DraftBudget(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),

@@ -89,31 +89,28 @@ class FairQueue(Generic[T]):
         """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
         self._insert(item, (_RESUMED, 0, 0, -self._take_number()))
 
-    def peek(self, without: Collection[str] = ()) -> T | None:
+    def peek(self, exclude: Collection[str] = ()) -> T | None:
         """The next request, but for those of some tenants; None if there is no other."""
-        tenant = self._next(without)
+        tenant = self._next(exclude)
         return None if tenant is None else tenant.waiting[0][1]
 
-    def popleft(self, without: Collection[str] = ()) -> T:
-        """Takes out the next request and charges its tenant for the prompt. There must be one."""
-        tenant = self._next(without)
-        assert tenant is not None, "nobody waits"
-        (kind, *_), item = tenant.waiting.pop(0)
-        del self._ranks[item]
+    def take(self, item: T) -> None:
+        """Removes a queued request because it starts to run, and charges its tenant for the prompt if it is new."""
+        tenant, rank = self._tenant_of(item), self._ranks.pop(item)
+        tenant.waiting.remove((rank, item))
         self._last_served = tenant
-        if kind == _ARRIVED:
+        if rank[0] == _ARRIVED:
             self._charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
-        return item
 
     def remove(self, item: T) -> None:
         """Takes out a request that is in the queue."""
         self._tenant_of(item).waiting.remove((self._ranks.pop(item), item))
 
-    def replace(self, item: T, heir: T) -> None:
-        """`heir`, of the same tenant, takes the place of `item`."""
+    def replace(self, item: T, successor: T) -> None:
+        """`successor`, of the same tenant, takes the place of a queued request."""
         rank = self._ranks[item]
         self.remove(item)
-        self._insert(heir, rank)
+        self._insert(successor, rank)
 
     @property
     def num_tenants(self) -> int:
@@ -182,10 +179,10 @@ class FairQueue(Generic[T]):
         waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
         return min(waiting, default=self._last_served.counter)
 
-    def _next(self, without: Collection[str]) -> _Tenant[T] | None:
+    def _next(self, exclude: Collection[str]) -> _Tenant[T] | None:
         # Of equals, as one who was lifted and those it was lifted to, the one who had less in all.
         return min(
-            (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in without),
+            (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in exclude),
             key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),
             default=None,
         )

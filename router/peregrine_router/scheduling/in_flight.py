@@ -1,4 +1,4 @@
-"""Steps that were sent, and what their answers give."""
+"""Steps whose results are not back yet, and the tokens that results add."""
 
 from array import array
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from peregrine_server.protocol import StepResult
 
 
 class InFlight(NamedTuple):
-    """A step whose answer is not back."""
+    """A step whose result is not back."""
 
     id: int
     sequences: dict[int, Sequence]
-    """By slot: who runs there, and has not left it since."""
+    """By slot, the sequences that still wait for the result: one that ends or is preempted leaves."""
     speculate: int
-    """How many tokens each might guess."""
+    """Maximum draft tokens of each sequence."""
 
 
 # Made for every token: a dataclass takes three times as long to make.
@@ -26,18 +26,18 @@ class NewToken(msgspec.Struct, gc=False):
 
     sequence: Sequence
     row: int
-    """Of the answer."""
+    """Index into the tokens of the step's result."""
     index: int
     """Counts the generated tokens from 1."""
     token_id: int
     logprob: float | None
     finish_reason: FinishReason | None
-    """Why the sequence ends with this token, unless it is None."""
+    """Why the sequence ends with this token; None if it goes on."""
 
 
 def sampled_tokens(result: StepResult) -> list[tuple[int, int, int, float | None]]:
-    """(slot, row, token id, log-probability) of each token of an answer."""
-    # Of a few numbers an array is made in a third of the time that numpy takes.
+    """(slot, row, token id, log-probability) of each token of a result."""
+    # For a few numbers an array takes a third of numpy's time.
     slots, ids = array("i", result.slots).tolist(), array("i", result.token_ids).tolist()
     logprobs: list[float] | list[None] = array("f", result.logprobs).tolist() or [None] * len(slots)
     return list(zip(slots, range(len(slots)), ids, logprobs, strict=True))

@@ -44,7 +44,7 @@ class PrefixMatcher:
         for each in (sequence, *sequence.siblings):
             each.num_prefix_hit_tokens = sequence.num_computed
 
-    def cache_block(self, sequence: Sequence, num_new: int = 0) -> None:
+    def cache_blocks(self, sequence: Sequence, num_new: int = 0) -> None:
         """Full blocks of tokens that are known, and computed by a step that is sent, can be found from here on.
 
         So can those that the step being drafted computes, `num_new` of the tokens. With guesses too: those of a

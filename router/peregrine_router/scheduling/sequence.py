@@ -1,6 +1,6 @@
 """A request on its way through the scheduler, and the groups that compute one prompt together."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from peregrine_router.request import FinishReason, Request
@@ -88,15 +88,15 @@ class Sequence:
         for sibling in siblings:
             sibling.prompt_owner = self
 
-    def promote_sibling(self) -> list["Sequence"]:
-        """The sibling that now leads the others, if there is one."""
+    def promote_sibling(self) -> "Sequence | None":
+        """Makes the first sibling the prompt owner of the others, and returns it; None if there are no siblings."""
         if not self.siblings:
-            return []
-        heir, *rest = self.siblings
+            return None
+        successor, *others = self.siblings
         self.siblings = []
-        heir.virtual_deadline = self.virtual_deadline
-        heir.adopt_siblings(rest)
-        return [heir]
+        successor.virtual_deadline = self.virtual_deadline
+        successor.adopt_siblings(others)
+        return successor
 
     def check_integrity(self, block_size: int) -> None:
         """Raises AssertionError unless the counts of a running sequence agree with each other and its blocks."""
@@ -106,13 +106,3 @@ class Sequence:
         )
         most = min(self.num_computed + self.num_draft_in_flight, self.max_total)
         assert len(self.blocks) * block_size >= max(most, self.num_exclusive_tokens), "tokens lie outside the blocks"
-
-
-def overtakes(newcomer: Sequence, prefilling: Sequence, running: Iterable[Sequence]) -> bool:
-    """Whether a waiting sequence goes before a prefilling one: if its deadline is earlier, and it is of the same tenant
-    or of one that runs less. A flood's short prompts would otherwise keep another's from its end."""
-    if newcomer.virtual_deadline >= prefilling.virtual_deadline:
-        return False
-    ours, theirs = newcomer.request.tenant, prefilling.request.tenant
-    tenants = [sequence.request.tenant for sequence in running] if ours != theirs else []
-    return ours == theirs or tenants.count(ours) < tenants.count(theirs)

@@ -1,4 +1,4 @@
-"""The step that is being put together."""
+"""The step that is being built."""
 
 from dataclasses import dataclass, field
 
@@ -8,34 +8,36 @@ from peregrine_server.protocol import Fork, NewSequence, Step, pack
 
 @dataclass(slots=True)
 class StepBuilder:
-    """Who computes how many tokens, with which blocks."""
+    """The sequences of a step, decodes first, with the tokens and new blocks of each."""
 
+    step_id: int
     budget: int
+    """Tokens that may still be added."""
     new: list[Sequence] = field(default_factory=list)
+    """Sequences that get their slots in this step."""
     scheduled: list[Sequence] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
+    """Tokens to compute for each of `scheduled`; those of decodes are added by `close_decodes`."""
     block_rows: list[int] = field(default_factory=list)
-    """Index into `scheduled` of whom each of `new_blocks` is for."""
+    """For each of `new_blocks`, the index into `scheduled` of the sequence that gets it."""
     new_blocks: list[int] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)
-    """(index into `scheduled`, block)."""
+    """(index into `scheduled`, block) of each sequence whose last block is copied before it writes to it."""
     forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
     """(fork, parent)."""
     num_decodes: int = 0
-    num_preempted: int = 0
-    """Sequences that gave up their slots while it was put together."""
     speculate: int = 0
-    """How many tokens each decode may guess."""
+    """Maximum draft tokens of each decode."""
     draft_cost: tuple[float, float] = (0.0, 0.0)
     """As in `Step`."""
 
     def give_blocks(self, blocks: list[int]) -> None:
-        """To the sequence that is scheduled next."""
+        """Adds blocks for the sequence that is scheduled next."""
         self.block_rows += [len(self.scheduled)] * len(blocks)
         self.new_blocks += blocks
 
     def close_decodes(self) -> None:
-        """All that were scheduled so far are decodes, which take a token each; others follow."""
+        """Counts all sequences scheduled so far as decodes of a token each; prompts follow."""
         self.num_decodes = len(self.scheduled)
         self.num_tokens = [1] * self.num_decodes
         self.budget -= self.num_decodes
@@ -47,13 +49,13 @@ class StepBuilder:
         self.num_tokens.append(num_tokens)
         self.budget -= num_tokens
 
-    def message(self, step_id: int, freed: list[int]) -> Step:
-        """What the shards are told."""
-        assert not self.speculate or len(self.scheduled) == self.num_decodes, "a step with guesses is of decodes alone"
+    def message(self, freed: list[int]) -> Step:
+        """The step as the shards receive it. `freed`: slots that they free before it."""
+        assert not self.speculate or len(self.scheduled) == self.num_decodes, "a speculative step consists of decodes"
         return Step(
-            step_id,
+            self.step_id,
             freed=_packed(freed),
-            new=[new_sequence(sequence) for sequence in self.new],
+            new=[_new_sequence(sequence) for sequence in self.new],
             slots=_packed([sequence.slot for sequence in self.scheduled]),
             num_decodes=self.num_decodes,
             num_tokens=_packed(self.num_tokens[self.num_decodes :]),
@@ -68,11 +70,11 @@ class StepBuilder:
 
 
 def _packed(numbers: list[int]) -> bytes:
-    """Most steps have most of their lists empty."""
+    """As `pack`; faster for the empty lists of which most steps consist."""
     return pack(numbers) if numbers else b""
 
 
-def new_sequence(sequence: Sequence) -> NewSequence:
-    """What shards are told of a sequence that takes a slot: so far it has computed what it found in the cache."""
+def _new_sequence(sequence: Sequence) -> NewSequence:
+    """The message about a sequence that gets a slot: so far it has computed what was in the prefix cache."""
     request, num_cached = sequence.request, sequence.num_computed
     return NewSequence(sequence.slot, pack(sequence.token_ids), len(request.prompt_ids), request.sampling, num_cached)

@@ -19,8 +19,17 @@ MIN_CHUNK = 32
 steps cut shorter for others: below, a step mostly reads weights."""
 
 
+class StepBudget(NamedTuple):
+    """The size of the next step, in tokens."""
+
+    max_tokens: int
+    """Tokens of a step; more only if there are more decodes."""
+    max_mixed_tokens: int
+    """Tokens of a step that also decodes: its streams wait for the whole step."""
+
+
 class StepLimits(NamedTuple):
-    """The bounds of a step."""
+    """The limits of a step, by what is in it."""
 
     max_tokens: int
     """Of a step with decodes in it."""
@@ -44,10 +53,10 @@ class StepLimits(NamedTuple):
 class TenantThrottle:
     """Decides it, step by step."""
 
-    def __init__(self, queue: FairQueue[Sequence], capacity: int, lead: int) -> None:
+    def __init__(self, queue: FairQueue[Sequence], capacity: int, lead: int, min_chunk: int = MIN_CHUNK) -> None:
         """`capacity`: maximum running sequences. `lead`: a newcomer's prefill may pause another tenant's decodes only
         if the newcomer has received at most `lead` more virtual tokens than that tenant."""
-        self.min_chunk = MIN_CHUNK
+        self._min_chunk = min_chunk
         self._queue = queue
         self._capacity = capacity
         self._max_lead = lead
@@ -68,15 +77,15 @@ class TenantThrottle:
         large = self._over_share(running)
         if not large:
             self._paused_tenants = ()
-            return StepLimits(max_tokens, self.min_chunk)
+            return StepLimits(max_tokens, self._min_chunk)
         newcomers = self._newcomers(large, running, prefilling, has_room)
         paused_tenants = {tenant for tenant in large if any(self._goes_before(each, tenant) for each in newcomers)}
         self._paused_tenants = paused_tenants.difference(self._paused_tenants)
         throttled_tenants = {tenant for tenant in large if self._queue.expects_another(tenant)}
-        most = max(max_tokens // 2, self.min_chunk)
+        most = max(max_tokens // 2, self._min_chunk)
         if throttled_tenants and not self._paused_tenants and self._is_only_for(throttled_tenants, prefilling):
             return StepLimits(most, most // 3, (), throttled_tenants, most * 2 // 3, is_throttled_only=True)
-        return StepLimits(max_tokens, self.min_chunk, self._paused_tenants, throttled_tenants, most * 2 // 3)
+        return StepLimits(max_tokens, self._min_chunk, self._paused_tenants, throttled_tenants, most * 2 // 3)
 
     def decodes(self, decodes: list[Sequence], limits: StepLimits) -> list[Sequence]:
         """The decodes that a step of these limits computes; those of throttled tenants take turns by slot."""

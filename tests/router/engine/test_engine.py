@@ -25,6 +25,7 @@ from peregrine_router.request import (
     TokenEvent,
 )
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 
 BLOCK_SIZE = 4
@@ -38,7 +39,9 @@ class Rig:
         self.model = FakeModel(num_blocks, BLOCK_SIZE)
         self.shards = FakeShards(self.model, step_seconds)
         pool = BlockPool(num_blocks, BLOCK_SIZE)
-        self.scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+        self.scheduler = Scheduler(
+            pool, FairPolicy(8, lead=16), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset()
+        )
         self.steps = StepTimes()
         self.engine = Engine(self.shards, self.scheduler, self.tokenizer, bound, self.steps)
 

@@ -17,6 +17,7 @@ from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import Step, StepResult
 
@@ -68,7 +69,12 @@ def make_engine(
 ) -> tuple[Engine, Scheduler]:
     pool = BlockPool(num_blocks, BLOCK_SIZE)
     scheduler = Scheduler(
-        pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset({3, 7}), speculation=speculation
+        pool,
+        FairPolicy(8, lead=16),
+        max_batch_size=8,
+        max_step_tokens=16,
+        eos_token_ids=frozenset({3, 7}),
+        speculation=speculation,
     )
     return Engine(shards, scheduler, byte_tokenizer(), overlaps=overlaps), scheduler
 
@@ -135,12 +141,18 @@ async def test_guesses_give_the_same_tokens(seed: int, overlaps: bool) -> None:
 async def test_an_answer_from_before_a_preemption_is_dropped() -> None:
     """A sequence that comes back to its slot while an old step of it is in flight gains no token from that step."""
     model = FakeModel(8, BLOCK_SIZE)
-    scheduler = Scheduler(BlockPool(8, BLOCK_SIZE), max_batch_size=2, max_step_tokens=16, eos_token_ids=frozenset())
+    scheduler = Scheduler(
+        BlockPool(8, BLOCK_SIZE),
+        FairPolicy(2, lead=16),
+        max_batch_size=2,
+        max_step_tokens=16,
+        eos_token_ids=frozenset(),
+    )
     sequence = scheduler.submit(Request("a", (1, 2, 3), SamplingParams(), 4))
     first = scheduler.schedule()
     assert first is not None
     slot, stale = sequence.slot, model.execute(first)
-    scheduler._preempt(sequence)
+    scheduler._preemption.preempt(sequence)
     second = scheduler.schedule()
     assert second is not None
     assert sequence.slot == slot
@@ -165,7 +177,7 @@ async def test_a_sequence_at_its_length_is_not_scheduled_again() -> None:
 def make_timed_engine(shards: FakeShards, overlaps: bool) -> tuple[Engine, Scheduler]:
     """One that knows how long its steps take, as a server's does."""
     pool = BlockPool(256, BLOCK_SIZE)
-    scheduler = Scheduler(pool, max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+    scheduler = Scheduler(pool, FairPolicy(8, lead=16), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
     measured = TimedShards(shards, Metrics(INFO))
     return Engine(measured, scheduler, byte_tokenizer(), steps=measured.times, overlaps=overlaps), scheduler
 
@@ -192,7 +204,13 @@ async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
     """Its answer ends the wait: the shards do not idle because steps of its kind once took seconds."""
     shards, times = FakeShards(FakeModel(256, BLOCK_SIZE)), StepTimes()
     times.observe(1, 5.0)
-    scheduler = Scheduler(BlockPool(256, BLOCK_SIZE), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
+    scheduler = Scheduler(
+        BlockPool(256, BLOCK_SIZE),
+        FairPolicy(8, lead=16),
+        max_batch_size=8,
+        max_step_tokens=16,
+        eos_token_ids=frozenset(),
+    )
     engine = Engine(shards, scheduler, byte_tokenizer(), steps=times)
     stepping = asyncio.create_task(engine.run())
     started = time.monotonic()

@@ -15,6 +15,7 @@ from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import PROBE_STEPS, Step, StepResult, pack
 
@@ -24,6 +25,7 @@ BLOCK_SIZE = 4
 def make_scheduler(most: int = 6, rows: int = 8, num_blocks: int = 64, max_batch_size: int = 8) -> Scheduler:
     return Scheduler(
         BlockPool(num_blocks, BLOCK_SIZE),
+        FairPolicy(max_batch_size, lead=16),
         max_batch_size=max_batch_size,
         max_step_tokens=16,
         eos_token_ids=frozenset({3}),

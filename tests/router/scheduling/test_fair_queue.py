@@ -1,5 +1,6 @@
 """The waiting queue: virtual token counters between tenants, priority and arrival within one."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 
@@ -37,6 +38,13 @@ def arrive(queue: FairQueue[Item], item: Item) -> None:
     queue.append(item, len(item.request.prompt_ids))
 
 
+def take_next(queue: FairQueue[Item], exclude: Collection[str] = ()) -> Item:
+    item = queue.peek(exclude)
+    assert item is not None
+    queue.take(item)
+    return item
+
+
 def weight(item: Item) -> int:
     return INPUT_WEIGHT * len(item.request.prompt_ids) + OUTPUT_WEIGHT * item.request.max_new_tokens
 
@@ -52,7 +60,7 @@ class Server:
     def step(self) -> None:
         """Work conserving: no slot stays empty while anybody waits."""
         while len(self.running) < BATCH and self.queue:
-            item = self.queue.popleft()
+            item = take_next(self.queue)
             self.running.append(item)
             self.serve(item, INPUT_WEIGHT * len(item.request.prompt_ids))
         for item in self.running:
@@ -93,11 +101,11 @@ def test_nobody_waits_for_all_of_a_flood(num_flood: int, num_tenants: int) -> No
     queue: FairQueue[Item] = FairQueue()
     for _ in range(num_flood + 1):
         arrive(queue, make_item("noisy", num_input=3))
-    queue.popleft()
+    take_next(queue)
     late = [make_item(str(number)) for number in range(num_tenants)]
     for item in late:
         arrive(queue, item)
-    assert [queue.popleft() for _ in late] == late
+    assert [take_next(queue) for _ in late] == late
 
 
 def test_time_without_requests_is_no_credit() -> None:
@@ -106,11 +114,11 @@ def test_time_without_requests_is_no_credit() -> None:
     for _ in range(50):
         arrive(queue, make_item("busy", num_input=10))
     for _ in range(20):
-        queue.popleft()
+        take_next(queue)
     for _ in range(10):
         arrive(queue, make_item("back", num_input=10))
     assert queue.counter("back") == queue.counter("busy") == 200
-    order = [queue.popleft().request.tenant for _ in range(20)]
+    order = [take_next(queue).request.tenant for _ in range(20)]
     assert order == ["back", "busy"] * 10
 
 
@@ -118,7 +126,7 @@ def test_an_empty_queue_keeps_the_last_level() -> None:
     """Who comes first to an empty queue is lifted to whoever left it last."""
     queue: FairQueue[Item] = FairQueue()
     arrive(queue, make_item("busy", num_input=10))
-    queue.popleft()
+    take_next(queue)
     arrive(queue, make_item("other"))
     assert queue.counter("other") == 10
 
@@ -130,7 +138,7 @@ def test_priority_then_arrival() -> None:
     for item in items:
         arrive(queue, item)
     arrive(queue, make_item("b", 100))
-    mine = [item for item in (queue.popleft() for _ in range(5)) if item.request.tenant == "a"]
+    mine = [item for item in (take_next(queue) for _ in range(5)) if item.request.tenant == "a"]
     assert [items.index(item) for item in mine] == [1, 3, 0, 2]
 
 
@@ -139,10 +147,10 @@ def test_what_was_interrupted_goes_first_and_pays_once() -> None:
     queue: FairQueue[Item] = FairQueue()
     first, second = make_item("a", num_input=7), make_item("a", priority=9)
     arrive(queue, first)
-    queue.popleft()
+    take_next(queue)
     arrive(queue, second)
     queue.appendleft(first)
-    assert queue.popleft() is first
+    assert take_next(queue) is first
     assert queue.counter("a") == 7
 
 
@@ -152,7 +160,7 @@ def test_a_short_prompt_goes_before_a_long_one() -> None:
     items = [make_item(num_input=size) for size in (9, 2, 5, 2)]
     for item in items:
         arrive(queue, item)
-    assert [items.index(queue.popleft()) for _ in items] == [1, 3, 2, 0]
+    assert [items.index(take_next(queue)) for _ in items] == [1, 3, 2, 0]
 
 
 @given(st.integers(2, 200), st.integers(1, 20))
@@ -164,7 +172,7 @@ def test_a_long_prompt_waits_for_so_much_and_no_more(length: int, short: int) ->
     served = 0
     while True:
         arrive(queue, make_item(num_input=short))
-        item = queue.popleft()
+        item = take_next(queue)
         if item is long:
             break
         served += len(item.request.prompt_ids)
@@ -180,7 +188,7 @@ def test_the_next_but_for_some_tenants() -> None:
     assert queue.peek() is first
     assert queue.peek({"first"}) is second
     assert queue.peek({"first", "second"}) is None
-    assert queue.popleft({"first"}) is second
+    assert take_next(queue, {"first"}) is second
 
 
 def test_another_tenant_is_expected_for_a_while() -> None:
@@ -220,7 +228,7 @@ class Histories(RuleBasedStateMachine):
         waiting = {item.request.tenant for item in self.queue}
         least = min(map(self.queue.counter, waiting))
         assert self.queue.counter(expected.request.tenant) == least
-        assert self.queue.popleft() is expected
+        assert take_next(self.queue) is expected
         self.out.append(expected)
 
     @precondition(lambda self: self.out)
@@ -254,7 +262,7 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everything that waits can be taken out, each tenant's in its order."""
-        left = [self.queue.popleft() for _ in range(len(self.queue))]
+        left = [take_next(self.queue) for _ in range(len(self.queue))]
         for tenant in "abc":
             mine = [item for item in left if item.request.tenant == tenant]
             assert mine == sorted(mine, key=self._order)

@@ -21,6 +21,7 @@ from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_server.protocol import Step, StepResult, pack, unpack
@@ -71,6 +72,7 @@ async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
     tokenizer = make_tokenizer()
     scheduler = Scheduler(
         BlockPool(num_blocks, 16),
+        FairPolicy(settings.max_batch_size or settings.max_concurrent_requests, lead=512),
         max_batch_size=settings.max_batch_size or settings.max_concurrent_requests,
         max_step_tokens=512,
         eos_token_ids=frozenset({0}),

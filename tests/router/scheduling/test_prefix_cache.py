@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fake_shards import FakeModel
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.prefix_cache import block_hash, root_hash
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
@@ -26,6 +27,7 @@ class Server:
         self.model = FakeModel(num_blocks, BLOCK_SIZE)
         self.scheduler = Scheduler(
             self.pool,
+            FairPolicy(8, lead=64),
             max_batch_size=8,
             max_step_tokens=64,
             eos_token_ids=frozenset(),

@@ -12,9 +12,10 @@ from fake_shards import FakeModel, expected, next_token
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
-from peregrine_router.scheduling.step_limits import MIN_CHUNK
+from peregrine_router.scheduling.step_limits import MIN_CHUNK, StepBudget
 from peregrine_server.protocol import Grammar, Step, StepResult, encode, unpack
 
 NUM_BLOCKS = 12
@@ -38,10 +39,12 @@ def make_scheduler(
     max_step_tokens: int = 16,
     eos: frozenset[int] = frozenset(),
     speculation: DraftBudget | None = None,
+    min_chunk: int = MIN_CHUNK,
 ) -> Scheduler:
     pool = BlockPool(num_blocks, BLOCK_SIZE, tenant_fraction=0.5)
     return Scheduler(
         pool,
+        FairPolicy(max_batch_size, lead=max_step_tokens, min_chunk=min_chunk),
         max_batch_size=max_batch_size,
         max_step_tokens=max_step_tokens,
         eos_token_ids=eos,
@@ -49,8 +52,9 @@ def make_scheduler(
     )
 
 
-def run_step(scheduler: Scheduler, model: FakeModel) -> Step | None:
-    step = scheduler.schedule()
+def run_step(scheduler: Scheduler, model: FakeModel, max_mixed_tokens: int | None = None) -> Step | None:
+    most = scheduler.max_step_tokens
+    step = scheduler.schedule(StepBudget(most, max_mixed_tokens or most))
     if step is not None:
         scheduler.commit(model.execute(step))
     return step
@@ -82,16 +86,16 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9)
-        self.scheduler.throttle.min_chunk = 3  # so that the short steps of a flood leave answers out
         self.model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
         self.answers: deque[StepResult] = deque()
 
     @initialize(seed=st.integers(0, 1000), most=st.sampled_from([0, 1, 3, 7, 16]), rows=st.integers(2, 20))
-    def speculate(self, seed: int, most: int, rows: int) -> None:
+    def start(self, seed: int, most: int, rows: int) -> None:
         self.model.random = Random(seed)
-        self.scheduler.speculation = DraftBudget(most, rows)
+        # With a chunk of 3 the short steps of a flood leave answers out.
+        speculation = DraftBudget(most, rows)
+        self.scheduler = make_scheduler(max_batch_size=5, max_step_tokens=9, speculation=speculation, min_chunk=3)
 
     @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
     def submit(self, prompt: list[int], new: int, salt: bytes) -> None:
@@ -188,8 +192,8 @@ class TestHistories(Histories.TestCase):
 def test_a_step_whose_sequences_all_gave_way_is_made_of_others() -> None:
     """Of a flood's five answers two take part; both, forks that share every block, are preempted, and free none. The
     next step is there at once, not after the heartbeat that follows where nothing can run."""
-    scheduler, model = make_scheduler(num_blocks=10, max_batch_size=5, max_step_tokens=9), FakeModel(10, BLOCK_SIZE)
-    scheduler.throttle.min_chunk = 3
+    scheduler = make_scheduler(num_blocks=10, max_batch_size=5, max_step_tokens=9, min_chunk=3)
+    model = FakeModel(10, BLOCK_SIZE)
     sequences = [scheduler.submit(make_request("another", [9], 1, tenant="other"))]
     run_step(scheduler, model)
     sequences += scheduler.submit_group(make_group([1] * 5, [10, 10]))
@@ -294,8 +298,7 @@ def test_a_prompt_is_computed_in_smaller_chunks_beside_decodes() -> None:
     run_step(scheduler, model)
     scheduler.submit(make_request("second", list(range(1, 191)), 20))
     for budget in (50, 2):
-        scheduler.max_mixed_tokens = budget
-        run_step(scheduler, model)
+        run_step(scheduler, model, budget)
     assert model.step_tokens == [190, 50, 1 + MIN_CHUNK]
 
 
@@ -326,15 +329,14 @@ def test_a_prompt_that_is_overtaken_takes_what_was_computed_meanwhile() -> None:
 def test_a_newcomer_has_a_step_without_the_answers_of_a_flood() -> None:
     """Its prompt is computed alone, neither split nor beside others of the flood; then all go on."""
     scheduler, model = make_scheduler(num_blocks=256, max_step_tokens=64), FakeModel(256, BLOCK_SIZE)
-    scheduler.max_mixed_tokens = 8
     flood = [scheduler.submit(make_request(str(i), [i], 20, tenant="flood")) for i in range(6)]
-    run_step(scheduler, model)
+    run_step(scheduler, model, 8)
     newcomer = scheduler.submit(make_request("new", list(range(40)), 2, tenant="other"))
     scheduler.submit(make_request("more", list(range(9)), 2, tenant="flood"))
-    run_step(scheduler, model)
+    run_step(scheduler, model, 8)
     assert model.step_tokens[-1] == 40
     assert newcomer.num_generated == 1
-    run_step(scheduler, model)
+    run_step(scheduler, model, 8)
     assert [sequence.num_generated for sequence in flood] == [2] * 6
 
 

@@ -12,9 +12,10 @@ from fake_shards import FakeModel
 from peregrine_router.engine.step_times import num_tokens
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
-from peregrine_router.scheduling.step_limits import MIN_CHUNK
+from peregrine_router.scheduling.step_limits import MIN_CHUNK, StepBudget
 from peregrine_server.protocol import Step, StepResult, unpack
 
 MAX_STEP_TOKENS = 256
@@ -34,11 +35,11 @@ class Server:
     def __init__(self) -> None:
         self.scheduler = Scheduler(
             BlockPool(NUM_BLOCKS, BLOCK_SIZE),
+            FairPolicy(CAPACITY, lead=MAX_STEP_TOKENS),
             max_batch_size=CAPACITY,
             max_step_tokens=MAX_STEP_TOKENS,
             eos_token_ids=frozenset(),
         )
-        self.scheduler.max_mixed_tokens = MIXED_TOKENS
         self.now = self.last_end = 0.0
         self.steps: list[Step] = []
         self._model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
@@ -56,7 +57,7 @@ class Server:
 
     def turn(self) -> Step | None:
         """A step is sent, if there is one, and the oldest answer is taken if two are in flight."""
-        if (step := self.scheduler.schedule()) is not None:
+        if (step := self.scheduler.schedule(StepBudget(MAX_STEP_TOKENS, MIXED_TOKENS))) is not None:
             begin = self._in_flight[-1][0] if self._in_flight else self.now
             seconds = step_seconds(num_tokens(step))
             self._in_flight.append((begin + seconds, self._model.execute(step)))

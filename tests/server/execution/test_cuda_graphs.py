@@ -13,6 +13,7 @@ from peregrine_kernels import PagedBatch
 from peregrine_kernels.gpu.backend import TritonBackend
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
+from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.cuda_graphs import DecodeGraphs, DecodeInputs, Replay, capture_sizes, no_capture
@@ -129,7 +130,7 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
 
     runner = Runner(config, model, record)
     pool = BlockPool(runner.ready.num_blocks, BLOCK_SIZE)
-    scheduler = Scheduler(pool, max_batch_size=4, max_step_tokens=12, eos_token_ids=frozenset())
+    scheduler = Scheduler(pool, FairPolicy(4, lead=12), max_batch_size=4, max_step_tokens=12, eos_token_ids=frozenset())
     prompts = [tuple(torch.randint(257, (length,)).tolist()) for length in (9, 1, 20)]
     sequences = [scheduler.submit(Request(str(i), p, SamplingParams(), 3 + i)) for i, p in enumerate(prompts)]
     num_steps = 0
