@@ -21,7 +21,7 @@ from peregrine_router.launch.model_files import demo_path
 from peregrine_router.launch.prepare import SEND_BUFFER_BYTES
 from peregrine_router.launch.serve import Server, uvicorn_config
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
+from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
@@ -104,7 +104,7 @@ async def serve_router(listener: socket.socket, num_blocks: int) -> None:
         eos_token_ids=frozenset(),
     )
     settings, metrics = Settings(max_concurrent_requests=MAX_STREAMS), Metrics(info)
-    engine = Engine(TimedShards(InstantShards(tokenizer), metrics), scheduler, tokenizer)
+    engine = Engine(InstantShards(tokenizer), scheduler, tokenizer, observers=[StepMetrics(metrics)])
     app = build_app(engine, tokenizer, settings, info, metrics=metrics)
     stepping = asyncio.create_task(engine.run())
     await Server(uvicorn_config(app, settings)).serve(sockets=[listener])

@@ -88,10 +88,11 @@ class Shards(Protocol):
     async def receive(self) -> StepResult: ...
 
 
-class StepObserver(Protocol):
-    """Listener to the steps of the shards, called on the event loop between steps: keep each call short.
+class StepObserver:
+    """One listener to the steps of the shards; subclasses override what they need.
 
-    Steps that compute nothing (heartbeats, and steps that only free slots) are not reported.
+    Its methods are called on the event loop between steps: they return at once and never raise. Steps that compute
+    nothing (heartbeats, and steps that only free slots) are not reported.
     """
 
     def sent(self, step: Step) -> None:

@@ -48,7 +48,7 @@ class EventLoopLoad:
         self._written_at = time.monotonic()
 
 
-class Delivery:
+class OutputBatcher:
     """Puts the tokens of a step where their streams find them.
 
     A wakeup and a write cost several times what else the router does for a token. While it cannot keep up with the

@@ -3,7 +3,8 @@
 from collections import deque
 from operator import itemgetter
 
-from peregrine_server.protocol import Step
+from peregrine_router.interfaces import StepObserver
+from peregrine_server.protocol import Step, StepResult
 
 NUM_STEPS_KEPT = 16
 MIN_RATE_TOKENS = 32
@@ -12,7 +13,7 @@ RATE_GAIN = 0.2
 """Of a step's rate, in the mean of all before it."""
 
 
-class StepTimes:
+class StepTimes(StepObserver):
     """How long recent steps took, by their size in powers of two, and what follows for steps to come."""
 
     def __init__(self) -> None:
@@ -22,8 +23,12 @@ class StepTimes:
         self._rates: dict[int, float] = {}
         """Seconds for a token, a moving mean of each size that counts."""
 
+    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+        """Records a step's time."""
+        self.observe(num_tokens(step), seconds)
+
     def observe(self, num_tokens: int, seconds: float) -> None:
-        """A step has computed so many tokens."""
+        """Records how long a step of `num_tokens` took."""
         size = num_tokens.bit_length()
         recent = self._recent.get(size)
         if recent is None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from peregrine_router.admission.grammar_checker import GrammarChecker
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
+from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.launch.prepare import (
     Prepared,
@@ -27,7 +28,7 @@ from peregrine_router.launch.prepare import (
     shard_config,
 )
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
+from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_router.settings import Settings
 from peregrine_router.shards.process_group import ShardGroup
 from peregrine_server.protocol import Loading, Ready
@@ -46,13 +47,19 @@ async def run(prepared: Prepared) -> int:
         info = model_info(prepared, ready)
         metrics = Metrics(info)
         scheduler, bound = make_scheduler(prepared, ready), queue_limit(prepared.settings)
-        measured = TimedShards(shards, metrics, scheduler.speculation.cost if prepared.settings.speculate else None)
+        times = StepTimes()
+        observers = [
+            times,
+            StepMetrics(metrics),
+            *([scheduler.speculation.cost] if prepared.settings.speculate else []),
+        ]
         engine = Engine(
-            measured,
+            shards,
             scheduler,
             prepared.tokenizer,
             bound,
-            measured.times,
+            times,
+            observers,
             overlaps=prepared.settings.overlap,
             mixed_step_seconds=mixed_step_seconds(prepared.settings, ready),
         )

@@ -7,6 +7,9 @@ the latest steps counting most, for each n: what a row costs depends on how many
 
 from dataclasses import dataclass, field
 
+from peregrine_router.interfaces import StepObserver
+from peregrine_server.protocol import Step, StepResult
+
 PLAIN_GAIN = 0.1
 """Of a step's time in the moving mean."""
 KEPT = 0.95
@@ -36,16 +39,21 @@ class _Fit:
         return max((y - each * g) / w, 0.0), each
 
 
-class VerificationCostModel:
-    """Of the shards of one server."""
+class VerificationCostModel(StepObserver):
+    """The cost of verifying draft tokens on the shards of one server."""
 
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}
         """Seconds of a step without guesses, by the number of its decodes."""
         self._fits: dict[int, _Fit] = {}
 
+    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+        """Records a step that consisted of decodes."""
+        if len(step.slots) // 4 == step.num_decodes:  # int32
+            self.observe(step.num_decodes, result.num_draft_tokens, seconds)
+
     def observe(self, num_decodes: int, num_draft_tokens: int, seconds: float) -> None:
-        """A step of decodes alone has taken so long."""
+        """Records how long a step of decodes took."""
         plain = self._plain.get(num_decodes)
         if not num_draft_tokens:
             mean = seconds if plain is None else plain

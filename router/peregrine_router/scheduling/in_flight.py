@@ -1,23 +1,24 @@
 """Steps whose results are not back yet, and the tokens that results add."""
 
 from array import array
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import msgspec
 
 from peregrine_router.request import FinishReason
 from peregrine_router.scheduling.sequence import Sequence
-from peregrine_server.protocol import StepResult
+from peregrine_server.protocol import Step, StepResult
 
 
-class InFlight(NamedTuple):
+@dataclass(slots=True, eq=False)
+class StepInFlight:
     """A step whose result is not back."""
 
-    id: int
+    step: Step
     sequences: dict[int, Sequence]
     """By slot, the sequences that still wait for the result: one that ends or is preempted leaves."""
-    speculate: int
-    """Maximum draft tokens of each sequence."""
+    sent_at: float = 0.0
+    """`time.monotonic()`; the engine sets it as it sends the step, because scheduling reads no clock."""
 
 
 # Made for every token: a dataclass takes three times as long to make.

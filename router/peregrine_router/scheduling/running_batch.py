@@ -3,7 +3,7 @@
 from collections import deque
 
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.in_flight import InFlight
+from peregrine_router.scheduling.in_flight import StepInFlight
 from peregrine_router.scheduling.prefix_matching import PrefixMatcher
 from peregrine_router.scheduling.sequence import Sequence
 
@@ -17,8 +17,8 @@ class RunningBatch:
         self.prefixes = prefixes
         self.sequences: list[Sequence] = []
         """In order of admission."""
-        self.in_flight: deque[InFlight] = deque()
-        """The steps whose results are not back, the oldest first."""
+        self.in_flight: deque[StepInFlight] = deque()
+        """The oldest first. Kept here because a sequence that leaves its slot leaves all of them as well."""
         self._free_slots = list(range(max_size - 1, -1, -1))
         self._freed: list[int] = []
         """Slots that the shards are to free with the next step."""

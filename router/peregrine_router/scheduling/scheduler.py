@@ -21,13 +21,14 @@ Cached prefixes are not computed again: see `PrefixMatcher`. Speculation gains s
 `DraftBudget`.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 from peregrine_router.request import FinishReason, Request
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.decode_scheduling import DecodeScheduler
 from peregrine_router.scheduling.draft_budget import DraftBudget
-from peregrine_router.scheduling.in_flight import InFlight, NewToken, sampled_tokens
+from peregrine_router.scheduling.in_flight import NewToken, StepInFlight, sampled_tokens
 from peregrine_router.scheduling.policy import Policy
 from peregrine_router.scheduling.preemption import Preemption
 from peregrine_router.scheduling.prefill_scheduling import PrefillScheduler
@@ -75,6 +76,11 @@ class Scheduler:
     def running(self) -> list[Sequence]:
         """The sequences that have slots, in order of admission."""
         return self._batch.sequences
+
+    @property
+    def in_flight(self) -> deque[StepInFlight]:
+        """The steps whose results are not back, the oldest first: `schedule` appends to it, `commit` takes from it."""
+        return self._batch.in_flight
 
     @property
     def num_preemptions(self) -> int:
@@ -135,9 +141,8 @@ class Scheduler:
     def schedule(self, budget: StepBudget | None = None) -> Step | None:
         """The next step, or None if nothing can run. `budget`: its size; by default `max_step_tokens`, whatever is in
         the step."""
-        assert len(self._batch.in_flight) < 2 or not any(each.speculate for each in self._batch.in_flight), (
-            "see `DraftBudget`"
-        )
+        in_flight = self.in_flight
+        assert len(in_flight) < 2 or not any(each.step.speculate for each in in_flight), "see `DraftBudget`"
         budget = budget or StepBudget(self.max_step_tokens, self.max_step_tokens)
         while True:
             num_preemptions = self._preemption.count
@@ -152,31 +157,26 @@ class Scheduler:
         """A step without work: its result shows that the shards live."""
         return self._emit_step(StepBuilder(self._next_step_id, 0))
 
-    def in_flight(self, at: int = 0) -> dict[int, Sequence]:
-        """By slot, the sequences of a step in flight, the oldest by default, that still want its result."""
-        return self._batch.in_flight[at].sequences
-
     def commit(self, result: StepResult) -> list[NewToken]:
         """Appends the sampled tokens of the oldest step in flight, and ends sequences at their maximum length or an
         end token.
 
         Raises ValueError if the result is not that step's.
         """
-        step = self._batch.in_flight[0]
+        step, running = self.in_flight[0].step, self.in_flight[0].sequences
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         tokens = sampled_tokens(result)
         if step.speculate:
             slots = [slot for slot, *_ in tokens]
-            self.speculation.settle(step.sequences, slots, step.speculate, result.num_draft_tokens)
+            self.speculation.settle(running, slots, step.speculate, result.num_draft_tokens)
         # A sequence that ends leaves the step: tokens behind its last are not its own.
-        running = step.sequences
         new_tokens = [
             self._commit(sequence, row, token_id, logprob)
             for slot, row, token_id, logprob in tokens
             if (sequence := running.get(slot)) is not None
         ]
-        self._batch.in_flight.popleft()
+        self.in_flight.popleft()
         self.waiting.charge_outputs([each.sequence.request.tenant for each in new_tokens])
         return new_tokens
 
@@ -213,7 +213,7 @@ class Scheduler:
             sequence.num_draft_in_flight += step.speculate
             if sequence.num_computed // block_size > sequence.num_cached_blocks:
                 self.prefixes.cache_blocks(sequence)
-        self._batch.in_flight.append(InFlight(step.id, {s.slot: s for s in running}, step.speculate))
+        self.in_flight.append(StepInFlight(step, {sequence.slot: sequence for sequence in running}))
         self._next_step_id += 1
         return step
 

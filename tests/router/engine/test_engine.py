@@ -10,6 +10,7 @@ import pytest
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
 from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.engine import engine as engine_module
+from peregrine_router.engine import output_processor
 from peregrine_router.engine.engine import Engine
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.engine.token_stream import RequestStream
@@ -224,7 +225,7 @@ async def test_cancelling_a_request_ends_its_stream_with_an_error() -> None:
 async def test_a_reader_that_does_not_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it is bounded; it gets that and then an error that says why. Its neighbour goes on."""
     # A neighbour that is held up by the machine for 150 steps of a millisecond would count as slow.
-    monkeypatch.setattr(engine_module, "MAX_UNREAD_EVENTS", 150)
+    monkeypatch.setattr(output_processor, "MAX_UNREAD_EVENTS", 150)
     async with running(step_seconds=0.001) as rig:
         slow, neighbour = rig.submit([1], 200), rig.submit([2], 200)
         assert len(await read(neighbour)) == 200

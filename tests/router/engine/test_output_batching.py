@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from peregrine_router.engine import output_batching as delivery_module
+from peregrine_router.engine import output_batching
 from peregrine_router.engine.mailbox import Mailbox
-from peregrine_router.engine.output_batching import MAX_TOKENS_PER_FLUSH, MIN_TOKENS_PER_FLUSH, Delivery, EventLoopLoad
+from peregrine_router.engine.output_batching import (
+    MAX_TOKENS_PER_FLUSH,
+    MIN_TOKENS_PER_FLUSH,
+    EventLoopLoad,
+    OutputBatcher,
+)
 from peregrine_router.request import Finished, FinishReason, Token, TokenEvent
 
 
@@ -38,40 +43,40 @@ async def reader() -> AsyncIterator[Reader]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def step(delivery: Delivery, *puts: tuple[Reader, TokenEvent], is_high: bool) -> None:
-    delivery.start_step()
-    delivery.load.is_high = is_high
+async def step(batcher: OutputBatcher, *puts: tuple[Reader, TokenEvent], is_high: bool) -> None:
+    batcher.start_step()
+    batcher.load.is_high = is_high
     for reader, event in puts:
-        delivery.put(reader.box, event)
-    delivery.end_step()
+        batcher.put(reader.box, event)
+    batcher.end_step()
     await asyncio.sleep(0)
 
 
 async def test_without_pressure_every_token_wakes_its_stream(reader: Reader) -> None:
     """One wakeup a token, in the step it came with."""
-    delivery = Delivery()
+    batcher = OutputBatcher()
     for index in range(1, 6):
-        await step(delivery, (reader, make_event(index)), is_high=False)
+        await step(batcher, (reader, make_event(index)), is_high=False)
         assert sum(reader.batches) == index
 
 
 async def test_under_pressure_tokens_come_together(reader: Reader) -> None:
     """Between the first and the last, which never wait, a wakeup serves as many as may share one."""
-    delivery, count = Delivery(), 2 * MIN_TOKENS_PER_FLUSH + 3
+    batcher, count = OutputBatcher(), 2 * MIN_TOKENS_PER_FLUSH + 3
     for index in range(1, count):
-        await step(delivery, (reader, make_event(index)), is_high=True)
-    await step(delivery, (reader, make_event(count, Finished(FinishReason.LENGTH, "", count))), is_high=True)
+        await step(batcher, (reader, make_event(index)), is_high=True)
+    await step(batcher, (reader, make_event(count, Finished(FinishReason.LENGTH, "", count))), is_high=True)
     assert reader.batches == [1, MIN_TOKENS_PER_FLUSH, MIN_TOKENS_PER_FLUSH, 2]
 
 
 async def test_nobody_waits_for_a_token_that_does_not_come(reader: Reader) -> None:
     """A stream whose sequence is in no further step gets what is there all the same, after so many steps."""
-    delivery = Delivery()
+    batcher = OutputBatcher()
     for index in (1, 2):
-        await step(delivery, (reader, make_event(index)), is_high=True)
+        await step(batcher, (reader, make_event(index)), is_high=True)
     for _ in range(MIN_TOKENS_PER_FLUSH - 1):
         assert reader.batches == [1]
-        await step(delivery, is_high=True)
+        await step(batcher, is_high=True)
     assert reader.batches == [1, 1]
 
 
@@ -82,7 +87,7 @@ def test_short_steps_bring_more_tokens_together(
     monkeypatch: pytest.MonkeyPatch, step_seconds: float, tokens_per_flush: int
 ) -> None:
     """As many as a reader does not notice the lateness of; more than a few where steps take milliseconds."""
-    monkeypatch.setattr(delivery_module, "WINDOW_SECONDS", 0.03)
+    monkeypatch.setattr(output_batching, "WINDOW_SECONDS", 0.03)
     load = EventLoopLoad()
     for _ in range(round(0.04 / step_seconds)):
         load.record_answer()
@@ -95,7 +100,7 @@ async def test_pressure_is_an_answer_that_waits(
     monkeypatch: pytest.MonkeyPatch, shard_seconds: float, is_high: bool
 ) -> None:
     """It is high if the next answer is there as soon as the streams have written, not if the shards take their time."""
-    monkeypatch.setattr(delivery_module, "WINDOW_SECONDS", 0.03)
+    monkeypatch.setattr(output_batching, "WINDOW_SECONDS", 0.03)
     load, loop = EventLoopLoad(), asyncio.get_running_loop()
     for _ in range(40):
         load.record_answer()

@@ -8,12 +8,9 @@ from random import Random
 import pytest
 
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
-from fakes import INFO
 from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.engine.token_stream import RequestStream
-from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
 from peregrine_router.request import Cancelled, FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
@@ -178,8 +175,9 @@ def make_timed_engine(shards: FakeShards, overlaps: bool) -> tuple[Engine, Sched
     """One that knows how long its steps take, as a server's does."""
     pool = BlockPool(256, BLOCK_SIZE)
     scheduler = Scheduler(pool, FairPolicy(8, lead=16), max_batch_size=8, max_step_tokens=16, eos_token_ids=frozenset())
-    measured = TimedShards(shards, Metrics(INFO))
-    return Engine(measured, scheduler, byte_tokenizer(), steps=measured.times, overlaps=overlaps), scheduler
+    times = StepTimes()
+    engine = Engine(shards, scheduler, byte_tokenizer(), steps=times, observers=[times], overlaps=overlaps)
+    return engine, scheduler
 
 
 async def idle_fraction(overlaps: bool) -> float:

@@ -1,14 +1,9 @@
 """GET /metrics."""
 
-import asyncio
-import time
-
-import pytest
-
 from fakes import INFO, FakeEngine, Server, serve
 from peregrine_router.interfaces import EngineStats
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
+from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
 
 
@@ -140,58 +135,23 @@ def test_series_of_tgi(server: Server) -> None:
     assert 'tgi_batch_next_size_bucket{le="1024.0"}' in metrics
 
 
-async def test_steps_are_measured() -> None:
-    """Steps are counted by what they compute, timed until their answer, and heartbeats left out."""
-    metrics, shards = Metrics(INFO), OneStep()
-    measured = TimedShards(shards, metrics)
-    decode, prefill = pack([0, 1]), pack([0, 1, 2])
+def test_steps_are_measured() -> None:
+    """Steps are counted by what they compute and timed until their result."""
+    metrics = Metrics(INFO)
+    observer, decode, prefill = StepMetrics(metrics), pack([0, 1]), pack([0, 1, 2])
     new = [NewSequence(2, pack([1]), 1, SamplingParams())]
     for step in (
-        Step(id=0),
         Step(id=1, slots=decode, num_decodes=2),
         Step(id=2, slots=prefill, num_decodes=2, num_tokens=pack([1]), new=new),
     ):
-        await measured.send(step)
-        await measured.receive()
+        observer.sent(step)
+        observer.answered(step, StepResult(step.id, b"", b"", b""), 0.5)
     text = metrics.render().decode()
     assert 'tgi_batch_inference_count{method="prefill"} 1.0' in text
     assert 'tgi_batch_inference_success{method="decode"} 1.0' in text
     assert 'tgi_batch_forward_duration_count{method="decode"} 1.0' in text
+    assert 'tgi_batch_forward_duration_sum{method="decode"} 0.5' in text
     assert 'tgi_batch_concat{reason="chunking"} 1.0' in text
     assert "tgi_batch_next_size_sum 1.0" in text
-    await measured.send(Step(id=3, slots=decode, num_decodes=2))
-    shards.failure = RuntimeError("gone")
-    with pytest.raises(RuntimeError):
-        await measured.receive()
+    observer.failed(Step(id=3, slots=decode, num_decodes=2))
     assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
-
-
-async def test_two_steps_in_flight_are_timed_apart() -> None:
-    """The second starts when the first ends: together they take no longer than both took."""
-    metrics, shards = Metrics(INFO), OneStep()
-    measured, start = TimedShards(shards, metrics), time.monotonic()
-    for number in range(2):
-        await measured.send(Step(id=number, slots=pack([0]), num_decodes=1))
-    for _ in range(2):
-        await asyncio.sleep(0.02)
-        await measured.receive()
-    line = next(
-        line
-        for line in metrics.render().decode().splitlines()
-        if line.startswith("tgi_batch_forward_duration_sum{") and "decode" in line
-    )
-    assert 0.04 <= float(line.split()[-1]) <= time.monotonic() - start
-
-
-class OneStep:
-    """Shards that answer at once."""
-
-    failure: Exception | None = None
-
-    async def send(self, step: Step) -> None:
-        self.step = step
-
-    async def receive(self) -> StepResult:
-        if self.failure is not None:
-            raise self.failure
-        return StepResult(self.step.id, b"", b"", b"")

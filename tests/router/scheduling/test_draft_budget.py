@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
 from fakes import INFO
 from peregrine_router.engine.engine import Engine
+from peregrine_router.engine.step_pipeline import StepPipeline
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
+from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, DraftBudget
@@ -138,14 +139,14 @@ def test_a_step_without_guesses_now_and_then() -> None:
 async def test_shards_are_told_what_guesses_cost() -> None:
     """As measured: here a step with six takes four times as long."""
     shards, scheduler = RightShards(), make_scheduler()
-    measured = TimedShards(shards, Metrics(INFO), scheduler.speculation.cost)
+    pipeline = StepPipeline(shards, scheduler.in_flight, [scheduler.speculation.cost])
     scheduler.submit(make_request("a", new=100))
     costs = []
     scheduler.speculation.cost.observe(1, 0, 0.005)
     while (step := scheduler.schedule()) is not None:
         shards.step_seconds = 0.02
-        await measured.send(step)
-        scheduler.commit(await measured.receive())
+        await pipeline.send(step)
+        scheduler.commit(await pipeline.receive())
         costs += [step.draft_cost] * (step.speculate > 0)
     (fixed, each), (fixed_later, each_later) = costs[0], costs[-1]
     assert fixed + 6 * each < 0.5
@@ -236,8 +237,7 @@ async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
 async def test_guesses_are_counted() -> None:
     """How many were made and right, and how many a step gave each sequence, under TGI's name."""
     shards, metrics = RightShards(), Metrics(INFO)
-    measured = TimedShards(shards, metrics)
-    engine = Engine(measured, make_scheduler(), byte_tokenizer(), steps=measured.times, overlaps=False)
+    engine = Engine(shards, make_scheduler(), byte_tokenizer(), observers=[StepMetrics(metrics)], overlaps=False)
     metrics.watch(engine)
     stepping = asyncio.create_task(engine.run())
     stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))

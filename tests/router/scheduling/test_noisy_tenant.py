@@ -17,9 +17,10 @@ import uvicorn
 from fakes import INFO, make_tokenizer
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
+from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.launch.http_protocol import BoundedHttpProtocol
 from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_timing import TimedShards
+from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
@@ -78,8 +79,8 @@ async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
         eos_token_ids=frozenset({0}),
     )
     metrics = Metrics(ROOMY)
-    shards = TimedShards(PacedShards(), metrics)
-    engine = Engine(shards, scheduler, tokenizer, steps=shards.times)
+    times = StepTimes()
+    engine = Engine(PacedShards(), scheduler, tokenizer, steps=times, observers=[times, StepMetrics(metrics)])
     app = build_app(engine, tokenizer, settings, ROOMY, metrics=metrics)
     config = uvicorn.Config(
         app, http=BoundedHttpProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1
