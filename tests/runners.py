@@ -60,13 +60,13 @@ def make_scheduler(
     )
 
 
-def free_guesses(most: int, max_rows: int) -> DraftBudget:
-    """Where guesses were measured to take no time, so that all that are found are made."""
-    speculation = DraftBudget(most, max_rows)
+def free_draft_budget(max_draft_tokens: int, max_rows: int) -> DraftBudget:
+    """A budget whose measured steps took no longer with draft tokens, so that every match is proposed in full."""
+    budget = DraftBudget(max_draft_tokens, max_rows)
     for num_decodes in range(1, max_rows + 1):
         for num_draft_tokens in [0, *(1, 8) * 40]:
-            speculation.cost.observe(num_decodes, num_draft_tokens, 1.0)
-    return speculation
+            budget.cost.observe(num_decodes, num_draft_tokens, 1.0)
+    return budget
 
 
 def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:

@@ -1,10 +1,11 @@
-"""The persistent batch: what a shard remembers of every sequence between steps. Applies Step deltas.
+"""The persistent batch: tokens, lengths and block tables of every slot, kept between steps and updated by Step deltas.
 
-The token ids live on the device, so that a decode reads the token that the last step sampled without the host ever
-seeing it. Lengths and block tables live on the host: the router's messages alone determine them. Where steps of decodes
-are graphs, the device has the block tables as well, and such a step sends it slots and positions alone.
+The token ids live on the device, so that a decode reads the token that the last step sampled without a copy to the
+host. Lengths and block tables live on the host: the router's messages alone determine them. Where decode steps are CUDA
+graphs, the device has the block tables as well, and such a step sends it slots and positions alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,38 +15,34 @@ from torch import Tensor
 
 from peregrine_kernels import PagedBatch
 from peregrine_kernels.kv_cache import GraphDecodeRows
-from peregrine_server.batch.slot_parameters import Parameters
+from peregrine_server.batch.slot_parameters import SlotParameters
 from peregrine_server.batch.transfer import to_device
 from peregrine_server.protocol import Fork, NewSequence, Step, unpack
-from peregrine_server.speculation.proposer import Speculation
-from peregrine_server.speculation.token_mirror import HostTokenMirror
 
 _Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardInput:
-    """What one step computes. T tokens, S sampled ones."""
+    """Inputs of one forward pass over T tokens, S of which are followed by a sampled one."""
 
     inputs: tuple[Tensor, PagedBatch] | GraphDecodeRows
-    """int64[T] token ids on the device, and where they lie."""
+    """Token ids int64[T] on the device, and their layout in the KV cache."""
     slots: _Ints
-    """The slot of each sequence: a decode with guesses is several, of one token each."""
+    """Slot of each row. A decode with draft tokens is several rows, of one token each."""
     starts: _Ints
-    """The position of its first token."""
+    """Position of each row's first token."""
     num_tokens: _Ints
+    """Tokens of each row; their sum is T."""
     sampled: _Ints
-    """int64[S]: the slots that yield a token."""
+    """int64[S]: the slot of each sampled token."""
     lengths: _Ints
-    """int64[S]: how many tokens stand before each of those."""
+    """int64[S]: the position of each sampled token, which is the number of tokens before it."""
     sample_rows: Tensor | None
-    """int64[S]: whose row among the T tokens each of them samples after; forks share their parent's. None if each row
-    is one's."""
-    guesses: _Ints | None
-    """int64[S]: what each of those tokens was guessed to be, for the row behind it; -1 where nothing was guessed. None
-    if nothing was at all."""
-    copies: tuple[Tensor, Tensor] | None
-    """int64[C] each, sources and destinations: blocks to copy before anything is computed."""
+    """int64[S]: for each sampled token, the index (0..T-1) of the hidden state to project. Forks use their parent's.
+    None means identity: every row is sampled, in order."""
+    draft_tokens: _Ints | None
+    """int64[S]: the draft token at each sampled token's position, -1 where there is none. None without any drafts."""
 
 
 class Batch:
@@ -58,69 +55,81 @@ class Batch:
         block_size: int,
         device: torch.device,
         *,
-        speculates: bool = False,
         for_graph: bool = False,
     ) -> None:
-        """`speculates`: steps that allow it propose draft tokens. `for_graph`: decodes become `GraphDecodeRows`."""
+        """`for_graph`: steps of decodes alone become `GraphDecodeRows`."""
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
-        self.parameters = Parameters(max_batch_size)
+        self.parameters = SlotParameters(max_batch_size)
         self.prompt_lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self.lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         """Known tokens of each slot, sampled ones included."""
         self._computed: _Ints = np.zeros(max_batch_size, dtype=np.int64)
+        """Tokens of each slot with K and V in the cache, or in a step that was started."""
         self._block_tables: _Ints = np.zeros((max_batch_size, -(-max_total_tokens // block_size)), dtype=np.int64)
         self._device_tables = torch.from_numpy(self._block_tables).to(device, copy=True) if for_graph else None
         self._num_blocks: _Ints = np.zeros(max_batch_size, dtype=np.int64)
-        self.speculation = (
-            Speculation(HostTokenMirror(self.token_ids, is_copy=device.type != "cpu")) if speculates else None
-        )
 
-    def apply(self, step: Step) -> ForwardInput | None:
-        """Updates the batch; the work of this step, or None if it schedules nothing.
+    def apply(self, step: Step) -> tuple[Tensor, Tensor] | None:
+        """Takes over the step's new sequences and blocks.
 
+        Returns the KV blocks to copy before the step computes anything, as sources and destinations int64[C], or None.
         A freed slot keeps its stale rows: nothing reads them before a new sequence overwrites them.
         """
         for sequence in step.new:
             self._add(sequence)
+        if not (step.copy_rows or step.block_rows):
+            return None
+        slots = unpack(step.slots).astype(np.int64)
+        copies = self._exchange_blocks(slots[unpack(step.copy_rows)], unpack(step.copy_blocks))
+        self._append_blocks(slots[unpack(step.block_rows)], unpack(step.new_blocks))
+        return copies
+
+    def forward_input(self, step: Step, drafts: Sequence[_Ints] = ()) -> ForwardInput | None:
+        """Inputs of the step's forward pass, or None if it schedules nothing. `apply` comes first.
+
+        `drafts`: draft tokens int64[d] of each decode; empty if there are none at all.
+        """
         slots = unpack(step.slots).astype(np.int64)
         if not len(slots):
             return None
-        copies = self._exchange_blocks(slots[unpack(step.copy_rows)], unpack(step.copy_blocks))
-        self._append_blocks(slots[unpack(step.block_rows)], unpack(step.new_blocks))
         ones = np.ones(step.num_decodes, dtype=np.int64)
         num_tokens = np.concatenate([ones, unpack(step.num_tokens)])
         starts, num_decodes = self._computed[slots], step.num_decodes
-        guesses = self._guess(step, slots[:num_decodes]) if self.guesses_in(step) else []
-        if guesses:
-            slots, starts, num_tokens = _expand(guesses, slots, starts, num_tokens)
-            num_decodes += sum(map(len, guesses))
+        if drafts:
+            self._write_drafts(slots[:num_decodes], drafts)
+            slots, starts, num_tokens = _add_draft_rows(drafts, slots, starts, num_tokens)
+            num_decodes += sum(map(len, drafts))
         ends = starts + num_tokens
         are_rows_sampled = num_decodes == len(slots) and not step.forks and bool((ends >= self.lengths[slots]).all())
         inputs = self._stage(slots, starts, ends, num_decodes, for_graph=are_rows_sampled)
         sampled, lengths, sample_rows = slots, ends, None
         if not are_rows_sampled:
             sampled, lengths, sample_rows = self._sampled(slots, ends, num_tokens, step.forks)
-        behind = _behind(guesses, len(sampled)) if guesses else None
-        return ForwardInput(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, behind, copies)
+        draft_tokens = _draft_after_row(drafts, len(sampled)) if drafts else None
+        return ForwardInput(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, draft_tokens)
 
     def append(self, slots: _Ints, lengths: _Ints, token_ids: Tensor) -> None:
-        """Makes tokens (int64[S], on the device) the last known ones of slots int64[S], behind so many others.
+        """Appends tokens (int64[S], on the device) to slots int64[S] at positions `lengths` int64[S].
 
-        The tokens of one slot are in order: of its lengths, the last counts.
+        A slot may occur several times, with ascending positions.
         """
         self.token_ids[self._on_device(slots), self._on_device(lengths)] = token_ids
         self.lengths[slots] = lengths + 1
         self._computed[slots] = lengths
 
-    def guesses_in(self, step: Step) -> bool:
-        """Whether a sequence may guess in this step: then what was sampled before it is waited for."""
-        if self.speculation is None or not step.speculate:
-            return False
-        return self.speculation.guesses_in(step.id, unpack(step.slots)[: step.num_decodes].tolist())
+    def draft_room(self, slot: int) -> int:
+        """Draft tokens that fit behind the known tokens of a slot, with a place left for the token sampled after them.
+
+        0 with a grammar: its mask is computed for the position after the last sampled token, and for no draft token.
+        """
+        if self.parameters[slot].grammar is not None:
+            return 0
+        capacity = min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens)
+        return capacity - int(self.lengths[slot]) - 1
 
     def _add(self, sequence: NewSequence) -> None:
         slot = sequence.slot
@@ -131,8 +140,6 @@ class Batch:
         self.lengths[slot] = len(ids)
         self._computed[slot] = sequence.num_cached
         self._num_blocks[slot] = 0
-        if self.speculation is not None:
-            self.speculation.add(slot, ids)
 
     def _fork(self, fork: Fork) -> None:
         slot, parent = fork.slot, fork.parent
@@ -143,11 +150,9 @@ class Batch:
             state[slot] = state[parent]
         if self._device_tables is not None:
             self._device_tables[slot] = self._device_tables[parent]
-        if self.speculation is not None:
-            self.speculation.fork(slot, parent, length)
 
     def _exchange_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> tuple[Tensor, Tensor] | None:
-        """Puts a block in place of each slot's last one; what is to be copied."""
+        """Replaces each slot's last block; returns the old and the new ones, int64[C] each."""
         if not len(slots):
             return None
         last = self._num_blocks[slots] - 1
@@ -158,44 +163,34 @@ class Batch:
     def _append_blocks(self, slots: _Ints, blocks: NDArray[np.int32]) -> None:
         if not len(slots):
             return
-        at = np.empty_like(slots)
+        columns = np.empty_like(slots)
         for i, slot in enumerate(slots.tolist()):
-            at[i] = self._num_blocks[slot]
+            columns[i] = self._num_blocks[slot]
             self._num_blocks[slot] += 1
-        self._put_blocks(slots, at, blocks)
+        self._put_blocks(slots, columns, blocks)
 
-    def _put_blocks(self, slots: _Ints, at: _Ints, blocks: NDArray[np.int32]) -> None:
-        """Into the tables, on the device behind the steps that were started before."""
-        self._block_tables[slots, at] = blocks
+    def _put_blocks(self, slots: _Ints, columns: _Ints, blocks: NDArray[np.int32]) -> None:
+        """Writes table entries; on the device in stream order, behind the steps that were started before."""
+        self._block_tables[slots, columns] = blocks
         if self._device_tables is not None:
-            rows, columns, values = self._on_device(np.stack([slots, at, blocks]))
-            self._device_tables[rows, columns] = values
+            rows, at, values = self._on_device(np.stack([slots, columns, blocks]))
+            self._device_tables[rows, at] = values
 
-    def _guess(self, step: Step, slots: _Ints) -> list[_Ints]:
-        """What follows the known tokens of each decode, written behind them; empty if nothing was guessed."""
-        assert self.speculation is not None
-        which, lengths = slots.tolist(), self.lengths[slots].tolist()
-        most = [min(step.speculate, self._room(slot, length)) for slot, length in zip(which, lengths, strict=True)]
-        guesses = self.speculation.guess(step.id, which, lengths, most, step.draft_cost)
-        if not guesses:
-            return []
-        counts = np.array([len(each) for each in guesses], dtype=np.int64)
-        positions = np.concatenate([np.arange(n, n + d) for n, d in zip(lengths, counts, strict=True)])
-        rows, tokens = np.repeat(slots, counts), np.concatenate(guesses)
+    def _write_drafts(self, slots: _Ints, drafts: Sequence[_Ints]) -> None:
+        """Writes draft tokens behind the known tokens of slots int64[N], on the device."""
+        draft_lengths = np.array([len(draft) for draft in drafts], dtype=np.int64)
+        starts = self.lengths[slots].tolist()
+        positions = np.concatenate([np.arange(n, n + d) for n, d in zip(starts, draft_lengths, strict=True)])
+        rows, tokens = np.repeat(slots, draft_lengths), np.concatenate(drafts)
         self.token_ids[self._on_device(rows), self._on_device(positions)] = self._on_device(tokens)
-        return guesses
-
-    def _room(self, slot: int, length: int) -> int:
-        """For guesses of a sequence of that length. A mask is made for the token that was sampled, and for none that is
-        guessed."""
-        if self.parameters[slot].grammar is not None:
-            return 0
-        return min(int(self._num_blocks[slot]) * self.block_size, self._max_total_tokens) - length - 1
 
     def _stage(
         self, slots: _Ints, starts: _Ints, ends: _Ints, num_decodes: int, *, for_graph: bool
     ) -> tuple[Tensor, PagedBatch] | GraphDecodeRows:
-        """The step's tokens and where they lie; they count as computed from here on. `for_graph`: each is sampled."""
+        """Token ids of the rows and their layout in the KV cache. Their tokens count as computed from here on.
+
+        `for_graph`: every row is sampled.
+        """
         self._computed[slots] = ends
         if self._device_tables is not None and for_graph and len(slots) <= len(self.lengths):
             rows = self._on_device(np.stack([slots, starts]))
@@ -219,7 +214,7 @@ class Batch:
         return self.token_ids[self._on_device(row_slots), device_positions], paged
 
     def _sampled(self, slots: _Ints, ends: _Ints, num_tokens: _Ints, forks: list[Fork]) -> tuple[_Ints, _Ints, Tensor]:
-        """The slots that yield a token, forks last, how many stand before it, and the row that it is sampled after."""
+        """Slots, positions and sample rows of the sampled tokens, as in `ForwardInput`; forks are last."""
         is_sampled = ends >= self.lengths[slots]
         sampled, lengths, rows = slots[is_sampled], ends[is_sampled], (np.cumsum(num_tokens) - 1)[is_sampled]
         if forks:
@@ -235,17 +230,22 @@ class Batch:
         return to_device(array, self.device)
 
 
-def _expand(guesses: list[_Ints], slots: _Ints, starts: _Ints, num_tokens: _Ints) -> tuple[_Ints, _Ints, _Ints]:
-    """Slots, starts and numbers of tokens of the sequences, the first of which, one a list of guesses, are decodes and
-    become one more for each guess, every one starting behind the one before."""
+def _add_draft_rows(
+    drafts: Sequence[_Ints], slots: _Ints, starts: _Ints, num_tokens: _Ints
+) -> tuple[_Ints, _Ints, _Ints]:
+    """Slots, starts and token counts with a row for each draft token, at consecutive positions behind its decode's.
+
+    The first len(drafts) rows are the decodes.
+    """
     counts = np.ones(len(slots), dtype=np.int64)
-    counts[: len(guesses)] += [len(each) for each in guesses]
+    counts[: len(drafts)] += [len(draft) for draft in drafts]
     firsts = np.cumsum(counts) - counts
     offsets = np.arange(counts.sum()) - np.repeat(firsts, counts)
     return np.repeat(slots, counts), np.repeat(starts, counts) + offsets, np.repeat(num_tokens, counts)
 
 
-def _behind(guesses: list[_Ints], num_sampled: int) -> _Ints:
-    """int64[S]: the guess behind each row of the decodes, which come first; -1 behind their last, and elsewhere."""
-    behind = [guess for each in guesses for guess in (*each.tolist(), -1)]
-    return np.array(behind + [-1] * (num_sampled - len(behind)), dtype=np.int64)
+def _draft_after_row(drafts: Sequence[_Ints], num_sampled: int) -> _Ints:
+    """int64[S]: the draft token behind each row of the decodes, which come first; -1 behind the last row of each, and
+    for all other sequences."""
+    after = [token for draft in drafts for token in (*draft.tolist(), -1)]
+    return np.array(after + [-1] * (num_sampled - len(after)), dtype=np.int64)

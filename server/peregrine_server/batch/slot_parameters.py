@@ -31,7 +31,7 @@ NO_TOP_K = 2**31 - 1
 Rows = NDArray[np.intp]
 
 
-class Parameters:
+class SlotParameters:
     """The sampling parameters of `max_batch_size` slots."""
 
     def __init__(self, max_batch_size: int) -> None:

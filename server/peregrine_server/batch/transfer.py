@@ -1,4 +1,4 @@
-"""The one way from the host to the device."""
+"""Copies from the host to the device that the host does not wait for."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A copy, not waited for; on a CPU the array itself."""
+    """A copy of `array` on the device, not waited for; on a CPU a view of the array itself."""
     host = torch.from_numpy(np.ascontiguousarray(array))
     if device.type == "cpu":
         return host
-    # From pageable memory CUDA copies only once the stream is done: the next step would wait for this one.
+    # From pageable memory CUDA copies only once the stream has drained: the next step would wait for this one.
     return host.pin_memory().to(device, non_blocking=True)

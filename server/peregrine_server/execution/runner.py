@@ -27,6 +27,8 @@ from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, 
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.sampled import Sampled
 from peregrine_server.sampling.sampler import Sampler
+from peregrine_server.speculation.proposer import DraftProposer
+from peregrine_server.speculation.token_mirror import HostTokenMirror
 from peregrine_server.structured.masks import GrammarMasks
 
 if TYPE_CHECKING:
@@ -34,28 +36,29 @@ if TYPE_CHECKING:
 
 PROMPT_LOGPROB_ROWS = 256
 """Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
+_NO_SLOTS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingStep:
-    """A step that the device works on, or has done."""
+    """A step that was launched; its tokens may not be sampled yet."""
 
     step_id: int
     slots: NDArray[np.int64]
-    """Those that sample."""
-    copying: PendingCopy | None
+    """int64[S]: the slot of each sampled token."""
+    copy: PendingCopy | None
     prompt_logprobs: list[PromptLogprobs]
     num_draft_tokens: int = 0
 
     @property
     def is_done(self) -> bool:
-        return self.copying is None or self.copying.is_done
+        return self.copy is None or self.copy.is_done
 
     def result(self) -> StepResult:
         """Waits for the tokens."""
-        if self.copying is None:
+        if self.copy is None:
             return StepResult(self.step_id, b"", b"", b"", prompt_logprobs=self.prompt_logprobs)
-        return _result(self, self.copying.wait())
+        return _result(self, self.copy.wait())
 
 
 class Runner:
@@ -65,14 +68,12 @@ class Runner:
         """`record`: decode steps are recorded, and replayed by what it gives."""
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
-        self._batch = Batch(
-            *sizes, config.block_size, model.device, speculates=config.speculate > 0, for_graph=record is not None
-        )
-        self._speculation = self._batch.speculation
+        self._batch = Batch(*sizes, config.block_size, model.device, for_graph=record is not None)
+        self._proposer = _proposer(self._batch) if config.speculate > 0 else None
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend)
-        self._copy_out = DeviceToHostCopier(model.device)
+        self._copier = DeviceToHostCopier(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
         self._graphs = None if record is None else _graphs(config, model, self._kv, record)
@@ -121,45 +122,53 @@ class Runner:
 
     @torch.inference_mode()
     def launch(self, step: Step) -> PendingStep:
-        """One step: apply the delta, run the model, sample, remember the tokens.
+        """One step: apply the delta, run the model, sample, append the tokens.
 
-        On CUDA none of it is waited for, but where a grammar's mask needs the token before, once the model is started,
-        and where tokens were guessed: how many of them are right decides where the next step goes on.
+        On CUDA the host waits for none of it, with these exceptions: a draft is looked up behind the last sampled
+        token, and its accepted length decides where the next step goes on; a grammar's mask needs the token before it,
+        once the model is launched; prompt log-probabilities are copied to the host at once; and top-k outside of the
+        fused sampling kernel reads the largest k of the batch from the device (`keep_top_k`).
         """
         self._grammar_masks.apply(step)
-        work = self._batch.apply(step)
-        nothing = np.zeros(0, dtype=np.int64)
+        if (blocks := self._batch.apply(step)) is not None:
+            self._kv.copy_blocks(*blocks)
+        drafts = self._proposer.propose(step, self._batch) if self._proposer is not None else []
+        work = self._batch.forward_input(step, drafts)
         if work is None:
-            return PendingStep(step.id, nothing, None, [])
-        if work.copies is not None:
-            self._kv.copy_blocks(*work.copies)
-        # Looked up before the model, which leaves nothing of Python's in a CPU's caches.
+            return PendingStep(step.id, _NO_SLOTS, None, [])
+        # Computed before the model runs: on a CPU, the model's weights push Python's data out of the caches.
         used = self._batch.parameters.used(work.sampled)
         logits, prompt_logprobs = self._compute(work)
         if logits is None:
-            return PendingStep(step.id, nothing, None, prompt_logprobs)
+            return PendingStep(step.id, _NO_SLOTS, None, prompt_logprobs)
         sampled = self._sampler(logits, work.sampled, work.lengths, used)
-        copying = self._copy_out.start(sampled)
+        copy = self._copier.start(sampled)
         slots, lengths, token_ids, num_draft_tokens = work.sampled, work.lengths, sampled.token_ids, 0
-        if work.guesses is not None and self._speculation is not None:
-            rows = self._speculation.verify(slots, work.guesses, copying.wait().token_ids.numpy())
-            copying, num_draft_tokens = copying.of(rows), int((work.guesses >= 0).sum())
+        if work.draft_tokens is not None and self._proposer is not None:
+            rows = self._proposer.verify(slots, work.draft_tokens, copy.wait().token_ids.numpy())
+            copy, num_draft_tokens = copy.select(rows), int((work.draft_tokens >= 0).sum())
             slots, lengths, token_ids = slots[rows], lengths[rows], token_ids[to_device(rows, token_ids.device)]
-        self._batch.append(slots, lengths, token_ids)
-        if self._grammar_masks.has_any():
-            self._grammar_masks.advance(slots, lambda: copying.wait().token_ids.tolist())
-        if self._speculation is not None:
-            self._speculation.note(slots, lengths, copying)
-        return PendingStep(step.id, slots, copying, prompt_logprobs, num_draft_tokens)
+        self._append(slots, lengths, token_ids, copy)
+        return PendingStep(step.id, slots, copy, prompt_logprobs, num_draft_tokens)
 
     def waits_in(self, step: Step) -> bool:
         """Whether `launch` of this step would wait for the tokens of the steps before it."""
-        return self._batch.guesses_in(step)
+        return self._proposer is not None and self._proposer.proposes_in(step)
+
+    def _append(
+        self, slots: NDArray[np.int64], positions: NDArray[np.int64], token_ids: Tensor, copy: PendingCopy
+    ) -> None:
+        """Appends sampled tokens, on the device and as a host copy, to their sequences."""
+        self._batch.append(slots, positions, token_ids)
+        if self._grammar_masks.has_any():
+            self._grammar_masks.advance(slots, lambda: copy.wait().token_ids.tolist())
+        if self._proposer is not None:
+            self._proposer.append(slots, positions, copy)
 
     def _compute(self, work: ForwardInput) -> tuple[Tensor | None, list[PromptLogprobs]]:
-        """Logits of the rows that are sampled, if there are any, and of the prompts that are scored."""
+        """Logits float32[S, V], None if nothing is sampled; log-probabilities of the prompts that ask for them."""
         if isinstance(work.inputs, GraphDecodeRows):
-            assert self._graphs is not None, "only graphs take decodes by slot"
+            assert self._graphs is not None, "only CUDA graphs take GraphDecodeRows"
             return self._graphs(work.inputs), []
         scored = self._batch.parameters.wants_prompt_logprobs(work.slots)
         if len(work.sampled) and not len(scored):
@@ -189,6 +198,10 @@ class Runner:
             logprobs = self.model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
             chunks.append(PromptLogprobs(slot, position, _floats(logprobs)))
         return chunks
+
+
+def _proposer(batch: Batch) -> DraftProposer:
+    return DraftProposer(HostTokenMirror(batch.token_ids, is_copy=batch.device.type != "cpu"))
 
 
 def _num_blocks(config: ShardConfig, model: Falcon) -> int:
@@ -229,16 +242,16 @@ def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "GraphCaptu
     )
 
 
-def _result(launched: PendingStep, sampled: Sampled) -> StepResult:
+def _result(step: PendingStep, sampled: Sampled) -> StepResult:
     return StepResult(
-        launched.step_id,
-        pack(launched.slots.tolist()),
+        step.step_id,
+        pack(step.slots.tolist()),
         pack(sampled.token_ids.tolist()),
         _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
         top_tokens=[TopTokens(row, pack(ids.tolist()), _floats(logprobs)) for row, ids, logprobs in sampled.top],
-        prompt_logprobs=launched.prompt_logprobs,
+        prompt_logprobs=step.prompt_logprobs,
         failed=list(sampled.failed),
-        num_draft_tokens=launched.num_draft_tokens,
+        num_draft_tokens=step.num_draft_tokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""What was sampled on its way to the host, while the device goes on with the next step."""
+"""Copies of sampled tokens from the device to the host, while the device goes on with the next step."""
 
 from dataclasses import dataclass, replace
 
@@ -11,14 +11,14 @@ from peregrine_server.sampling.sampled import Sampled
 
 
 class DeviceToHostCopier:
-    """Copies what one device samples, on a stream of its own."""
+    """Copies what one device samples, on a CUDA stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         is_cuda = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
 
     def start(self, sampled: Sampled) -> "PendingCopy":
-        """Queues the copies behind what the device has been told so far. On a CPU there is nothing to copy."""
+        """Queues copies behind the work that the current stream has queued. On a CPU there is nothing to copy."""
         stream = self._stream
         if stream is None:
             return PendingCopy(sampled, None)
@@ -26,9 +26,11 @@ class DeviceToHostCopier:
         with torch.cuda.stream(stream):
             host = replace(
                 sampled,
-                token_ids=_pinned(sampled.token_ids, stream),
-                logprobs=None if sampled.logprobs is None else _pinned(sampled.logprobs, stream),
-                top=tuple((row, _pinned(ids, stream), _pinned(values, stream)) for row, ids, values in sampled.top),
+                token_ids=_to_pinned(sampled.token_ids, stream),
+                logprobs=None if sampled.logprobs is None else _to_pinned(sampled.logprobs, stream),
+                top=tuple(
+                    (row, _to_pinned(ids, stream), _to_pinned(values, stream)) for row, ids, values in sampled.top
+                ),
             )
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record()
@@ -37,7 +39,7 @@ class DeviceToHostCopier:
 
 @dataclass(frozen=True, slots=True)
 class PendingCopy:
-    """Host tensors, and when they are filled."""
+    """Host tensors, and the event that tells when they are filled; None where they are from the start."""
 
     sampled: Sampled
     copied: torch.cuda.Event | None
@@ -46,28 +48,28 @@ class PendingCopy:
     def is_done(self) -> bool:
         return self.copied is None or bool(self.copied.query())  # type: ignore[no-untyped-call]
 
-    def of(self, rows: NDArray[np.intp]) -> "PendingCopy":
-        """Of these rows alone, ascending, once they are here."""
-        whole, at = self.wait(), torch.from_numpy(rows)
+    def select(self, rows: NDArray[np.intp]) -> "PendingCopy":
+        """A copy of these rows alone, ascending. Waits for all of them."""
+        sampled, at = self.wait(), torch.from_numpy(rows)
         row_of = {row: i for i, row in enumerate(rows.tolist())}
-        some = replace(
-            whole,
-            token_ids=whole.token_ids[at],
-            logprobs=None if whole.logprobs is None else whole.logprobs[at],
-            top=tuple((row_of[row], ids, values) for row, ids, values in whole.top if row in row_of),
+        selected = replace(
+            sampled,
+            token_ids=sampled.token_ids[at],
+            logprobs=None if sampled.logprobs is None else sampled.logprobs[at],
+            top=tuple((row_of[row], ids, values) for row, ids, values in sampled.top if row in row_of),
         )
-        return PendingCopy(some, self.copied)
+        return PendingCopy(selected, self.copied)
 
     def wait(self) -> Sampled:
-        """The host's copy, once it is whole. Later steps go on meanwhile."""
+        """Waits until the host tensors are filled. The device goes on with later steps meanwhile."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.sampled
 
 
-def _pinned(x: Tensor, stream: torch.cuda.Stream) -> Tensor:
+def _to_pinned(x: Tensor, stream: torch.cuda.Stream) -> Tensor:
     host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
     host.copy_(x, non_blocking=True)
-    # Its memory may be given to a later step's tensor only once the copy has read it.
+    # Else the allocator might give the memory of x to a tensor of a later step before the copy has read it.
     x.record_stream(stream)
     return host

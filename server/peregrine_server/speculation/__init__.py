@@ -1,4 +1,4 @@
-"""Speculative decoding: draft tokens by prompt lookup, and how many of them are worth proposing.
+"""Speculative decoding: draft tokens by prompt lookup, draft lengths by acceptance rate and cost.
 
-Which drafts are accepted is decided from the sampled tokens; see `proposer.py`.
+`proposer.py` decides from the sampled tokens which draft tokens are accepted.
 """

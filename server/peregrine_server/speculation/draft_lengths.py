@@ -1,26 +1,26 @@
-"""How many of the guesses that a step could make are worth their time."""
+"""Draft lengths: how many of the draft tokens that a step could verify are expected to pay for their time."""
 
 from collections.abc import Sequence
 
 MARGIN = 1.05
-"""Times as many tokens in the same time are worth it: of chances that are estimated, those that look good are also
-those that are estimated too high."""
+"""Ratio by which a step with draft tokens must be expected to beat one without, in tokens per unit of time. Acceptance
+rates are estimates, and the rates that look good are those that are estimated too high."""
 
 
 def choose_draft_lengths(
-    chances: Sequence[float], most: Sequence[int], num_decodes: int, cost: tuple[float, float]
+    acceptance_rates: Sequence[float], limits: Sequence[int], num_decodes: int, cost: tuple[float, float]
 ) -> list[int]:
-    """For each of N sequences so many guesses that the step yields the most tokens in its time.
+    """Draft lengths of N sequences, up to `limits`, that maximise the expected tokens per unit of time of the step.
 
-    A guess of a sequence is right with its chance if those before it were: the k-th yields chance^k tokens more. A step
-    of `num_decodes` with g guesses takes 1 + fixed + each * g, `cost` being (fixed, each). For any g the best guesses
-    are the likeliest, and of one sequence the k-th is likelier than the one behind it: so they are tried in that order.
+    A sequence's k-th draft token is accepted with probability rate^k, which is its expected gain in tokens. A step of
+    `num_decodes` sequences with g draft tokens takes 1 + fixed + each * g, `cost` being (fixed, each). For any g the
+    best draft tokens are the g of the highest gain; since gains fall with k, these are prefixes of the drafts.
     """
     gains = sorted(
         (
-            (chance**k, at)
-            for at, (chance, count) in enumerate(zip(chances, most, strict=True))
-            for k in range(1, count + 1)
+            (rate**k, at)
+            for at, (rate, limit) in enumerate(zip(acceptance_rates, limits, strict=True))
+            for k in range(1, limit + 1)
         ),
         key=lambda gain: -gain[0],
     )
@@ -30,7 +30,7 @@ def choose_draft_lengths(
         tokens += gain
         if tokens / (1.0 + fixed + each * number) > best:
             best, num_best = tokens / (1.0 + fixed + each * number), number
-    counts = [0] * len(chances)
+    draft_lengths = [0] * len(acceptance_rates)
     for _, at in gains[:num_best]:
-        counts[at] += 1
-    return counts
+        draft_lengths[at] += 1
+    return draft_lengths

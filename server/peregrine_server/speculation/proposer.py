@@ -1,157 +1,167 @@
-"""Speculative decoding: which sequences guess how many of their next tokens, and which guesses were right.
+"""Speculative decoding: which sequences propose how many draft tokens, and which of those are accepted.
 
-A decode with d guesses becomes 1 + d decodes of one token, each behind the last. The token that is sampled after each
-is the one that would be sampled without guesses, as long as all guesses before it were right: the random number
-depends on the position alone. So a sequence gains the tokens up to the first wrong guess, and those are its tokens.
+A decode with d draft tokens becomes 1 + d decodes of one token at consecutive positions. The token that is sampled at
+each position equals the one sampled without speculation as long as all draft tokens before it were accepted, because
+its random number depends on (seed, position) alone. So a sequence keeps the sampled tokens up to the first rejected
+draft token, and its text is the one that it has without speculation.
 
-How often a sequence's guesses were right says how likely the next ones are, and the router what they cost; guesses are
-made that are worth it. A sequence whose are not rests, and tries one now and then, the more seldom the more of those
-are wrong too.
+A sequence's draft length follows from its acceptance rate, an exponential moving average (EMA), and from the cost of
+draft tokens, which the router measures. A sequence whose drafts do not pay backs off: it probes with a single draft
+token every PROBE_INTERVAL steps, and less often with each rejection.
 
-Every rank guesses alike: what is decided depends on the steps and the tokens, and never on this rank's time.
+Every rank proposes the same: the decisions depend on the steps and the tokens, never on this rank's clock.
 """
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peregrine_server.protocol import PROBE_STEPS
+from peregrine_server.batch.batch import Batch
+from peregrine_server.protocol import PROBE_STEPS, Step, unpack
+from peregrine_server.sampling.host_copy import PendingCopy
 from peregrine_server.speculation.draft_lengths import choose_draft_lengths
 from peregrine_server.speculation.prompt_lookup import propose_ngram
 from peregrine_server.speculation.token_mirror import HostTokenMirror
 
-if TYPE_CHECKING:
-    from peregrine_server.sampling.host_copy import PendingCopy
-
-FIRST_CHANCE = 0.5
-"""Of a guess of the first sequence. The next begin with what the guesses of those before were."""
-COMMON_GAIN = 0.05
-"""Of a sequence's guesses of one step in that."""
-FAIR_CHANCE = 0.2
-"""Of those before, with which a sequence finds out for itself what its guesses are worth."""
-FIRST_GAINS = (0.5, 0.33)
-GAIN = 0.25
-"""Of one guess in the chance of the next: of the first two, and of all others. So large that a text that begins to
-repeat is noticed in a few steps, and a guess that was right by accident gone as soon."""
-PATIENCE = 4
-"""Steps in a row in which nothing is found after which a sequence rests."""
-MAX_LOOK_STEPS = 64
-"""It then looks again in every 16th step, later every 32nd, at last in one of so many: all in the same ones."""
-MAX_PROBE_STEPS = 256
-"""A sequence whose guesses are not worth it guesses one token in every 16th step; half as often whenever that is wrong,
-at last in one of so many."""
-FIRST_PROBE_STEPS = 64
-"""Instead of 16 for one that has not guessed yet, where those before it were wrong."""
+PRIOR_ACCEPTANCE_RATE = 0.5
+"""Prior of a shard's first sequence; later ones start from the running mean of earlier sequences."""
+PRIOR_EMA_WEIGHT = 0.05
+"""EMA weight of one sequence's acceptance rate in one step in that running mean."""
+MIN_PRIOR = 0.2
+"""Running mean at or above which a new sequence probes once even where its drafts are not expected to pay."""
+FIRST_EMA_WEIGHTS = (0.5, 0.33)
+"""EMA weights of a sequence's first draft tokens in its acceptance rate."""
+EMA_WEIGHT = 0.25
+"""EMA weight of every later one. Large enough to notice within a few steps that a text begins to repeat itself, and to
+forget a draft token that was accepted by accident as quickly."""
+MISSES_BEFORE_BACKOFF = 4
+"""Consecutive steps without an n-gram match after which a sequence backs off."""
+MAX_MISS_BACKOFF = 64
+"""Steps. A sequence without matches retries every 16 steps, then 32, up to this many. Retries of all sequences fall on
+the same steps, because a step that may propose waits for the previous step's tokens."""
+MAX_REJECTION_BACKOFF = 256
+"""Steps. A sequence whose drafts do not pay probes with one draft token every 16 steps, and half as often after each
+rejected probe, down to one in this many steps."""
+FIRST_REJECTION_BACKOFF = 64
+"""Steps, instead of 16, for a sequence that has proposed nothing yet while the running mean is below MIN_PRIOR."""
 
 _Ints = NDArray[np.int64]
-_NOTHING = np.zeros(0, dtype=np.int64)
+_NO_TOKENS = np.zeros(0, dtype=np.int64)
 
 
-class Speculation:
-    """How well the tokens of each slot are guessed."""
+class DraftProposer:
+    """Acceptance rate and backoff of every slot."""
 
     def __init__(self, mirror: HostTokenMirror) -> None:
         self._mirror, max_batch_size = mirror, mirror.num_slots
-        self._common_chance = FIRST_CHANCE
-        self._chances = [FIRST_CHANCE] * max_batch_size
-        """Of the next guess to be right, if those before it are."""
-        self._num_seen = [0] * max_batch_size
-        """Guesses that went into that."""
+        self._prior_acceptance_rate = PRIOR_ACCEPTANCE_RATE
+        self._acceptance_rates = [PRIOR_ACCEPTANCE_RATE] * max_batch_size
+        """Probability that a slot's next draft token is accepted if those before it were."""
+        self._num_verified = [0] * max_batch_size
+        """Draft tokens that the rate was updated with."""
         self._num_misses = [0] * max_batch_size
-        """Steps in a row in which nothing was found."""
-        self._pauses = [1] * max_batch_size
-        """A slot guesses in every so many steps."""
+        """Consecutive steps without an n-gram match."""
+        self._backoff_steps = [1] * max_batch_size
+        """A slot proposes only in steps whose id is a multiple of this."""
 
-    def add(self, slot: int, token_ids: _Ints) -> None:
-        """A sequence of int64[L] takes a slot."""
-        self._mirror.add(slot, token_ids)
-        self._occupy(slot)
+    def proposes_in(self, step: Step) -> bool:
+        """Whether any decode of this step may propose, so that the previous step's tokens are waited for."""
+        return step.speculate > 0 and any(step.id % self._backoff_steps[slot] == 0 for slot in _decodes(step))
 
-    def fork(self, slot: int, parent: int, length: int) -> None:
-        """A copy of another sequence of `length` tokens, all of them its prompt's, takes a slot."""
-        self._mirror.fork(slot, parent, length)
-        self._occupy(slot)
+    def propose(self, step: Step, batch: Batch) -> list[_Ints]:
+        """Draft tokens int64[d] of each decode of the step, or [] if there are none at all.
 
-    def note(self, slots: _Ints, positions: _Ints, copying: "PendingCopy") -> None:
-        """The tokens of a step are on their way: int64[S] slots, and where the token of each stands."""
-        self._mirror.note(slots, positions, copying)
-
-    def guesses_in(self, step_id: int, slots: list[int]) -> bool:
-        """Whether one of these slots guesses in this step if it may: then what was sampled before is waited for."""
-        return any(step_id % self._pauses[slot] == 0 for slot in slots)
-
-    def guess(
-        self, step_id: int, slots: list[int], lengths: list[int], most: list[int], cost: tuple[float, float]
-    ) -> list[_Ints]:
-        """For each of N slots of so many tokens, at most `most` guesses of the next ones; [] if there are none at all.
-
-        `cost` as in `choose_draft_lengths`.
+        `batch` has applied the step: a draft ends where the blocks of its sequence do, the step's new ones included.
         """
-        self._mirror.wait()
-        found = [
-            self._look_up(slot, length, count) if count > 0 and step_id % self._pauses[slot] == 0 else _NOTHING
-            for slot, length, count in zip(slots, lengths, most, strict=True)
-        ]
-        if not any(map(len, found)):
+        self._occupy_slots(step, batch)
+        if not self.proposes_in(step):
             return []
-        chances = [self._chances[slot] for slot in slots]
-        counts = choose_draft_lengths(chances, list(map(len, found)), len(slots), cost)
-        rows = zip(slots, found, counts, strict=True)
-        guesses = [tokens[: self._decide(slot, count)] if len(tokens) else tokens for slot, tokens, count in rows]
-        return guesses if any(map(len, guesses)) else []
+        self._mirror.wait()
+        slots = _decodes(step)
+        matches = [self._match(step, batch, slot) for slot in slots]
+        if not any(map(len, matches)):
+            return []
+        rates = [self._acceptance_rates[slot] for slot in slots]
+        draft_lengths = choose_draft_lengths(rates, list(map(len, matches)), len(slots), step.draft_cost)
+        rows = zip(slots, matches, draft_lengths, strict=True)
+        drafts = [match[: self._draft_length(slot, length)] if len(match) else match for slot, match, length in rows]
+        return drafts if any(map(len, drafts)) else []
 
-    def verify(self, slots: _Ints, guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
-        """Which of int64[S] rows yield a token: those of a slot up to its first wrong guess.
+    def verify(self, slots: _Ints, draft_tokens: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
+        """Accepted rows among int64[S], see `accepted_rows`; updates the acceptance rates of their slots.
 
-        `guesses` as in `ForwardInput`.
+        `draft_tokens` as in `ForwardInput`, `token_ids` the sampled ones.
         """
-        kept, tried = accepted_rows(guesses, token_ids), slots[guesses >= 0]
-        gained = np.bincount(slots[kept], minlength=len(self._pauses))
-        for slot, count in zip(*np.unique(tried, return_counts=True), strict=True):
-            self._learn(int(slot), int(count), int(gained[slot]) - 1)
-        return kept
+        accepted, drafted = accepted_rows(draft_tokens, token_ids), slots[draft_tokens >= 0]
+        num_tokens = np.bincount(slots[accepted], minlength=len(self._backoff_steps))
+        for slot, num_drafted in zip(*np.unique(drafted, return_counts=True), strict=True):
+            self._update(int(slot), int(num_drafted), int(num_tokens[slot]) - 1)
+        return accepted
 
-    def _occupy(self, slot: int) -> None:
-        self._chances[slot], self._num_seen[slot], self._num_misses[slot] = self._common_chance, 0, 0
-        self._pauses[slot] = 1
+    def append(self, slots: _Ints, positions: _Ints, copy: PendingCopy) -> None:
+        """Queues the tokens of a step for the mirror: int64[S] slots, and the position of each one's token."""
+        self._mirror.append(slots, positions, copy)
 
-    def _look_up(self, slot: int, length: int, most: int) -> _Ints:
-        found = propose_ngram(self._mirror.of(slot, length), most)
-        self._num_misses[slot] = 0 if len(found) else self._num_misses[slot] + 1
-        if self._num_misses[slot] >= PATIENCE:
-            self._pauses[slot] = min(max(2 * self._pauses[slot], PROBE_STEPS), MAX_LOOK_STEPS)
-        return found
+    def _occupy_slots(self, step: Step, batch: Batch) -> None:
+        """New sequences and forks of the step take their slots, which start from the prior."""
+        for sequence in step.new:
+            self._mirror.add(sequence.slot, unpack(sequence.token_ids))
+            self._reset(sequence.slot)
+        for fork in step.forks:
+            self._mirror.fork(fork.slot, fork.parent, int(batch.lengths[fork.parent]))
+            self._reset(fork.slot)
 
-    def _decide(self, slot: int, num_worth: int) -> int:
-        """How many are guessed where so many are worth it: one at least by who has rested, or guesses for the first
-        time, unless those before it were wrong nearly always."""
-        is_first = not self._num_seen[slot]
-        if num_worth:
-            self._pauses[slot] = 1
-        elif self._pauses[slot] == 1 and not (is_first and self._common_chance >= FAIR_CHANCE):
-            self._pauses[slot] = FIRST_PROBE_STEPS if is_first else PROBE_STEPS
+    def _reset(self, slot: int) -> None:
+        self._acceptance_rates[slot], self._num_verified[slot] = self._prior_acceptance_rate, 0
+        self._num_misses[slot], self._backoff_steps[slot] = 0, 1
+
+    def _match(self, step: Step, batch: Batch, slot: int) -> _Ints:
+        """Draft tokens of a slot, as many as the step allows and its blocks hold; backs off after too many misses."""
+        limit = min(step.speculate, batch.draft_room(slot))
+        if limit <= 0 or step.id % self._backoff_steps[slot]:
+            return _NO_TOKENS
+        match = propose_ngram(self._mirror.tokens(slot, int(batch.lengths[slot])), limit)
+        self._num_misses[slot] = 0 if len(match) else self._num_misses[slot] + 1
+        if self._num_misses[slot] >= MISSES_BEFORE_BACKOFF:
+            self._backoff_steps[slot] = min(max(2 * self._backoff_steps[slot], PROBE_STEPS), MAX_MISS_BACKOFF)
+        return match
+
+    def _draft_length(self, slot: int, chosen: int) -> int:
+        """`chosen` draft tokens, or one as a probe where none is chosen: by a slot whose backoff has elapsed, and by
+        one that has proposed nothing yet, unless nearly all drafts of earlier sequences were rejected."""
+        is_first = not self._num_verified[slot]
+        if chosen:
+            self._backoff_steps[slot] = 1
+        elif self._backoff_steps[slot] == 1 and not (is_first and self._prior_acceptance_rate >= MIN_PRIOR):
+            self._backoff_steps[slot] = FIRST_REJECTION_BACKOFF if is_first else PROBE_STEPS
             return 0
-        return max(num_worth, 1)
+        return max(chosen, 1)
 
-    def _learn(self, slot: int, tried: int, right: int) -> None:
-        for outcome in [1.0] * right + [0.0] * (right < tried):
-            seen = self._num_seen[slot]
-            gain = FIRST_GAINS[seen] if seen < len(FIRST_GAINS) else GAIN
-            self._chances[slot] += gain * (outcome - self._chances[slot])
-            self._num_seen[slot] += 1
-        self._common_chance += COMMON_GAIN * (right / tried - self._common_chance)
-        if right:
-            self._pauses[slot] = 1
-        elif self._pauses[slot] > 1:
-            self._pauses[slot] = min(2 * self._pauses[slot], MAX_PROBE_STEPS)
+    def _update(self, slot: int, num_drafted: int, num_accepted: int) -> None:
+        # Draft tokens behind the first rejected one say nothing of the rate: their context was not the sequence's.
+        for outcome in [1.0] * num_accepted + [0.0] * (num_accepted < num_drafted):
+            seen = self._num_verified[slot]
+            weight = FIRST_EMA_WEIGHTS[seen] if seen < len(FIRST_EMA_WEIGHTS) else EMA_WEIGHT
+            self._acceptance_rates[slot] += weight * (outcome - self._acceptance_rates[slot])
+            self._num_verified[slot] += 1
+        self._prior_acceptance_rate += PRIOR_EMA_WEIGHT * (num_accepted / num_drafted - self._prior_acceptance_rate)
+        if num_accepted:
+            self._backoff_steps[slot] = 1
+        elif self._backoff_steps[slot] > 1:
+            self._backoff_steps[slot] = min(2 * self._backoff_steps[slot], MAX_REJECTION_BACKOFF)
 
 
-def accepted_rows(guesses: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
-    """The rows behind right guesses alone. A row without a guess (-1) is the last one of its sequence."""
-    kept, is_right = [], True
-    for row, (guess, token_id) in enumerate(zip(guesses.tolist(), token_ids.tolist(), strict=True)):
-        if is_right:
-            kept.append(row)
-        is_right = guess < 0 or (is_right and guess == token_id)
-    return np.array(kept, dtype=np.intp)
+def accepted_rows(draft_tokens: _Ints, token_ids: _Ints) -> NDArray[np.intp]:
+    """Indices of the rows, among int64[S], that yield a token: those of a sequence up to its first rejected draft
+    token. A row without a draft token behind it (-1) is the last one of its sequence."""
+    accepted, is_accepted = [], True
+    for row, (draft, token_id) in enumerate(zip(draft_tokens.tolist(), token_ids.tolist(), strict=True)):
+        if is_accepted:
+            accepted.append(row)
+        is_accepted = draft < 0 or (is_accepted and draft == token_id)
+    return np.array(accepted, dtype=np.intp)
+
+
+def _decodes(step: Step) -> list[int]:
+    """Slots of the step's decodes."""
+    slots: list[int] = unpack(step.slots)[: step.num_decodes].tolist()
+    return slots

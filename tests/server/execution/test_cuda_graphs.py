@@ -22,7 +22,7 @@ from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.protocol import decode_to_shard, encode
-from runners import free_guesses, generated, load_runner, make_scheduler, run, shard_config
+from runners import free_draft_budget, generated, load_runner, make_scheduler, run, shard_config
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 8
@@ -151,7 +151,7 @@ def test_guesses_are_replayed_too(sampling: SamplingParams, path: Path, model: F
     config = shard_config(path, **sizes)
     requests = [Request(str(i), prompt, sampling, 12 + 4 * i) for i, prompt in enumerate([(5, 9, 3) * 4, (7, 7, 7)])]
     plain = run(load_runner(path, **sizes), make_scheduler(4 * MAX_TOKENS // BLOCK_SIZE, max_batch_size=4), requests)
-    speculation = free_guesses(3, 4)
+    speculation = free_draft_budget(3, 4)
     scheduler = make_scheduler(4 * MAX_TOKENS // BLOCK_SIZE, max_batch_size=4, speculation=speculation)
     sizes_replayed = set()
 

@@ -33,7 +33,9 @@ def test_decodes_by_slot_are_those_of_the_host(groups: list[tuple[int, int, int]
     while (step := scheduler.schedule()) is not None:
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
-        host, work = by_host.apply(decoded), for_graph.apply(decoded)
+        for batch in (by_host, for_graph):
+            batch.apply(decoded)
+        host, work = by_host.forward_input(decoded), for_graph.forward_input(decoded)
         if host is None or work is None:
             scheduler.commit(StepResult(step.id, b"", b"", b""))
             continue

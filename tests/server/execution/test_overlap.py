@@ -16,7 +16,7 @@ from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, Step, StepResult, decode_to_shard, encode
-from runners import free_guesses, load_runner, make_scheduler
+from runners import free_draft_budget, load_runner, make_scheduler
 
 EOS = 0
 TOKENIZER = Tokenizer.load(demo_path())
@@ -134,7 +134,7 @@ async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) 
 @pytest.mark.parametrize("overlaps", [False, True])
 async def test_guesses_give_the_same_tokens(overlaps: bool, runner: Runner) -> None:
     """Of all of these requests, in steps that are sent before it is known how many tokens the last one gave."""
-    scheduler = make_scheduler(max_step_tokens=32, eos=frozenset({EOS}), speculation=free_guesses(8, 64))
+    scheduler = make_scheduler(max_step_tokens=32, eos=frozenset({EOS}), speculation=free_draft_budget(8, 64))
     guessing = load_runner(demo_path(), eos_token_ids=(EOS,), speculate=8)
     prompts = [*PROMPTS, REPETITIVE, REPETITIVE[:-5]]
     plain = await outcomes(runner, make_scheduler(max_step_tokens=32, eos=frozenset({EOS})), False, prompts)

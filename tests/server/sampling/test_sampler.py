@@ -22,7 +22,7 @@ from transformers import (
 
 from peregrine_kernels.reference.backend import ReferenceBackend
 from peregrine_server.batch.batch import Batch
-from peregrine_server.batch.slot_parameters import Parameters
+from peregrine_server.batch.slot_parameters import SlotParameters
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 from peregrine_server.sampling.draw import draw, uniforms
 from peregrine_server.sampling.processors import NEVER, is_green, keep_top_p, keep_typical
@@ -197,7 +197,7 @@ def test_ends_are_possible_where_nothing_else_is() -> None:
 
 def test_parameters_that_are_off_are_not_looked_at() -> None:
     """A greedy batch names no parameter in use, whatever seeds and end tokens its sequences carry."""
-    parameters = Parameters(3)
+    parameters = SlotParameters(3)
     parameters[1] = SamplingParams(seed=5, end_token_ids=ENDS, prompt_logprobs=True)
     assert parameters.used(np.arange(3)) == {}
     parameters[2] = SamplingParams(top_p=0.5)

@@ -22,17 +22,17 @@ from peregrine_server.speculation.prompt_lookup import propose_ngram
     ],
     ids=[
         "what followed",
-        "of two places the last",
-        "three alike before two",
-        "two alike",
+        "the last of two matches",
+        "three tokens before two",
+        "two tokens",
         "a repetition goes on",
         "one token over and over",
-        "nothing alike",
-        "one alike is too little",
-        "two alike must be two places",
+        "no match",
+        "one token is too short",
+        "a match needs two tokens before the end",
         "one token",
     ],
 )
-def test_what_is_found(tokens: list[int], count: int, found: list[int]) -> None:
-    """The tokens behind the last earlier place that reads like the end."""
+def test_the_draft_is_what_followed_the_match(tokens: list[int], count: int, found: list[int]) -> None:
+    """It holds the tokens behind the last earlier occurrence of the longest matching n-gram."""
     assert propose_ngram(np.array(tokens, dtype=np.int32), count).tolist() == found

@@ -176,7 +176,7 @@ def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch:
     monkeypatch.setattr(constraints_module, "MAX_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(constraints_module, "FREE_WAIT_SECONDS", 0.0)
     runner, copy = load_runner(demo_path(), eos_token_ids=(EOS,)), LateCopy()
-    monkeypatch.setattr(runner, "_copy_out", copy)
+    monkeypatch.setattr(runner, "_copier", copy)
     planner = scheduler(num_blocks=192)
     planner.submit(make_request("a", Grammar("regex", "fox|dog"), 5))
     step = planner.schedule()
