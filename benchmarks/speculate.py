@@ -148,7 +148,7 @@ def main() -> None:
     if options.only and options.save:
         parser.error("--save keeps what all cases measured: leave --only out")
     path = demo_path() if options.demo else MODEL
-    runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, speculate=GUESSES)] * 2)
+    runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, max_draft_tokens=GUESSES)] * 2)
     entries = []
     for case in CASES:
         if options.only in f"{case.text}, {case.streams}":

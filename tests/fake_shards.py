@@ -100,7 +100,7 @@ class FakeModel:
         sampled += [fork.slot for fork in step.forks]
         for slot in sampled:
             self.tokens[slot].append(next_token(self._read(slot), self.seeds[slot]))
-        gained = {slot: [self.tokens[slot][-1], *self._guess(slot, step.speculate)] for slot in sampled}
+        gained = {slot: [self.tokens[slot][-1], *self._guess(slot, step.max_draft_tokens)] for slot in sampled}
         ids = [token for slot in sampled for token in gained[slot]]
         logprobs = np.full(len(ids), -math.log(VOCAB), dtype="<f4").tobytes()
         slots = [slot for slot in sampled for _ in gained[slot]]

@@ -12,14 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-PROBE_STEPS = 16
-"""Sequences whose guesses were not worth it look again in steps whose id is a multiple of this."""
+PROBE_INTERVAL = 16
+"""Steps. Sequences in backoff propose draft tokens only in steps whose id is a multiple of this, all in the same ones,
+because a step that may propose waits for the previous step's tokens."""
 MAX_MESSAGE_BYTES = 64 * 2**20
-"""A peer that sends more is broken; ZeroMQ drops the connection."""
+"""Size limit of one message. A peer that sends more is broken; ZeroMQ drops the connection."""
 
 
 class Grammar(msgspec.Struct, frozen=True, array_like=True):
-    """What a generation must conform to, in a form that llguidance compiles."""
+    """The grammar that a sequence's text must follow, in a form that llguidance compiles."""
 
     kind: Literal["json_schema", "regex", "lark"]
     source: str
@@ -49,29 +50,32 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
     min_p: float = 0.0
     """Tokens less likely than this times the likeliest one's probability are dropped; 0 is off."""
     presence_penalty: float = 0.0
-    """Subtracted once from every token that was generated (OpenAI's definition)."""
+    """Subtracted once from the score of every token that was generated (OpenAI's definition)."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """(token id, what is added to its logit)."""
+    """(token id, value added to its logit)."""
     watermark: bool = False
     min_tokens: int = 0
-    """Until so many tokens are generated, `end_token_ids` are never sampled."""
+    """Generated tokens before which `end_token_ids` are never sampled."""
     end_token_ids: tuple[int, ...] = ()
     """The tokens that end this sequence: the model's ends of text unless ignored, and the client's stop tokens."""
     grammar: Grammar | None = None
 
 
 class NewSequence(msgspec.Struct, frozen=True, array_like=True):
-    """A sequence that takes a free slot: everything a shard ever needs to know of it, bar its blocks."""
+    """A sequence that takes a free slot: everything that a shard needs to know of it, except its blocks."""
 
     slot: int
     token_ids: bytes
     """int32: the prompt, followed by the tokens generated before a preemption or a restart."""
     prompt_length: int
-    """How many of `token_ids` are the client's prompt."""
+    """Length of the client's prompt, the first part of `token_ids`."""
     sampling: SamplingParams
     num_cached: int = 0
-    """How many of `token_ids`, from the first on, have their K and V in the first blocks that it gets. Another sequence
-    may compute some of these in the same step: in each layer all K and V of a step are written before any are read."""
+    """Prefix cache hit: the number of first tokens whose K and V are in the first blocks that the sequence gets.
+
+    Another sequence may compute some of these in the same step: in each layer all K and V of a step are written before
+    any are read.
+    """
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True):
@@ -91,8 +95,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     A scheduled sequence computes its next `num_tokens` tokens. It yields a sampled token when that reaches the last
     token it knows; the shard appends the token itself, so a decode of the next step needs nothing from the router.
 
-    A decode may guess up to `speculate` of its next tokens and compute those as well; it then yields as many more
-    tokens as were guessed right. Guesses go no further than the last place but one in its blocks, so that a step sent
+    A decode may propose up to `max_draft_tokens` draft tokens and compute those as well; it then yields one more token
+    for each accepted one. Draft tokens end one place before the end of the sequence's blocks, so that a step sent
     before the answer to this one has a place for its token.
     """
 
@@ -104,7 +108,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """int32[n]: the scheduled slots; decodes (one token each) come first."""
     num_decodes: int = 0
     num_tokens: bytes = b""
-    """int32[n - num_decodes]: how many tokens each of the others computes."""
+    """int32[n - num_decodes]: number of tokens that each of the other sequences computes."""
     block_rows: bytes = b""
     """int32[m]: the index into `slots` of the sequence that appends each new block to its table; ascending."""
     new_blocks: bytes = b""
@@ -114,9 +118,9 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     copy_blocks: bytes = b""
     """int32[c]: the copies. All are read before any is written."""
     forks: list[Fork] = []
-    speculate: int = 0
+    max_draft_tokens: int = 0
     draft_cost: tuple[float, float] = (0.0, 0.0)
-    """(fixed, each): a step that takes one unit without guesses takes 1 + fixed + each * g with g of them."""
+    """(fixed, each): relative to a step without draft tokens, a step with g of them takes 1 + fixed + each * g."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
@@ -171,7 +175,7 @@ class PromptLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SequenceFailed(msgspec.Struct, frozen=True, array_like=True):
-    """The sequence in `slot` cannot go on, through no fault of its neighbours; what it sampled means nothing."""
+    """The sequence in `slot` cannot go on; its sampled token is invalid. Other sequences are not affected."""
 
     slot: int
     message: str
@@ -183,20 +187,20 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
 
     id: int
     slots: bytes
-    """int32[m]. A slot that yields several tokens is there once for each, in order."""
+    """int32[m]. A slot that yields several tokens occurs once for each, in order."""
     token_ids: bytes
     """int32[m]."""
     logprobs: bytes
-    """float32[m]; NaN where not asked for; empty when nobody asked."""
+    """float32[m]; NaN for sequences that do not ask for it; empty if none does."""
     top_tokens: list[TopTokens] = []
     prompt_logprobs: list[PromptLogprobs] = []
     failed: list[SequenceFailed] = []
     num_draft_tokens: int = 0
-    """Tokens that were guessed, right or wrong."""
+    """Draft tokens that the step verified, accepted or not."""
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a shard process is started; passed as JSON on its standard input."""
+    """Start-up configuration of a shard process, passed as JSON on its standard input."""
 
     rank: int
     num_shards: int
@@ -206,9 +210,9 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     """float32 or bfloat16 or float16."""
     quantize: str | None = None
-    """int8: linears of 8-bit integers; None: of `dtype`."""
+    """int8: weights of linears as 8-bit integers; None: as `dtype`."""
     kv_cache_dtype: str | None = None
-    """int8 or fp8_e4m3fn: keys and values of 8 bits, with scales; None: of `dtype`."""
+    """int8 or fp8_e4m3fn: keys and values of 8 bits, with scales; None: as `dtype`."""
     rendezvous: str
     """Path of the file through which the ranks of torch.distributed find each other."""
     num_threads: int
@@ -219,13 +223,13 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of KV cache; None sizes it from the memory that is free."""
     block_size: int = 64
     eos_token_ids: tuple[int, ...] = ()
-    """What ends a text that a grammar constrains, once it is complete."""
+    """End-of-text tokens, which a grammar allows once the text is complete."""
     memory_fraction: float = 1.0
-    """Of a CUDA device's memory that the shard may take."""
+    """Fraction of a CUDA device's memory that the shard may take."""
     max_step_tokens: int = 4096
-    """The most tokens of one step, for which a CUDA device's memory is measured."""
-    speculate: int = 0
-    """The most tokens that a decode is ever allowed to guess."""
+    """Upper bound on a step's tokens, for which a CUDA device's memory is profiled."""
+    max_draft_tokens: int = 0
+    """Upper bound on the draft tokens of a decode in any step; 0: no speculative decoding."""
 
 
 ToShard = Step | Shutdown
@@ -239,8 +243,10 @@ _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
 
 
 def pack(values: Iterable[int]) -> bytes:
-    """int32, little-endian, as every host that we run on has them. A numpy array would take six times as long to make
-    of a few numbers, and a step has eight such."""
+    """int32 values as bytes, little-endian like every supported host.
+
+    For a few values `array` is six times as fast as numpy, and a step packs eight fields.
+    """
     return array("i", values).tobytes()
 
 

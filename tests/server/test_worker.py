@@ -29,7 +29,7 @@ class FakeDevice:
         return FakeLaunched(self, step.id)
 
     def waits_in(self, step: Step) -> bool:
-        return step.speculate > 0
+        return step.max_draft_tokens > 0
 
     def send(self, result: StepResult) -> None:
         self.events.append(f"send {result.id}")
@@ -83,7 +83,7 @@ def test_a_step_that_is_done_is_answered_at_once() -> None:
 
 def test_a_step_that_waits_for_the_last_starts_after_its_answer() -> None:
     """Where tokens are guessed from those of the last step, these need not be late as well."""
-    messages = [Step(1), Step(2, speculate=4), None, Shutdown()]
+    messages = [Step(1), Step(2, max_draft_tokens=4), None, Shutdown()]
     assert events(messages, looks=1) == ["launch 1", "send 1", "launch 2", "send 2"]
 
 

@@ -123,7 +123,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         memory_fraction=settings.cuda_memory_fraction,
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
         eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
-        speculate=settings.speculate,
+        max_draft_tokens=settings.speculate,
     )
 
 

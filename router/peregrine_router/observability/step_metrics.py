@@ -19,7 +19,7 @@ class StepMetrics(StepObserver):
     def answered(self, step: Step, result: StepResult, seconds: float) -> None:
         """Records the time of a step, and its tokens if it speculated."""
         self._metrics.observe_step_done(_method(step), seconds)
-        if step.speculate:
+        if step.max_draft_tokens:
             self._metrics.observe_draft_tokens(unpack(result.slots))
 
     def failed(self, step: Step) -> None:

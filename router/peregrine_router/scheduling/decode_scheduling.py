@@ -26,17 +26,19 @@ class DecodeScheduler:
         ]
         decodes = self._policy.select_decodes(decodes, limits)
         if not (self._policy.waiting and self._batch.num_free_slots > 0):
-            builder.speculate = self._speculation.max_draft_tokens(
+            builder.max_draft_tokens = self._speculation.max_draft_tokens(
                 builder.step_id, decodes, self._batch.sequences, self._batch.pool
             )
         for sequence in decodes:
             if (
                 sequence.num_computed < sequence.num_exclusive_tokens
-                and builder.speculate == sequence.num_draft_in_flight == 0
+                and builder.max_draft_tokens == sequence.num_draft_in_flight == 0
             ):
                 builder.scheduled.append(sequence)
             # Otherwise it may have been preempted for an older sequence in this very loop.
-            elif sequence.slot >= 0 and (blocks := self._preemption.grow(sequence, builder.speculate)) is not None:
+            elif (
+                sequence.slot >= 0 and (blocks := self._preemption.grow(sequence, builder.max_draft_tokens)) is not None
+            ):
                 self._add(builder, sequence, blocks)
         builder.close_decodes()
 

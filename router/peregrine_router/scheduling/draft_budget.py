@@ -16,7 +16,7 @@ from collections import Counter
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_cost import VerificationCostModel
 from peregrine_router.scheduling.sequence import Sequence
-from peregrine_server.protocol import PROBE_STEPS
+from peregrine_server.protocol import PROBE_INTERVAL
 
 PATIENCE = 4
 """Steps in a row in which nothing was guessed after which none is allowed to, but for those in which shards look again:
@@ -58,7 +58,7 @@ class DraftBudget:
         if newest is not self._newest:
             self._newest, self._num_idle = newest, 0
         if self._num_idle >= PATIENCE:
-            return step_id % PROBE_STEPS != 0
+            return step_id % PROBE_INTERVAL != 0
         return step_id % PLAIN_EVERY == PLAIN_EVERY - 1
 
     def settle(self, by_slot: dict[int, Sequence], slots: list[int], most: int, num_draft_tokens: int) -> None:

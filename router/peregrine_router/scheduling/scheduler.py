@@ -142,7 +142,7 @@ class Scheduler:
         """The next step, or None if nothing can run. `budget`: its size; by default `max_step_tokens`, whatever is in
         the step."""
         in_flight = self.in_flight
-        assert len(in_flight) < 2 or not any(each.step.speculate for each in in_flight), "see `DraftBudget`"
+        assert len(in_flight) < 2 or not any(each.step.max_draft_tokens for each in in_flight), "see `DraftBudget`"
         budget = budget or StepBudget(self.max_step_tokens, self.max_step_tokens)
         while True:
             num_preemptions = self._preemption.count
@@ -167,9 +167,9 @@ class Scheduler:
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         tokens = sampled_tokens(result)
-        if step.speculate:
+        if step.max_draft_tokens:
             slots = [slot for slot, *_ in tokens]
-            self.speculation.settle(running, slots, step.speculate, result.num_draft_tokens)
+            self.speculation.settle(running, slots, step.max_draft_tokens, result.num_draft_tokens)
         # A sequence that ends leaves the step: tokens behind its last are not its own.
         new_tokens = [
             self._commit(sequence, row, token_id, logprob)
@@ -202,7 +202,7 @@ class Scheduler:
 
     def _emit_step(self, builder: StepBuilder) -> Step:
         """The step's message; what it computes counts as computed from here on."""
-        if builder.speculate:
+        if builder.max_draft_tokens:
             builder.draft_cost = self.speculation.cost.predict(builder.num_decodes)
         step, block_size = builder.message(self._batch.take_freed_slots()), self.pool.block_size
         for sequence, num_tokens in zip(builder.scheduled, builder.num_tokens, strict=True):
@@ -210,7 +210,7 @@ class Scheduler:
         running = builder.scheduled + [fork for fork, _ in builder.forks]
         for sequence in running:
             sequence.num_pending += sequence.num_computed == len(sequence.token_ids) + sequence.num_pending
-            sequence.num_draft_in_flight += step.speculate
+            sequence.num_draft_in_flight += step.max_draft_tokens
             if sequence.num_computed // block_size > sequence.num_cached_blocks:
                 self.prefixes.cache_blocks(sequence)
         self.in_flight.append(StepInFlight(step, {sequence.slot: sequence for sequence in running}))

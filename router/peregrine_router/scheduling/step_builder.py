@@ -26,7 +26,7 @@ class StepBuilder:
     forks: list[tuple[Sequence, Sequence]] = field(default_factory=list)
     """(fork, parent)."""
     num_decodes: int = 0
-    speculate: int = 0
+    max_draft_tokens: int = 0
     """Maximum draft tokens of each decode."""
     draft_cost: tuple[float, float] = (0.0, 0.0)
     """As in `Step`."""
@@ -51,7 +51,9 @@ class StepBuilder:
 
     def message(self, freed: list[int]) -> Step:
         """The step as the shards receive it. `freed`: slots that they free before it."""
-        assert not self.speculate or len(self.scheduled) == self.num_decodes, "a speculative step consists of decodes"
+        assert not self.max_draft_tokens or len(self.scheduled) == self.num_decodes, (
+            "a speculative step consists of decodes"
+        )
         return Step(
             self.step_id,
             freed=_packed(freed),
@@ -64,7 +66,7 @@ class StepBuilder:
             copy_rows=_packed([row for row, _ in self.copies]),
             copy_blocks=_packed([block for _, block in self.copies]),
             forks=[Fork(fork.slot, parent.slot, fork.request.sampling) for fork, parent in self.forks],
-            speculate=self.speculate,
+            max_draft_tokens=self.max_draft_tokens,
             draft_cost=self.draft_cost,
         )
 

@@ -69,7 +69,7 @@ class Runner:
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
         self._batch = Batch(*sizes, config.block_size, model.device, for_graph=record is not None)
-        self._proposer = _proposer(self._batch) if config.speculate > 0 else None
+        self._proposer = _proposer(self._batch) if config.max_draft_tokens > 0 else None
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)
         self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peregrine_server.batch.batch import Batch
-from peregrine_server.protocol import PROBE_STEPS, Step, unpack
+from peregrine_server.protocol import PROBE_INTERVAL, Step, unpack
 from peregrine_server.sampling.host_copy import PendingCopy
 from peregrine_server.speculation.draft_lengths import choose_draft_lengths
 from peregrine_server.speculation.prompt_lookup import propose_ngram
@@ -65,7 +65,7 @@ class DraftProposer:
 
     def proposes_in(self, step: Step) -> bool:
         """Whether any decode of this step may propose, so that the previous step's tokens are waited for."""
-        return step.speculate > 0 and any(step.id % self._backoff_steps[slot] == 0 for slot in _decodes(step))
+        return step.max_draft_tokens > 0 and any(step.id % self._backoff_steps[slot] == 0 for slot in _decodes(step))
 
     def propose(self, step: Step, batch: Batch) -> list[_Ints]:
         """Draft tokens int64[d] of each decode of the step, or [] if there are none at all.
@@ -116,13 +116,13 @@ class DraftProposer:
 
     def _match(self, step: Step, batch: Batch, slot: int) -> _Ints:
         """Draft tokens of a slot, as many as the step allows and its blocks hold; backs off after too many misses."""
-        limit = min(step.speculate, batch.draft_room(slot))
+        limit = min(step.max_draft_tokens, batch.draft_room(slot))
         if limit <= 0 or step.id % self._backoff_steps[slot]:
             return _NO_TOKENS
         match = propose_ngram(self._mirror.tokens(slot, int(batch.lengths[slot])), limit)
         self._num_misses[slot] = 0 if len(match) else self._num_misses[slot] + 1
         if self._num_misses[slot] >= MISSES_BEFORE_BACKOFF:
-            self._backoff_steps[slot] = min(max(2 * self._backoff_steps[slot], PROBE_STEPS), MAX_MISS_BACKOFF)
+            self._backoff_steps[slot] = min(max(2 * self._backoff_steps[slot], PROBE_INTERVAL), MAX_MISS_BACKOFF)
         return match
 
     def _draft_length(self, slot: int, chosen: int) -> int:
@@ -132,7 +132,7 @@ class DraftProposer:
         if chosen:
             self._backoff_steps[slot] = 1
         elif self._backoff_steps[slot] == 1 and not (is_first and self._prior_acceptance_rate >= MIN_PRIOR):
-            self._backoff_steps[slot] = FIRST_REJECTION_BACKOFF if is_first else PROBE_STEPS
+            self._backoff_steps[slot] = FIRST_REJECTION_BACKOFF if is_first else PROBE_INTERVAL
             return 0
         return max(chosen, 1)
 

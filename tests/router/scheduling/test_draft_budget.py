@@ -18,7 +18,7 @@ from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import PATIENCE, PLAIN_EVERY, DraftBudget
 from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
-from peregrine_server.protocol import PROBE_STEPS, Step, StepResult, pack
+from peregrine_server.protocol import PROBE_INTERVAL, Step, StepResult, pack
 
 BLOCK_SIZE = 4
 
@@ -68,7 +68,7 @@ def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
     for i in range(count):
         scheduler.submit(make_request(str(i)))
     scheduler.commit(model.execute(next_step(scheduler)))
-    assert next_step(scheduler).speculate == guesses
+    assert next_step(scheduler).max_draft_tokens == guesses
 
 
 def test_no_guesses_while_a_prompt_is_computed() -> None:
@@ -81,7 +81,7 @@ def test_no_guesses_while_a_prompt_is_computed() -> None:
     for _ in range(4):
         step = next_step(scheduler)
         scheduler.commit(model.execute(step))
-        guesses.append(step.speculate)
+        guesses.append(step.max_draft_tokens)
     assert guesses == [0, 0, 0, 3]
 
 
@@ -91,7 +91,7 @@ def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
     for name in "ab":
         scheduler.submit(make_request(name))
     scheduler.commit(model.execute(next_step(scheduler)))
-    assert next_step(scheduler).speculate == 6
+    assert next_step(scheduler).max_draft_tokens == 6
 
 
 def test_no_guesses_where_blocks_are_few() -> None:
@@ -100,7 +100,7 @@ def test_no_guesses_where_blocks_are_few() -> None:
     for name, length in (("a", 3), ("b", 16)):
         scheduler.submit(make_request(name, length, new=4))
         scheduler.commit(model.execute(next_step(scheduler)))
-    assert next_step(scheduler).speculate == 0
+    assert next_step(scheduler).max_draft_tokens == 0
 
 
 def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, int]:
@@ -109,9 +109,9 @@ def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, 
     for _ in range(count):
         step = next_step(scheduler)
         result = answer(step, 0, [5])
-        scheduler.commit(replace(result, num_draft_tokens=min(guessed, step.speculate)))
+        scheduler.commit(replace(result, num_draft_tokens=min(guessed, step.max_draft_tokens)))
         steps.append(step)
-    return {step.id: step.speculate for step in steps}
+    return {step.id: step.max_draft_tokens for step in steps}
 
 
 def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
@@ -120,11 +120,11 @@ def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
     scheduler.submit(make_request("a", new=90))
     found = allowed(scheduler, 1 + PATIENCE + 60)
     asking = [step_id for step_id, most in found.items() if most]
-    assert asking == [*range(1, 1 + PATIENCE), *range(PROBE_STEPS, max(found) + 1, PROBE_STEPS)]
+    assert asking == [*range(1, 1 + PATIENCE), *range(PROBE_INTERVAL, max(found) + 1, PROBE_INTERVAL)]
     scheduler.submit(make_request("b"))
     model_answer = next_step(scheduler)
     scheduler.commit(StepResult(model_answer.id, pack([0, 1]), pack([5, 5]), b""))
-    assert next_step(scheduler).speculate > 0
+    assert next_step(scheduler).max_draft_tokens > 0
 
 
 def test_a_step_without_guesses_now_and_then() -> None:
@@ -147,7 +147,7 @@ async def test_shards_are_told_what_guesses_cost() -> None:
         shards.step_seconds = 0.02
         await pipeline.send(step)
         scheduler.commit(await pipeline.receive())
-        costs += [step.draft_cost] * (step.speculate > 0)
+        costs += [step.draft_cost] * (step.max_draft_tokens > 0)
     (fixed, each), (fixed_later, each_later) = costs[0], costs[-1]
     assert fixed + 6 * each < 0.5
     assert fixed_later + 6 * each_later > 1.5
@@ -183,7 +183,7 @@ def test_no_guesses_where_a_group_forks() -> None:
     scheduler.submit_group([make_request("a", length=17), make_request("b", length=17)])
     scheduler.commit(model.execute(next_step(scheduler)))
     step = next_step(scheduler)
-    assert (step.num_decodes, len(step.forks), step.speculate) == (1, 1, 0)
+    assert (step.num_decodes, len(step.forks), step.max_draft_tokens) == (1, 1, 0)
 
 
 def test_a_long_answer_takes_blocks_for_its_guesses() -> None:

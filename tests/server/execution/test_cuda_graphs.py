@@ -163,7 +163,7 @@ def test_guesses_are_replayed_too(sampling: SamplingParams, path: Path, model: F
 
         return replay
 
-    guessed = run(Runner(replace(config, speculate=3), model, record), scheduler, requests)
+    guessed = run(Runner(replace(config, max_draft_tokens=3), model, record), scheduler, requests)
     assert list(map(generated, guessed)) == list(map(generated, plain))
     assert speculation.num_accepted > 0
     assert 4 in sizes_replayed

@@ -135,7 +135,7 @@ async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) 
 async def test_guesses_give_the_same_tokens(overlaps: bool, runner: Runner) -> None:
     """Of all of these requests, in steps that are sent before it is known how many tokens the last one gave."""
     scheduler = make_scheduler(max_step_tokens=32, eos=frozenset({EOS}), speculation=free_draft_budget(8, 64))
-    guessing = load_runner(demo_path(), eos_token_ids=(EOS,), speculate=8)
+    guessing = load_runner(demo_path(), eos_token_ids=(EOS,), max_draft_tokens=8)
     prompts = [*PROMPTS, REPETITIVE, REPETITIVE[:-5]]
     plain = await outcomes(runner, make_scheduler(max_step_tokens=32, eos=frozenset({EOS})), False, prompts)
     guessed = await outcomes(guessing, scheduler, overlaps, prompts)

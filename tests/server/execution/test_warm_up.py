@@ -23,7 +23,7 @@ def tokens(runner: Runner) -> list[list[int]]:
 @pytest.mark.parametrize("speculate", [0, 4])
 def test_the_first_requests_get_what_they_would_have_got(speculate: int) -> None:
     """They take the same slots and blocks."""
-    cold, warm = (load_runner(demo_path(), speculate=speculate) for _ in range(2))
+    cold, warm = (load_runner(demo_path(), max_draft_tokens=speculate) for _ in range(2))
     warm.warm_up(shard_config(demo_path()))
     assert tokens(warm) == tokens(cold)
 

@@ -17,7 +17,7 @@ from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.batch.batch import Batch
 from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import (
-    PROBE_STEPS,
+    PROBE_INTERVAL,
     Grammar,
     NewSequence,
     Step,
@@ -50,7 +50,7 @@ KINDS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def runner() -> Runner:
-    return load_runner(demo_path(), speculate=8, eos_token_ids=(0,))
+    return load_runner(demo_path(), max_draft_tokens=8, eos_token_ids=(0,))
 
 
 def speculating(num_blocks: int = 192, rows: int = 64, max_draft_tokens: int = 8) -> Scheduler:
@@ -144,7 +144,7 @@ def test_a_full_batch_proposes_nothing(runner: Runner) -> None:
 def test_an_answer_may_end_at_the_last_place(tmp_path: Path) -> None:
     """A sequence that fills its blocks to the last token drafts nothing beyond them."""
     runner = load_runner(
-        demo_path(), speculate=8, max_total_tokens=5 * BLOCK_SIZE, max_batch_total_tokens=5 * BLOCK_SIZE
+        demo_path(), max_draft_tokens=8, max_total_tokens=5 * BLOCK_SIZE, max_batch_total_tokens=5 * BLOCK_SIZE
     )
     request = Request("a", REPETITIVE[:16], SamplingParams(), 5 * BLOCK_SIZE - 16)
     (plain,) = run(runner, make_scheduler(num_blocks=5, eos=EOS), [request])
@@ -180,7 +180,7 @@ class Alone:
         self.proposer.propose(step, self.batch)
 
     def decode(self, step_id: int, cost: tuple[float, float] = CHEAP) -> Step:
-        return Step(step_id, slots=pack([0]), num_decodes=1, speculate=8, draft_cost=cost)
+        return Step(step_id, slots=pack([0]), num_decodes=1, max_draft_tokens=8, draft_cost=cost)
 
     def step(self, step_id: int, cost: tuple[float, float] = CHEAP, *, is_accepted: bool = False) -> int:
         """Draft length of a step, all of it accepted or all rejected."""
@@ -196,7 +196,7 @@ def test_rejected_drafts_become_rare() -> None:
     """After a few steps one token is drafted in every 16th step, then in every 32nd, and so on up to the 256th."""
     alone = Alone()
     tried = {step_id: count for step_id in range(1, 1025) if (count := alone.step(step_id))}
-    first = max(step_id for step_id in tried if step_id < PROBE_STEPS)
+    first = max(step_id for step_id in tried if step_id < PROBE_INTERVAL)
     assert list(tried)[:first] == [*range(1, first + 1)]
     assert sorted(tried.values(), reverse=True) == list(tried.values())
     rest = [step_id for step_id in tried if step_id > first]
@@ -245,7 +245,7 @@ def test_a_sequence_starts_from_the_acceptance_rate_of_earlier_ones() -> None:
 
 def test_ranks_propose_alike() -> None:
     """Two shards that are sent the same steps answer the same, draft tokens included."""
-    one, other = (load_runner(demo_path(), speculate=8) for _ in range(2))
+    one, other = (load_runner(demo_path(), max_draft_tokens=8) for _ in range(2))
     scheduler = speculating()
     for request in make_requests()[:6]:
         scheduler.submit(request)
