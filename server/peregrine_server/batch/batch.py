@@ -54,16 +54,17 @@ class Batch:
         max_total_tokens: int,
         block_size: int,
         device: torch.device,
+        sampling_fields: Sequence[str],
         *,
         for_graph: bool = False,
     ) -> None:
-        """`for_graph`: steps of decodes alone become `GraphDecodeRows`."""
+        """`sampling_fields` as in `SlotParameters`. `for_graph`: steps of decodes alone become `GraphDecodeRows`."""
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
-        self.parameters = SlotParameters(max_batch_size)
+        self.parameters = SlotParameters(max_batch_size, sampling_fields)
         self.prompt_lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         self.lengths: _Ints = np.zeros(max_batch_size, dtype=np.int64)
         """Known tokens of each slot, sampled ones included."""

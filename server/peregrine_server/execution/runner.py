@@ -1,7 +1,7 @@
 """A shard's model, KV cache and batch behind one call: execute(Step) -> StepResult."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
+from peregrine_server.sampling.registry import PROCESSORS, Processor, sampling_fields
 from peregrine_server.sampling.sampled import Sampled
 from peregrine_server.sampling.sampler import Sampler
 from peregrine_server.speculation.proposer import DraftProposer
@@ -64,15 +65,22 @@ class PendingStep:
 class Runner:
     """Deterministic in its weights and the steps that it was sent."""
 
-    def __init__(self, config: ShardConfig, model: Falcon, record: "GraphCapturer | None" = None) -> None:
-        """`record`: decode steps are recorded, and replayed by what it gives."""
+    def __init__(
+        self,
+        config: ShardConfig,
+        model: Falcon,
+        record: "GraphCapturer | None" = None,
+        processors: Sequence[Processor] = PROCESSORS,
+    ) -> None:
+        """`record`: captures decode steps as graphs, and returns their replay. `processors`: see `Sampler`."""
         self.model = model
         sizes = (config.max_batch_size, config.max_total_tokens)
-        self._batch = Batch(*sizes, config.block_size, model.device, for_graph=record is not None)
+        fields = sampling_fields(processors)
+        self._batch = Batch(*sizes, config.block_size, model.device, fields, for_graph=record is not None)
         self._proposer = _proposer(self._batch) if config.max_draft_tokens > 0 else None
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)
-        self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend)
+        self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend, processors)
         self._copier = DeviceToHostCopier(model.device)
         num_blocks = _num_blocks(config, model)
         self._kv = model.allocate_kv_cache(num_blocks, config.block_size)

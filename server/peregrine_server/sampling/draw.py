@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """One number in [0, 1) per (seed, position), by SplitMix64: a function of its arguments and of nothing else."""
+    """A number in [0, 1) for each (seed, position), by SplitMix64."""
     golden = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         # Seeds are mixed before positions are added, or seed s at position p + 1 would repeat seed s + golden at p.
@@ -17,7 +17,7 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray
 
 
 def draw(scores: Tensor, uniform: Tensor) -> Tensor:
-    """int64[R]: a token of each row of scores [R, V], by inverting the distribution function at uniform float64[R]."""
+    """Tokens int64[R] of scores [R, V], by inverting the cumulative distribution function at uniform float64[R]."""
     cumulative = scores.softmax(-1).double().cumsum(-1)
     targets = uniform * cumulative[:, -1]
     ids = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]

@@ -1,4 +1,4 @@
-"""What a step sampled."""
+"""The result of sampling one step."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from peregrine_server.protocol import SequenceFailed
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """S tokens, and what was asked about them."""
+    """S tokens with the log-probabilities that their sequences ask for."""
 
     token_ids: Tensor
     """int64[S]."""
     logprobs: Tensor | None = None
-    """float32[S], or None if no sequence asked."""
+    """float32[S], or None if no sequence asks for them."""
     top: tuple[tuple[int, Tensor, Tensor], ...] = ()
-    """(row, ids, log-probabilities) of the rows that asked for their likeliest tokens."""
+    """(row, ids, log-probabilities) for each row that asks for its likeliest tokens."""
     failed: tuple[SequenceFailed, ...] = ()
     """Sequences whose grammar cannot be followed any further."""

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def test_decodes_by_slot_are_those_of_the_host(groups: list[tuple[int, int, int]], num_blocks: int) -> None:
     """Ragged prompts, forks that copy blocks, cached prefixes, preemptions, slots that are taken again: every step of
     decodes alone is laid out from slots and positions as the host lays it out."""
-    by_host, for_graph = (Batch(NUM_SLOTS, MAX_TOKENS, BLOCK_SIZE, CPU, for_graph=each) for each in (False, True))
+    by_host, for_graph = (Batch(NUM_SLOTS, MAX_TOKENS, BLOCK_SIZE, CPU, (), for_graph=each) for each in (False, True))
     scheduler = make_scheduler(num_blocks, max_step_tokens=24)
     num_by_slot = 0
     for number, (length, count, size) in enumerate(groups):

@@ -80,7 +80,7 @@ def test_after_preemption(runner: Runner, crowd: list[list[int]]) -> None:
 def test_on_two_shards(crowd: list[list[int]], tmp_path: Path) -> None:
     """Both ranks draw the tokens that one rank draws."""
     requests = [(request.prompt_ids, request.sampling, request.max_new_tokens) for request in REQUESTS]
-    path = os.pathsep.join([str(PROCESS.parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(PROCESS.parents[2]), os.environ.get("PYTHONPATH", "")])
     environment, ranks = {**os.environ, "PYTHONPATH": path}, []
     for rank in range(2):
         config = {**CONFIG, "rank": rank, "num_shards": 2, "rendezvous": str(tmp_path / "rendezvous")}

@@ -22,10 +22,10 @@ from transformers import (
 
 from peregrine_kernels.reference.backend import ReferenceBackend
 from peregrine_server.batch.batch import Batch
-from peregrine_server.batch.slot_parameters import SlotParameters
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 from peregrine_server.sampling.draw import draw, uniforms
-from peregrine_server.sampling.processors import NEVER, is_green, keep_top_p, keep_typical
+from peregrine_server.sampling.processors import is_green
+from peregrine_server.sampling.registry import sampling_fields
 from peregrine_server.sampling.sampler import Sampler
 from peregrine_server.structured.masks import GrammarMasks
 
@@ -86,7 +86,7 @@ def oracle(params: SamplingParams) -> LogitsProcessorList:
 def make_sampler(
     params: list[SamplingParams], history: list[int] = HISTORY, prompt_length: int = PROMPT_LENGTH
 ) -> Sampler:
-    batch = Batch(len(params), 64, 16, torch.device("cpu"))
+    batch = Batch(len(params), 64, 16, torch.device("cpu"), sampling_fields())
     ids = pack(history)
     batch.apply(Step(0, new=[NewSequence(slot, ids, prompt_length, p) for slot, p in enumerate(params)]))
     return Sampler(batch, NO_GRAMMARS)
@@ -111,28 +111,6 @@ def test_each_setting_agrees_with_transformers(params: SamplingParams) -> None:
     torch.testing.assert_close(logprobs(logits, [params]), want.log_softmax(-1))
 
 
-@pytest.mark.parametrize("vocab", [16, 17, 300, 5000])
-def test_ties_at_the_boundary_of_top_p(vocab: int) -> None:
-    """As many tokens stay as with transformers, whose sort leaves open which; of equal ones the highest ids."""
-    logits = torch.randint(4, (8, vocab), generator=torch.Generator().manual_seed(vocab)).float()
-    kept = keep_top_p(logits, torch.full((8, 1), 0.8)) > NEVER
-    assert torch.equal(kept.sum(-1), (TopPLogitsWarper(0.8)(torch.tensor([HISTORY]), logits) > NEVER).sum(-1))
-    for row, is_kept in zip(logits, kept, strict=True):
-        least = row[is_kept].min()
-        assert is_kept[row > least].all()
-        assert not is_kept[row < least].any()
-        tied = is_kept[row == least].tolist()
-        assert tied == sorted(tied)
-
-
-def test_ties_at_the_boundary_of_typical_p_stay() -> None:
-    """All of them, as with transformers."""
-    logits = torch.randint(4, (8, 300), generator=torch.Generator().manual_seed(0)).float()
-    want = TypicalLogitsWarper(0.6)(torch.tensor([HISTORY]), logits)
-    assert torch.equal(keep_typical(logits, torch.full((8, 1), 0.6)), want)
-    assert len(want[want > NEVER].unique()) < 4
-
-
 def test_a_mixed_batch_agrees_with_transformers_row_by_row() -> None:
     """Neighbours with other parameters change nothing."""
     logits, ids = random_logits(len(SETTINGS), seed=2), torch.tensor([HISTORY])
@@ -153,7 +131,7 @@ def test_frequency_and_presence_penalties_are_those_of_openai(frequency: float, 
 
 def test_histories_of_different_lengths_are_penalized_apart() -> None:
     """Side by side, each row sees its own tokens and none that pad the shorter one."""
-    batch = Batch(2, 64, 16, torch.device("cpu"))
+    batch = Batch(2, 64, 16, torch.device("cpu"), sampling_fields())
     params = SamplingParams(repetition_penalty=2.0, frequency_penalty=1.0, top_n_tokens=5)
     histories = [[1, 2, 2, 2, 3], [4, 4]]
     batch.apply(Step(0, new=[NewSequence(i, pack(ids), 1, params) for i, ids in enumerate(histories)]))
@@ -179,7 +157,7 @@ def test_a_watermarked_text_is_detected_by_its_green_tokens() -> None:
     history, count = [1], 200
     for _ in range(count):
         params = SamplingParams(do_sample=True, watermark=True, seed=5)
-        batch = Batch(1, 256, 16, torch.device("cpu"))
+        batch = Batch(1, 256, 16, torch.device("cpu"), sampling_fields())
         batch.apply(Step(0, new=[NewSequence(0, pack(history), 1, params)]))
         history.append(int(Sampler(batch, NO_GRAMMARS)(torch.zeros(1, VOCAB), np.array([0])).token_ids))
     pairs = itertools.pairwise(history)
@@ -193,16 +171,6 @@ def test_ends_are_possible_where_nothing_else_is() -> None:
     params = SamplingParams(min_tokens=9, end_token_ids=ENDS, logit_bias=bias)
     sampled = make_sampler([params])(random_logits(1, seed=8), np.array([0]))
     assert sampled.token_ids.tolist() == [7]
-
-
-def test_parameters_that_are_off_are_not_looked_at() -> None:
-    """A greedy batch names no parameter in use, whatever seeds and end tokens its sequences carry."""
-    parameters = SlotParameters(3)
-    parameters[1] = SamplingParams(seed=5, end_token_ids=ENDS, prompt_logprobs=True)
-    assert parameters.used(np.arange(3)) == {}
-    parameters[2] = SamplingParams(top_p=0.5)
-    used = parameters.used(np.array([2, 0]))
-    assert {name: rows.tolist() for name, rows in used.items()} == {"top_p": [0]}
 
 
 def test_greedy_takes_the_likeliest_token_and_its_logprob() -> None:
@@ -228,23 +196,6 @@ def test_ten_thousand_draws_follow_the_softmax(is_one_seed: bool) -> None:
     expected = logits.softmax(-1) * 10_000
     statistic = ((counts - expected) ** 2 / expected).sum().item()
     assert statistic < 43.82  # the 99.9th percentile of chi-squared with 19 degrees of freedom
-
-
-def test_neighbouring_seeds_and_positions_are_independent() -> None:
-    """Seeds 0..99 at positions 0..99 give 10,000 different numbers, spread evenly over [0, 1)."""
-    pairs = np.array(list(itertools.product(range(100), range(100))))
-    values = uniforms(pairs[:, 0].astype(np.uint64), pairs[:, 1])
-    assert len(np.unique(values)) == 10_000
-    assert (np.bincount((values * 10).astype(int), minlength=10) > 850).all()
-    assert ((values >= 0) & (values < 1)).all()
-
-
-def test_a_token_of_no_probability_is_never_drawn() -> None:
-    """At either end of the unit interval the draw stays among the tokens left by the warpers."""
-    scores = torch.full((3, 8), float("-inf"))
-    scores[:, 3:5] = 0.0
-    ids = draw(scores, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64))
-    assert set(ids.tolist()) == {3, 4}
 
 
 @pytest.mark.parametrize("temperature", [1e-38, 1e-3, 1e38])
@@ -291,7 +242,7 @@ def test_a_device_that_samples_does_where_it_can(neighbour: SamplingParams, is_o
     class Sampling(ReferenceBackend):
         sample = property(lambda _: sample)  # type: ignore[assignment]
 
-    batch = Batch(2, 16, 4, torch.device("cpu"))
+    batch = Batch(2, 16, 4, torch.device("cpu"), sampling_fields())
     for slot, params in enumerate((SamplingParams(do_sample=True, temperature=0.5, seed=4), neighbour)):
         batch.parameters[slot] = params
     Sampler(batch, NO_GRAMMARS, Sampling())(torch.randn(2, VOCAB), np.arange(2))

@@ -167,7 +167,7 @@ class Alone:
     """One sequence in the only slot, which repeats three tokens over and over."""
 
     def __init__(self) -> None:
-        self.batch = Batch(1, 64, 64, torch.device("cpu"))
+        self.batch = Batch(1, 64, 64, torch.device("cpu"), ())
         self.proposer = DraftProposer(HostTokenMirror(self.batch.token_ids, is_copy=True))
         self.begin([1, 2, 3] * 6)
 
