@@ -16,7 +16,7 @@ BLOCK_SIZE = 8
 
 
 def shard_config(path: Path, **changes: Any) -> ShardConfig:
-    """One rank in float32 on one thread, with 192 blocks for 16 sequences of 96 tokens unless told otherwise."""
+    """One rank in float32 on one thread, with 192 blocks for 16 sequences of 96 tokens except for `changes`."""
     settings: dict[str, Any] = {
         "rank": 0,
         "num_shards": 1,
@@ -35,7 +35,7 @@ def shard_config(path: Path, **changes: Any) -> ShardConfig:
 
 
 def load_runner(path: Path, **changes: Any) -> Runner:
-    """As `shard_config` says."""
+    """Loads a runner with `shard_config(path, **changes)`."""
     return Runner.load(shard_config(path, **changes), lambda _done, _total: None)
 
 
@@ -48,7 +48,7 @@ def make_scheduler(
     caches_prefixes: bool = True,
     speculation: DraftBudget | None = None,
 ) -> Scheduler:
-    """For a runner of as many blocks, or more."""
+    """A scheduler for a runner with at least `num_blocks` blocks."""
     return Scheduler(
         BlockPool(num_blocks, BLOCK_SIZE),
         FairPolicy(max_batch_size, lead=max_step_tokens),
@@ -81,7 +81,7 @@ def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:
 
 
 def run(runner: Runner, scheduler: Scheduler, requests: list[Request], every: int = 0) -> list[Sequence]:
-    """To the end. All join at the start, or one after every `every` steps."""
+    """Runs requests until all have finished. All join at the start, or one after every `every` steps."""
     sequences, pending, steps = [], list(requests), 0
     while True:
         if pending and (every == 0 or steps % every == 0):

@@ -1,4 +1,4 @@
-"""The sampling kernel's tokens and log-probabilities beside those of the sampler's own processors and draw."""
+"""Cases for the fused sampling kernel, whose oracle is the sampler's own processors and draw."""
 
 import torch
 from torch import Tensor
@@ -9,18 +9,18 @@ from peregrine_server.sampling.processors import divide_by_temperature, keep_top
 
 GREEDY = -1.0
 ROUNDING = 1e-6
-"""How near a step of the distribution a number may be for sums of another order to choose the token beside it."""
+"""Distance from a step of the cumulative distribution within which another summation order may draw the next token."""
 
 
 def sampled(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> list[int]:
-    """One token a number, all of one row's logits [V]."""
+    """One token for each uniform number, from one row of logits [V]."""
     return sampled_with_logprobs(logits, temperature, top_k, top_p, uniforms)[0]
 
 
 def sampled_with_logprobs(
     logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]
 ) -> tuple[list[int], list[float]]:
-    """The same tokens and their log-probabilities; whether these are asked for changes no token."""
+    """The same tokens and their log-probabilities; asserts that asking for these changes no token."""
     rows = logits.expand(len(uniforms), -1).contiguous()
     parameters = torch.tensor([[temperature, top_k, top_p, uniform] for uniform in uniforms], dtype=torch.float64).T
     parameters = parameters.contiguous().to(logits.device)
@@ -33,7 +33,7 @@ def sampled_with_logprobs(
 
 
 def warped(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """What the sampler draws from: [1, V]."""
+    """Scores [1, V] that the sampler draws from."""
     scores = logits[None]
     if temperature != 1.0:
         scores = divide_by_temperature(scores, torch.tensor([[temperature]]))
@@ -52,8 +52,10 @@ def is_borderline(logits: Tensor, temperature: float, top_k: int, top_p: float, 
 
 
 def assert_agrees(logits: Tensor, temperature: float, top_k: int, top_p: float, uniforms: list[float]) -> int:
-    """The tokens, drawn on the device of logits [V], are the sampler's on a CPU, and as likely; how many of them
-    rounding could not have changed."""
+    """Asserts that the kernel, on the device of logits [V], draws the sampler's tokens with their log-probabilities.
+
+    Returns the number of tokens that rounding cannot have changed.
+    """
     token_ids, logprobs = sampled_with_logprobs(logits, temperature, top_k, top_p, uniforms)
     logits = logits.cpu()
     scores = warped(logits, temperature, top_k, top_p)

@@ -1,4 +1,4 @@
-"""A shard process: receive a Step, execute it, send the tokens. Started by the router, its ShardConfig on stdin."""
+"""A shard process: receives Steps, executes them, sends the tokens. Its ShardConfig comes from the router on stdin."""
 
 import os
 import sys
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from peregrine_server.execution.runner import PendingStep, Runner
 
 PROGRESS_SECONDS = 0.1
-"""Progress messages are sent at most this often."""
+"""Minimum interval between `Loading` messages."""
 POLL_SECONDS = 1e-4
-"""Between looks for a message and for the end of the step that runs; a decode of Falcon-7B takes 3.6 ms on an H200."""
+"""Interval at which the socket and the running step are polled; a decode of Falcon-7B takes 3.6 ms on an H200."""
 
 
 def main() -> None:
-    """The life of a shard. Exits with 1 after a `Failed` message if it cannot go on."""
+    """Runs a shard from start to shutdown. Exits with 1 after a `Failed` message if it cannot go on."""
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=ShardConfig)
     _leave_with_parent(os.getppid())
     link = Link(config.socket_path)
@@ -45,8 +45,8 @@ def main() -> None:
 
 
 def serve(config: ShardConfig, link: "Link") -> None:
-    """Load, say so, then answer steps."""
-    # Torch takes seconds to import: after the link is up, so that a dead router is noticed meanwhile.
+    """Loads the model, reports `Ready`, then answers steps until a `Shutdown`."""
+    # Torch takes seconds to import. By then the link is up and the parent is watched.
     from peregrine_server.execution.runner import Runner
 
     runner = Runner.load(config, link.progress(config.rank))
@@ -55,31 +55,32 @@ def serve(config: ShardConfig, link: "Link") -> None:
 
 
 def run_steps(runner: "Runner", rank: int, link: "Link") -> None:
-    """Answers steps until told to leave. Ranks sample alike: the first speaks for all."""
+    """Answers steps until a `Shutdown`. All ranks sample the same tokens, so rank 0 alone sends them."""
 
-    def answer(launched: "PendingStep") -> None:
+    def answer(step: "PendingStep") -> None:
         if rank == 0:
-            link.send(launched.result())
+            link.send(step.result())
 
     running: PendingStep | None = None
     while not isinstance(message := link.receive() if running is None else _message_or_end(link, running), Shutdown):
         if running is not None and message is not None and runner.waits_in(message):
             answer(running)
             running = None
-        # The next step, if it is here already, starts before the last one's tokens are waited for.
-        started = None if message is None else runner.launch(message)
+        # The next step, if it has arrived, is launched before the running one's tokens are waited for.
+        launched = None if message is None else runner.launch(message)
         if running is not None:
             answer(running)
-        running = started
+        running = launched
         if running is not None and running.is_done:
             answer(running)
             running = None
 
 
 def _message_or_end(link: "Link", running: "PendingStep") -> ToShard | None:
-    """The router's next message, or None once the step that runs is done.
+    """The router's next message, or None once the running step is done.
 
-    Waiting for its tokens alone would leave a step that comes meanwhile unstarted, and the device idle until then.
+    If the shard waited for the tokens alone, a step that arrives meanwhile would not be launched, and the device would
+    be idle between the two.
     """
     while (message := link.poll()) is None and not running.is_done:
         time.sleep(POLL_SECONDS)
@@ -87,7 +88,7 @@ def _message_or_end(link: "Link", running: "PendingStep") -> ToShard | None:
 
 
 def describe(error: Exception) -> str:
-    """One line for the operator: the first line of the error, with its type where the text alone says too little."""
+    """One line for the operator: the error's first line, after its type unless it is a ValueError or an OSError."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no message"
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
@@ -104,7 +105,7 @@ class Link:
         self._socket.connect(f"ipc://{path}")
 
     def send(self, message: FromShard) -> None:
-        """Queues a message; does not wait for it to arrive."""
+        """Queues a message; returns before it is delivered."""
         self._socket.send(encode(message))
 
     def receive(self) -> ToShard:
@@ -113,21 +114,21 @@ class Link:
         return message
 
     def poll(self) -> ToShard | None:
-        """The router's next message if it is here already."""
+        """The router's next message, or None if none has arrived."""
         return self.receive() if self._socket.poll(0) else None
 
     def progress(self, rank: int) -> "Progress":
-        """A callback that reports loading to the router."""
+        """A callback (loaded bytes, total bytes) that reports loading to the router."""
         return Progress(self, rank)
 
     def close(self) -> None:
-        """Sends what is queued, for a second at most."""
+        """Closes the socket; sends queued messages for up to a second (LINGER)."""
         self._socket.close()
         self._context.term()
 
 
 class Progress:
-    """Turns the loader's byte counts into `Loading` messages, not too many of them."""
+    """Turns the loader's byte counts into `Loading` messages, at most one every PROGRESS_SECONDS and the last one."""
 
     def __init__(self, link: Link, rank: int) -> None:
         self._link = link
@@ -142,7 +143,7 @@ class Progress:
 
 
 def _leave_with_parent(parent: int) -> None:
-    """Ends this process when the router is gone, even killed, even while this process waits in a collective."""
+    """Ends this process when the router is gone, even if killed, and even while this process waits in a collective."""
 
     def watch() -> None:
         while os.getppid() == parent:

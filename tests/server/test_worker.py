@@ -1,4 +1,4 @@
-"""The worker's loop: a step that is here already starts before the last one's tokens are waited for."""
+"""The worker's loop: a step that has arrived is launched before the running one's tokens are waited for."""
 
 from collections import deque
 from typing import Any
@@ -8,12 +8,12 @@ from peregrine_server.worker import run_steps
 
 
 class FakeDevice:
-    """A runner and a link in one, which note what happens in which order."""
+    """A runner and a link in one, which record the order of launches and answers."""
 
-    def __init__(self, messages: list[Any], looks: int) -> None:
-        """A step is done after so many looks at whether it is."""
+    def __init__(self, messages: list[Any], num_polls: int) -> None:
+        """A step is done when it has been polled `num_polls` times."""
         self.messages = deque(messages)
-        self.looks = looks
+        self.num_polls = num_polls
         self.events: list[str] = []
 
     def receive(self) -> Any:
@@ -24,9 +24,9 @@ class FakeDevice:
     def poll(self) -> Any:
         return self.messages.popleft()
 
-    def launch(self, step: Step) -> "FakeLaunched":
+    def launch(self, step: Step) -> "FakePendingStep":
         self.events.append(f"launch {step.id}")
-        return FakeLaunched(self, step.id)
+        return FakePendingStep(self, step.id)
 
     def waits_in(self, step: Step) -> bool:
         return step.max_draft_tokens > 0
@@ -35,40 +35,40 @@ class FakeDevice:
         self.events.append(f"send {result.id}")
 
 
-class FakeLaunched:
+class FakePendingStep:
     def __init__(self, device: FakeDevice, step_id: int) -> None:
-        self._looks = device.looks
+        self._num_polls = device.num_polls
         self._id = step_id
 
     @property
     def is_done(self) -> bool:
-        self._looks -= 1
-        return self._looks < 0
+        self._num_polls -= 1
+        return self._num_polls < 0
 
     def result(self) -> StepResult:
         return StepResult(self._id, b"", b"", b"")
 
 
-def events(messages: list[Any], looks: int, rank: int = 0) -> list[str]:
-    device = FakeDevice(messages, looks)
+def events(messages: list[Any], num_polls: int, rank: int = 0) -> list[str]:
+    device = FakeDevice(messages, num_polls)
     run_steps(device, rank, device)  # type: ignore[arg-type]
     return device.events
 
 
-def test_the_next_step_starts_before_the_last_is_answered() -> None:
-    """On a device that works by itself, with the next step here already."""
-    assert events([Step(1), Step(2), None, Shutdown()], looks=1) == ["launch 1", "launch 2", "send 1", "send 2"]
+def test_the_next_step_is_launched_before_the_running_one_is_answered() -> None:
+    """On an asynchronous device, if the next step has arrived."""
+    assert events([Step(1), Step(2), None, Shutdown()], num_polls=1) == ["launch 1", "launch 2", "send 1", "send 2"]
 
 
-def test_a_step_that_comes_while_another_runs_starts_before_that_is_done() -> None:
-    """Else the device would wait for it between the two: the router has it ready only after the answer before."""
+def test_a_step_that_arrives_while_another_runs_is_launched_at_once() -> None:
+    """Otherwise the device would be idle between the two: the router sends it only after the previous answer."""
     messages = [Step(1), Step(2), None, Step(3), None, None, Shutdown()]
-    assert events(messages, looks=2) == ["launch 1", "launch 2", "send 1", "launch 3", "send 2", "send 3"]
+    assert events(messages, num_polls=2) == ["launch 1", "launch 2", "send 1", "launch 3", "send 2", "send 3"]
 
 
-def test_a_step_is_answered_when_nothing_else_is_here() -> None:
-    """Nobody waits for a message to get the tokens of the step before."""
-    assert events([Step(1), None, Step(2), None, Shutdown()], looks=1) == [
+def test_a_step_is_answered_when_no_other_has_arrived() -> None:
+    """Its tokens do not wait for the next message."""
+    assert events([Step(1), None, Step(2), None, Shutdown()], num_polls=1) == [
         "launch 1",
         "send 1",
         "launch 2",
@@ -76,17 +76,17 @@ def test_a_step_is_answered_when_nothing_else_is_here() -> None:
     ]
 
 
-def test_a_step_that_is_done_is_answered_at_once() -> None:
-    """On a CPU a step is done when it was launched: the next one must not delay its tokens."""
-    assert events([Step(1), Step(2), Shutdown()], looks=0) == ["launch 1", "send 1", "launch 2", "send 2"]
+def test_a_step_that_is_done_is_answered_before_the_next_is_launched() -> None:
+    """On a CPU a step is done once launched: the next one must not delay its tokens."""
+    assert events([Step(1), Step(2), Shutdown()], num_polls=0) == ["launch 1", "send 1", "launch 2", "send 2"]
 
 
-def test_a_step_that_waits_for_the_last_starts_after_its_answer() -> None:
-    """Where tokens are guessed from those of the last step, these need not be late as well."""
+def test_a_step_that_waits_for_the_running_one_is_launched_after_its_answer() -> None:
+    """A step that may propose draft tokens waits for the running step's, whose answer it must not delay."""
     messages = [Step(1), Step(2, max_draft_tokens=4), None, Shutdown()]
-    assert events(messages, looks=1) == ["launch 1", "send 1", "launch 2", "send 2"]
+    assert events(messages, num_polls=1) == ["launch 1", "send 1", "launch 2", "send 2"]
 
 
 def test_only_the_first_rank_answers() -> None:
     """The others compute the same."""
-    assert events([Step(1), Step(2), None, Shutdown()], looks=1, rank=1) == ["launch 1", "launch 2"]
+    assert events([Step(1), Step(2), None, Shutdown()], num_polls=1, rank=1) == ["launch 1", "launch 2"]

@@ -1,4 +1,4 @@
 """Tensor parallelism: the collectives of one group of ranks.
 
-A group of one does nothing.
+The collectives of a group of one do nothing.
 """

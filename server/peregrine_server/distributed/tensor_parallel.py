@@ -12,10 +12,10 @@ from peregrine_server.distributed.one_shot_all_reduce import OneShotAllReduce, i
 
 
 class TensorParallel:
-    """One rank's end of the group. Every rank calls the same collectives in the same order."""
+    """One rank of a group. Every rank must call the same collectives in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1, one_shot: OneShotAllReduce | None = None) -> None:
-        """A group of one, where every collective does nothing; `join` makes larger ones."""
+        """Creates a group of one, whose collectives do nothing; `join` creates larger ones."""
         self.rank = rank
         self.size = size
         self._one_shot = one_shot
@@ -24,10 +24,10 @@ class TensorParallel:
     def join(
         rank: int, size: int, device: torch.device, rendezvous: str | Path, timeout: timedelta = timedelta(minutes=5)
     ) -> "TensorParallel":
-        """Meets the other ranks through the file `rendezvous`, which must not be left from an earlier group.
+        """Joins the other ranks through the file `rendezvous`, which must not be left from an earlier group.
 
-        gloo on a CPU; on CUDA NCCL, and for small messages `one_shot` where it works. Raises RuntimeError when a rank
-        does not come, or a later collective is not joined, within `timeout`.
+        The backend is gloo on a CPU and NCCL on CUDA, with the one-shot all-reduce for small messages where it works.
+        Raises RuntimeError if a rank does not join, or does not join a later collective, within `timeout`.
         """
         if size > 1:
             _stay_on_loopback()
@@ -41,14 +41,14 @@ class TensorParallel:
         return TensorParallel(rank, size, one_shot)
 
     def all_reduce(self, x: Tensor) -> None:
-        """x becomes the sum of every rank's x. x is contiguous, of any shape, alike on all ranks."""
+        """Sums x over the ranks, in place. x is contiguous and has the same shape on every rank."""
         if self._one_shot is not None and is_eligible(x):
             self._one_shot(x)
         elif self.size > 1:
             dist.all_reduce(x)
 
     def all_gather(self, x: Tensor) -> Tensor:
-        """x [T, N] of every rank, side by side in rank order: [T, size * N]."""
+        """Concatenates x [T, N] of every rank along the last dimension, in rank order: [T, size * N]."""
         if self.size == 1:
             return x
         parts = x.new_empty((self.size * x.shape[0], x.shape[1]))
@@ -62,6 +62,9 @@ class TensorParallel:
 
 
 def _stay_on_loopback() -> None:
-    """Ranks share a machine; by default both libraries would listen on the address of the host's name."""
+    """Makes gloo and NCCL listen on loopback alone, because all ranks share this machine.
+
+    By default both listen on the address that the host's name resolves to. Replaces values set in the environment.
+    """
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     os.environ["NCCL_SOCKET_IFNAME"] = "lo"

@@ -63,7 +63,7 @@ class PendingStep:
 
 
 class Runner:
-    """Deterministic in its weights and the steps that it was sent."""
+    """Executes steps. Its tokens depend on the weights and on the steps that it was sent, and on nothing else."""
 
     def __init__(
         self,
@@ -125,17 +125,17 @@ class Runner:
             self.execute(step)
 
     def execute(self, step: Step) -> StepResult:
-        """One step, to its end."""
+        """Executes one step and waits for its tokens."""
         return self.launch(step).result()
 
     @torch.inference_mode()
     def launch(self, step: Step) -> PendingStep:
-        """One step: apply the delta, run the model, sample, append the tokens.
+        """Starts one step: applies the delta, runs the model, samples, appends the tokens.
 
-        On CUDA the host waits for none of it, with these exceptions: a draft is looked up behind the last sampled
-        token, and its accepted length decides where the next step goes on; a grammar's mask needs the token before it,
-        once the model is launched; prompt log-probabilities are copied to the host at once; and top-k outside of the
-        fused sampling kernel reads the largest k of the batch from the device (`keep_top_k`).
+        On CUDA the host waits for the device only where it must: for the previous step's tokens where this one may
+        propose draft tokens, and for its own tokens to verify them; for the previous token of a sequence with a
+        grammar, once the model is launched; for prompt log-probabilities; and for the largest k of the batch where
+        top-k is applied outside of the fused sampling kernel (`keep_top_k`).
         """
         self._grammar_masks.apply(step)
         if (blocks := self._batch.apply(step)) is not None:
@@ -196,7 +196,7 @@ class Runner:
         return chunks
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
-        """Row i of `hidden` scores the prompt token at position first + i + 1, if there is one."""
+        """Prompt log-probabilities: row i of `hidden` scores the token at position first + i + 1, if there is one."""
         chunks = []
         count = min(len(hidden), int(self._batch.prompt_lengths[slot]) - first - 1)
         for start in range(0, count, PROMPT_LOGPROB_ROWS):

@@ -1,4 +1,4 @@
-"""Grammars compiled by llguidance: which, and how. Without torch, as the router checks them with this as well."""
+"""Compilation of grammars by llguidance. Imports no torch, because the router checks grammars with it as well."""
 
 import json
 import threading
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from peregrine_server.protocol import Grammar
 
 MAX_GRAMMAR_BYTES = 64 * 2**10
+"""Upper bound on a grammar's source, in bytes of UTF-8. STACK_BYTES depends on it."""
 STACK_BYTES = 512 * 2**20
-"""Of a thread that runs llguidance, which recurses along chains of rules and `$ref`s, and ends the process where the
-stack ends: 1,200 schemas that each refer to the next overflow the usual 8 MiB. A level takes up to 19 KiB of stack and
-7 bytes of grammar at least, so 64 KiB of them need 180 MiB. Only what is used is ever committed."""
+"""Stack size in bytes of a thread that runs llguidance. It recurses along chains of rules and `$ref`s, and a stack
+overflow ends the process: 1,200 schemas that each refer to the next overflow the usual 8 MiB. A level takes up to 19
+KiB of stack and at least 7 bytes of grammar, so MAX_GRAMMAR_BYTES need 180 MiB. Unused pages are never committed."""
 LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-"""Counted in work, not in seconds, so that every rank gives up at the same token. A lexer state takes 1 to 2 kB."""
+"""Bounds on a matcher, in work instead of seconds, so that every rank gives up at the same token. A lexer state takes 1
+to 2 kB."""
 WHITESPACE = " "
-"""One space at most between the parts of a JSON text: where any may stand, small models write no end of it."""
+"""Whitespace between the parts of a JSON text: one space at most, because small models write whitespace without end
+where any amount is allowed."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,12 +35,12 @@ class GrammarError(ValueError):
 
 
 def load_grammar_tokenizer(path: Path, vocab_size: int, eos_token_ids: tuple[int, ...]) -> LLTokenizer:
-    """A model's tokenizer.json as llguidance sees it. Raises ValueError if it cannot be used to constrain text."""
+    """Loads a model's tokenizer.json for llguidance. Raises ValueError if it cannot be used to constrain text."""
     if not eos_token_ids:
         raise ValueError("the model has no end-of-text token, with which a complete text ends")
     try:
         content = json.loads((path / "tokenizer.json").read_bytes())
-        # Someone's training may have left them there, and they would cut what llguidance tokenizes.
+        # Training may have left these set, and then they would cut the texts that llguidance tokenizes.
         content |= {"truncation": None, "padding": None}
         return LLTokenizer(json.dumps(content), n_vocab=vocab_size, eos_token=list(eos_token_ids))
     except Exception as error:  # llguidance raises whatever its parsers raise.
@@ -45,7 +48,7 @@ def load_grammar_tokenizer(path: Path, vocab_size: int, eos_token_ids: tuple[int
 
 
 def compile_grammar(tokenizer: LLTokenizer, grammar: Grammar) -> LLMatcher:
-    """A matcher at the grammar's start. Raises GrammarError. To be called on one of the GrammarThreads."""
+    """Returns a matcher at the grammar's start. Raises GrammarError. Must run on one of the GrammarThreads."""
     try:
         if len(grammar.source.encode()) > MAX_GRAMMAR_BYTES:
             raise GrammarError(f"it is longer than {MAX_GRAMMAR_BYTES:,} bytes")
@@ -59,10 +62,10 @@ def compile_grammar(tokenizer: LLTokenizer, grammar: Grammar) -> LLMatcher:
 
 
 class GrammarThreads(ThreadPoolExecutor):
-    """Threads with stack enough for llguidance."""
+    """Threads with a stack of STACK_BYTES, for llguidance."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """As ThreadPoolExecutor, which starts its threads here and nowhere else."""
+        """As ThreadPoolExecutor.submit, which is where that class starts its threads."""
         previous = threading.stack_size(STACK_BYTES)
         try:
             return super().submit(fn, *args, **kwargs)
@@ -75,7 +78,7 @@ def _json_grammar(source: str) -> str:
 
 
 def allowed_tokens(matcher: LLMatcher, vocab_size: int) -> NDArray[np.bool_]:
-    """bool[V]: what may come next; the ends of text once the grammar is complete. All False after an error."""
+    """bool[V]: tokens that may come next, ends of text once the grammar is complete. All False after an error."""
     if matcher.is_error():
         return np.zeros(vocab_size, dtype=np.bool_)
     bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), count=vocab_size, bitorder="little")

@@ -1,4 +1,4 @@
-"""The grammars of the running sequences: the tokens that each allows next, computed beside the running step."""
+"""Grammar masks of the running sequences: the tokens that each may sample next, computed beside the running step."""
 
 import time
 from collections import OrderedDict
@@ -16,41 +16,46 @@ from peregrine_server.protocol import Grammar, SequenceFailed, Step, unpack
 from peregrine_server.structured.compiler import GrammarThreads, allowed_tokens, compile_grammar, load_grammar_tokenizer
 
 NUM_THREADS = 2
-"""A mask takes 20 to 100 microseconds in the mean, so that two threads serve dozens of sequences within a step."""
+"""Threads that compute masks. A mask takes 20 to 100 microseconds on average, so two serve dozens of sequences in a
+step."""
 MAX_COMPILED = 32
-"""Compiled grammars that are kept for the next request. Each may hold LIMITS.max_lexer_states: 100 MB."""
+"""Compiled grammars in the LRU cache. Each may hold LIMITS.max_lexer_states: 100 MB."""
 FREE_WAIT_SECONDS = 0.02
+"""Wait for a sequence's mask that each step allows for free."""
 MAX_WAIT_SECONDS = 1.0
-"""A sequence whose masks make steps wait longer than this in all, beyond FREE_WAIT_SECONDS in each, fails: its
-neighbours waited as well."""
+"""Total wait for a sequence's masks, beyond FREE_WAIT_SECONDS in each step, after which the sequence fails: every other
+sequence of the batch waits as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class _MatcherState:
-    """Where a sequence is in its grammar."""
+    """Position of a sequence in its grammar."""
 
     allowed: NDArray[np.bool_]
-    """bool[V]."""
+    """bool[V]: the mask of the next token."""
     matcher: LLMatcher | None
+    """None after an error."""
     error: str = ""
-    """Why there is no way on; then everything is allowed, and nothing that is sampled counts."""
+    """Reason why the grammar cannot be followed. The mask then allows every token, and the sampled one is invalid."""
     waited_for_token: float = 0.0
-    """Seconds for which the token, not the mask, was waited for."""
+    """Seconds that the thread waited for the sampled token, which do not count against the grammar."""
 
 
 @dataclass(slots=True)
-class _Constraint:
+class _ConstrainedSlot:
     grammar: Grammar
-    next: "Future[_MatcherState]"
+    state: "Future[_MatcherState]"
+    """State after the last sampled token."""
     waited: float = 0.0
+    """Seconds that steps waited for this slot's masks, beyond FREE_WAIT_SECONDS each."""
 
 
 class GrammarMasks:
-    """A mask ahead: as soon as a sequence has its token, its next mask is computed on a thread.
+    """Masks computed one token ahead: on a thread, as soon as a sequence's token is sampled.
 
-    So masks are computed while the router has the tokens and while the model computes the next step. What a mask holds
-    depends on the grammar and the tokens alone: every rank computes the same. How long it took does not count, except
-    in what rank 0 tells the router, who then cancels the sequence for all.
+    The threads work while the router handles the tokens and while the model computes the next step. A mask depends on
+    the grammar and the tokens alone, so every rank computes the same one. Only a failure by MAX_WAIT_SECONDS depends on
+    time: rank 0 reports it to the router, which then cancels the sequence on every rank.
     """
 
     def __init__(self, model_path: Path, vocab_size: int, eos_token_ids: tuple[int, ...]) -> None:
@@ -59,14 +64,14 @@ class GrammarMasks:
         self._tokenizer: Future[LLTokenizer] = self._threads.submit(
             load_grammar_tokenizer, model_path, vocab_size, eos_token_ids
         )
-        self._of: dict[int, _Constraint] = {}
+        self._constrained: dict[int, _ConstrainedSlot] = {}
         self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
         self._lock = Lock()
 
     def apply(self, step: Step) -> None:
-        """Forgets who left, starts on who came."""
+        """Drops the grammars of freed slots and starts those of new sequences and forks."""
         for slot in unpack(step.freed).tolist():
-            self._of.pop(slot, None)
+            self._constrained.pop(slot, None)
         for new in step.new:
             if new.sampling.grammar is not None:
                 self._start(new.slot, new.sampling.grammar, unpack(new.token_ids)[new.prompt_length :].tolist())
@@ -75,7 +80,7 @@ class GrammarMasks:
                 self._fork(fork.slot, fork.parent, fork.sampling.grammar)
 
     def masks(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.bool_], list[SequenceFailed]]:
-        """bool[R, V]: the tokens that each of R constrained slots allows next; which of them cannot go on."""
+        """Masks bool[R, V] of R constrained slots, and the sequences among them that cannot go on."""
         states = [self._wait(slot) for slot in slots.tolist()]
         failed = [
             SequenceFailed(slot, state.error) for slot, state in zip(slots.tolist(), states, strict=True) if state.error
@@ -83,41 +88,43 @@ class GrammarMasks:
         return np.stack([state.allowed for state in states]), failed
 
     def advance(self, slots: NDArray[np.int64], tokens: Callable[[], list[int]]) -> None:
-        """The constrained ones among the slots go on from the tokens that they sampled, one a slot.
+        """Starts the next mask of each constrained slot, from the token that it sampled. At most one row a slot.
 
-        `tokens` gives them once the device has; it is called on other threads, where waiting delays no step.
+        `tokens` returns the sampled tokens of all rows once they are on the host. It is called on the threads, where
+        waiting for the device delays no step.
         """
         for row, slot in enumerate(slots.tolist()):
-            if (constraint := self._of.get(slot)) is not None:
-                constraint.next = self._threads.submit(self._go_on, constraint.next.result(), tokens, row)
+            if (constrained := self._constrained.get(slot)) is not None:
+                constrained.state = self._threads.submit(self._advance_state, constrained.state.result(), tokens, row)
 
     def has_any(self) -> bool:
         """Whether any running sequence has a grammar."""
-        return bool(self._of)
+        return bool(self._constrained)
 
     def _wait(self, slot: int) -> _MatcherState:
-        constraint = self._of[slot]
+        """The slot's state once its mask is computed; a failed one if steps waited too long for it."""
+        constrained = self._constrained[slot]
         start = time.perf_counter()
-        state = constraint.next.result()
-        constraint.waited += max(time.perf_counter() - start - state.waited_for_token - FREE_WAIT_SECONDS, 0.0)
-        if constraint.waited > MAX_WAIT_SECONDS:
+        state = constrained.state.result()
+        constrained.waited += max(time.perf_counter() - start - state.waited_for_token - FREE_WAIT_SECONDS, 0.0)
+        if constrained.waited > MAX_WAIT_SECONDS:
             return self._failed("it is too complex: make it smaller or less ambiguous")
         return state
 
     def _start(self, slot: int, grammar: Grammar, generated: list[int]) -> None:
-        self._of[slot] = _Constraint(grammar, self._threads.submit(self._replay, grammar, generated))
+        self._constrained[slot] = _ConstrainedSlot(grammar, self._threads.submit(self._replay, grammar, generated))
 
     def _fork(self, slot: int, parent: int, grammar: Grammar) -> None:
-        leader = self._of.get(parent)
-        if leader is None or leader.grammar != grammar:
+        origin = self._constrained.get(parent)
+        if origin is None or origin.grammar != grammar:
             self._start(slot, grammar, [])
         else:
-            self._of[slot] = _Constraint(grammar, self._threads.submit(_copy, leader.next))
+            self._constrained[slot] = _ConstrainedSlot(grammar, self._threads.submit(_copy, origin.state))
 
     def _replay(self, grammar: Grammar, generated: list[int]) -> _MatcherState:
         try:
             matcher = self._compile(grammar)
-        # A panic in llguidance is a BaseException; whatever it is, it concerns this sequence alone.
+        # A panic in llguidance is a BaseException. Any error concerns this sequence alone.
         except BaseException as error:
             return self._failed(str(error))
         return self._consume(_MatcherState(np.empty(0, dtype=np.bool_), matcher), generated)
@@ -134,7 +141,7 @@ class GrammarMasks:
                 self._compiled.popitem(last=False)
         return matcher
 
-    def _go_on(self, state: _MatcherState, tokens: Callable[[], list[int]], row: int) -> _MatcherState:
+    def _advance_state(self, state: _MatcherState, tokens: Callable[[], list[int]], row: int) -> _MatcherState:
         start = time.perf_counter()
         token_id = tokens()[row]
         waited_for_token = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Which messages are reduced in one shot, and how a machine is found not to be able to."""
+"""The messages that are reduced in one shot, and the fallback where a machine cannot."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ from peregrine_server.distributed.tensor_parallel import TensorParallel
         (torch.zeros(8, 64)[:, :32], False),
     ],
 )
-def test_what_fits(x: Tensor, expected: bool) -> None:
+def test_eligible_messages(x: Tensor, expected: bool) -> None:
     """Up to 256 KiB of bfloat16 or float32, contiguous, in units of 16 bytes."""
     assert is_eligible(x) is expected
 
 
-def test_small_messages_go_one_way_and_others_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group with a one-shot reduction uses it for what is_eligible, and the library for what does not."""
+def test_eligible_messages_are_reduced_in_one_shot_and_others_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group with a one-shot all-reduce uses it for eligible messages alone."""
     calls: list[tuple[str, int]] = []
     monkeypatch.setattr(dist, "all_reduce", lambda x: calls.append(("library", x.numel())))
     group = TensorParallel(0, 2, lambda x: calls.append(("one shot", x.numel())))  # type: ignore[arg-type]
@@ -37,8 +37,8 @@ def test_small_messages_go_one_way_and_others_the_other(monkeypatch: pytest.Monk
     assert calls == [("one shot", 64), ("library", MAX_BYTES)]
 
 
-def test_a_machine_without_peer_access_has_none() -> None:
-    """Here, on a CPU, torch's symmetric memory fails; the group goes on without."""
+def test_without_peer_access_there_is_no_one_shot_all_reduce() -> None:
+    """On a CPU torch's symmetric memory fails, and the group's other collectives still work."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         assert one_shot_all_reduce_or_none(torch.device("cpu")) is None

@@ -39,7 +39,7 @@ def start(rank: int, size: int, file: Path, seconds: float = 60) -> subprocess.P
 
 
 def test_collectives(tmp_path: Path) -> None:
-    """all_reduce sums in place, all_gather sets the last dimension side by side, and only loopback is listened on."""
+    """all_reduce sums in place, all_gather concatenates the last dimension, and every socket listens on loopback."""
     ranks = [start(rank, 2, tmp_path / "rendezvous") for rank in range(2)]
     results: list[dict[str, Any]] = [json.loads(rank.communicate(timeout=60)[0]) for rank in ranks]
     for result in results:
@@ -49,8 +49,8 @@ def test_collectives(tmp_path: Path) -> None:
         assert all(address.startswith("0100007F:") for address in result["listening"])
 
 
-def test_a_rank_that_does_not_come_is_an_error(tmp_path: Path) -> None:
-    """A group that is not complete within the timeout fails instead of waiting for ever."""
+def test_a_rank_that_does_not_join_is_an_error(tmp_path: Path) -> None:
+    """A group that is incomplete after the timeout fails instead of waiting for ever."""
     alone = start(0, 2, tmp_path / "rendezvous", seconds=2)
     _, errors = alone.communicate(timeout=60)
     assert alone.returncode != 0

@@ -63,14 +63,14 @@ def crowd(runner: Runner) -> list[list[int]]:
 
 
 def test_alone(runner: Runner, crowd: list[list[int]]) -> None:
-    """Each by itself, whatever the parameters."""
+    """Each request by itself has the same tokens, whatever its parameters."""
     for request, tokens in zip(REQUESTS[: 2 * len(SETTINGS)], crowd, strict=False):
         (sequence,) = run(runner, make_scheduler(eos=frozenset({EOS})), [request])
         assert generated(sequence) == tokens
 
 
 def test_after_preemption(runner: Runner, crowd: list[list[int]]) -> None:
-    """In a cache for a few of them, a grammar picks up where it was."""
+    """With a cache too small for all, preempted requests have the same tokens, and a grammar resumes."""
     scheduler = make_scheduler(num_blocks=14, max_batch_size=32, eos=frozenset({EOS}))
     sequences = run(runner, scheduler, REQUESTS, every=1)
     assert [generated(sequence) for sequence in sequences] == crowd

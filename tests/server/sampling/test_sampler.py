@@ -1,4 +1,4 @@
-"""The sampler against transformers' own processors, and against the distribution it promises."""
+"""The sampler against transformers' own processors, and against the softmax distribution."""
 
 import itertools
 from collections import Counter
@@ -30,7 +30,7 @@ from peregrine_server.sampling.sampler import Sampler
 from peregrine_server.structured.masks import GrammarMasks
 
 VOCAB = 97
-HISTORY = [3, 5, 5, 8, 13, 21]
+KNOWN = [3, 5, 5, 8, 13, 21]
 PROMPT_LENGTH = 2
 BIAS = ((3, 2.5), (50, -4.0), (96, 1.0))
 ENDS = (7, 11)
@@ -83,19 +83,17 @@ def oracle(params: SamplingParams) -> LogitsProcessorList:
     return processors
 
 
-def make_sampler(
-    params: list[SamplingParams], history: list[int] = HISTORY, prompt_length: int = PROMPT_LENGTH
-) -> Sampler:
+def make_sampler(params: list[SamplingParams], known: list[int] = KNOWN, prompt_length: int = PROMPT_LENGTH) -> Sampler:
     batch = Batch(len(params), 64, 16, torch.device("cpu"), sampling_fields())
-    ids = pack(history)
+    ids = pack(known)
     batch.apply(Step(0, new=[NewSequence(slot, ids, prompt_length, p) for slot, p in enumerate(params)]))
     return Sampler(batch, NO_GRAMMARS)
 
 
-def logprobs(logits: torch.Tensor, params: list[SamplingParams], history: list[int] = HISTORY) -> torch.Tensor:
-    """float32[S, V]: what the sampler draws from, read through its own answer about all tokens."""
+def logprobs(logits: torch.Tensor, params: list[SamplingParams], known: list[int] = KNOWN) -> torch.Tensor:
+    """float32[S, V]: log-probabilities that the sampler draws from, read through top_n_tokens of the vocabulary."""
     asking = [replace(p, top_n_tokens=logits.shape[-1]) for p in params]
-    sampled = make_sampler(asking, history)(logits.clone(), np.arange(len(params)))
+    sampled = make_sampler(asking, known)(logits.clone(), np.arange(len(params)))
     return torch.stack([torch.empty_like(values).scatter(0, ids, values) for _, ids, values in sampled.top])
 
 
@@ -107,13 +105,13 @@ def random_logits(rows: int, seed: int, vocab: int = VOCAB) -> torch.Tensor:
 def test_each_setting_agrees_with_transformers(params: SamplingParams) -> None:
     """The scores after every processor are transformers' own."""
     logits = random_logits(1, seed=1)
-    want = oracle(params)(torch.tensor([HISTORY]), logits.clone())
+    want = oracle(params)(torch.tensor([KNOWN]), logits.clone())
     torch.testing.assert_close(logprobs(logits, [params]), want.log_softmax(-1))
 
 
 def test_a_mixed_batch_agrees_with_transformers_row_by_row() -> None:
-    """Neighbours with other parameters change nothing."""
-    logits, ids = random_logits(len(SETTINGS), seed=2), torch.tensor([HISTORY])
+    """Other parameters in other rows change nothing."""
+    logits, ids = random_logits(len(SETTINGS), seed=2), torch.tensor([KNOWN])
     want = torch.cat([oracle(p)(ids, row[None].clone()) for p, row in zip(SETTINGS, logits, strict=True)])
     torch.testing.assert_close(logprobs(logits, SETTINGS), want.log_softmax(-1))
 
@@ -123,18 +121,18 @@ def test_frequency_and_presence_penalties_are_those_of_openai(frequency: float, 
     """mu[j] - c[j] * frequency - (c[j] > 0) * presence, c counting generated tokens; the prompt costs nothing."""
     logits = random_logits(3, seed=6)
     params = SamplingParams(frequency_penalty=frequency, presence_penalty=presence)
-    counts = Counter(HISTORY[PROMPT_LENGTH:])
+    counts = Counter(KNOWN[PROMPT_LENGTH:])
     want = [mu - counts[j] * frequency - (counts[j] > 0) * presence for j, mu in enumerate(logits[1].tolist())]
     got = logprobs(logits, [SamplingParams(), params, SamplingParams(repetition_penalty=2.0)])[1]
     torch.testing.assert_close(got, torch.tensor(want).log_softmax(-1))
 
 
-def test_histories_of_different_lengths_are_penalized_apart() -> None:
-    """Side by side, each row sees its own tokens and none that pad the shorter one."""
+def test_sequences_of_different_lengths_are_penalized_apart() -> None:
+    """In one batch, each row is penalised for its own tokens, and for none of the padding."""
     batch = Batch(2, 64, 16, torch.device("cpu"), sampling_fields())
     params = SamplingParams(repetition_penalty=2.0, frequency_penalty=1.0, top_n_tokens=5)
-    histories = [[1, 2, 2, 2, 3], [4, 4]]
-    batch.apply(Step(0, new=[NewSequence(i, pack(ids), 1, params) for i, ids in enumerate(histories)]))
+    sequences = [[1, 2, 2, 2, 3], [4, 4]]
+    batch.apply(Step(0, new=[NewSequence(i, pack(ids), 1, params) for i, ids in enumerate(sequences)]))
     sampled = Sampler(batch, NO_GRAMMARS)(torch.ones(2, 5), np.arange(2))
     want = torch.tensor([[1.0, 0.5, -2.5, -0.5, 1.0], [1.0, 1.0, 1.0, 1.0, -0.5]]).log_softmax(-1)
     for row, ids, values in sampled.top:
@@ -142,9 +140,9 @@ def test_histories_of_different_lengths_are_penalized_apart() -> None:
 
 
 def test_the_watermark_favours_the_green_tokens() -> None:
-    """Half the vocabulary, another half after each token, is delta = 2 likelier than it was."""
+    """delta = 2 is added to half of the vocabulary, another half after each token."""
     logits = random_logits(1, seed=7, vocab=4096)
-    green = is_green(torch.tensor([[HISTORY[-1]], [HISTORY[-2]]]), 4096)
+    green = is_green(torch.tensor([[KNOWN[-1]], [KNOWN[-2]]]), 4096)
     torch.testing.assert_close(
         logprobs(logits, [SamplingParams(watermark=True)])[0], (logits[0] + 2.0 * green[0]).log_softmax(-1)
     )
@@ -153,20 +151,20 @@ def test_the_watermark_favours_the_green_tokens() -> None:
 
 
 def test_a_watermarked_text_is_detected_by_its_green_tokens() -> None:
-    """Of 200 tokens sampled from a flat distribution most are green, where chance has half."""
-    history, count = [1], 200
+    """Most of 200 tokens sampled from a flat distribution are green, where half would be without a watermark."""
+    known, count = [1], 200
     for _ in range(count):
         params = SamplingParams(do_sample=True, watermark=True, seed=5)
         batch = Batch(1, 256, 16, torch.device("cpu"), sampling_fields())
-        batch.apply(Step(0, new=[NewSequence(0, pack(history), 1, params)]))
-        history.append(int(Sampler(batch, NO_GRAMMARS)(torch.zeros(1, VOCAB), np.array([0])).token_ids))
-    pairs = itertools.pairwise(history)
+        batch.apply(Step(0, new=[NewSequence(0, pack(known), 1, params)]))
+        known.append(int(Sampler(batch, NO_GRAMMARS)(torch.zeros(1, VOCAB), np.array([0])).token_ids))
+    pairs = itertools.pairwise(known)
     green = sum(bool(is_green(torch.tensor([[before]]), VOCAB)[0, token]) for before, token in pairs)
     assert green > 150  # z = 7; e^2 / (1 + e^2) of them are green in the mean: 176
 
 
-def test_ends_are_possible_where_nothing_else_is() -> None:
-    """min_tokens yields to a bias that leaves nothing but an end token."""
+def test_ends_are_allowed_where_every_other_token_is_masked() -> None:
+    """min_tokens yields to a bias that leaves no token but an end."""
     bias = tuple((token_id, float("-inf")) for token_id in range(VOCAB) if token_id != 7)
     params = SamplingParams(min_tokens=9, end_token_ids=ENDS, logit_bias=bias)
     sampled = make_sampler([params])(random_logits(1, seed=8), np.array([0]))
@@ -200,7 +198,7 @@ def test_ten_thousand_draws_follow_the_softmax(is_one_seed: bool) -> None:
 
 @pytest.mark.parametrize("temperature", [1e-38, 1e-3, 1e38])
 def test_an_extreme_temperature_draws_a_token(temperature: float) -> None:
-    """Near zero it is the likeliest, far above any of them; never a NaN."""
+    """Near zero the likeliest, for huge ones any of them; log-probabilities stay finite."""
     logits = torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(5)) * 30
     params = SamplingParams(do_sample=True, temperature=temperature, top_p=0.99, seed=1, logprobs=True)
     sampled = make_sampler([params])(logits.clone(), np.array([0]))
@@ -210,7 +208,7 @@ def test_an_extreme_temperature_draws_a_token(temperature: float) -> None:
 
 
 def test_a_draw_depends_on_seed_and_position_alone() -> None:
-    """The same sequence in another slot, among other neighbours, draws the same token."""
+    """The same sequence in another slot of another batch draws the same token."""
     logits = torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(4))
     mine = SamplingParams(do_sample=True, seed=99)
     alone = make_sampler([mine])(logits.clone(), np.array([0])).token_ids[0]
@@ -230,8 +228,8 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
         (SamplingParams(top_n_tokens=2), False),
     ],
 )
-def test_a_device_that_samples_does_where_it_can(neighbour: SamplingParams, is_one_operation: bool) -> None:
-    """It is given temperature, k, p and the number of each row, unless any row uses what it does not know of."""
+def test_the_fused_kernel_samples_what_it_knows(neighbour: SamplingParams, is_one_operation: bool) -> None:
+    """It is given temperature, k, p and the random number of each row, unless any row uses another field."""
     given: list[torch.Tensor] = []
 
     def sample(logits: torch.Tensor, parameters: torch.Tensor, has_logprobs: bool) -> tuple[torch.Tensor, torch.Tensor]:

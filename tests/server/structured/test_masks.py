@@ -1,4 +1,4 @@
-"""Constrained generation with the demo model: what ends is what the grammar says, and neighbours notice nothing."""
+"""Constrained generation with the demo model: texts follow their grammars, and other sequences are unaffected."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, NewSequence, Step, pack
 from peregrine_server.sampling.sampled import Sampled
-from peregrine_server.structured import masks as constraints_module
+from peregrine_server.structured import masks as masks_module
 from peregrine_server.structured.masks import GrammarMasks
 from runners import generated, load_runner, make_scheduler, run, run_step
 from schemas import random_schema
@@ -84,7 +84,7 @@ def test_the_text_matches_and_ends_when_complete(
 
 
 def test_min_tokens_holds_as_long_as_the_grammar_goes_on(runner: Runner) -> None:
-    """The end is put off while the grammar allows anything else, and comes where it does not."""
+    """The end is forbidden while the grammar allows another token, and is sampled where it does not."""
     for source, count in [("(a|b)+", 12), ("(a|b){3}", None)]:
         sampling: dict[str, Any] = {"min_tokens": 12, "end_token_ids": (EOS,), "logit_bias": ((EOS, 100.0),)}
         (sequence,) = run(runner, scheduler(), [make_request("a", Grammar("regex", source), **sampling)])
@@ -93,8 +93,8 @@ def test_min_tokens_holds_as_long_as_the_grammar_goes_on(runner: Runner) -> None
         assert re.fullmatch(source, text(sequence))
 
 
-def test_unconstrained_neighbours_get_the_same_tokens(runner: Runner) -> None:
-    """With and without constrained ones in the batch."""
+def test_unconstrained_sequences_of_the_batch_get_the_same_tokens(runner: Runner) -> None:
+    """With and without constrained sequences beside them."""
     free = [make_request(str(i), None, 40, do_sample=i > 1, seed=i) for i in range(4)]
     bound = [make_request(f"bound-{i}", WORDS, do_sample=True, seed=i) for i in range(4)]
     alone = [generated(sequence) for sequence in run(runner, scheduler(), free)]
@@ -114,7 +114,7 @@ def test_a_preempted_sequence_resumes_its_grammar(runner: Runner) -> None:
 
 
 def test_forks_follow_the_grammar_apart(runner: Runner) -> None:
-    """A group of one grammar gives what its members give by themselves; so does one of different grammars."""
+    """Each member of a group has the text that it has alone, with one grammar for all or different ones."""
     other = Grammar("regex", "[0-9]{20}")
     for grammars in ([WORDS] * 4, [WORDS, other, None, WORDS]):
         requests = [make_request(str(i), g, 40, do_sample=True, seed=i) for i, g in enumerate(grammars)]
@@ -128,7 +128,7 @@ def test_forks_follow_the_grammar_apart(runner: Runner) -> None:
 
 @pytest.mark.parametrize("source", ["([", "\udfff", "(a|b){1,9999}" * 6000])
 def test_a_grammar_that_fails_on_the_shard_fails_its_request_alone(source: str, runner: Runner) -> None:
-    """Should one get past the router, its sequence is reported and its neighbours go on."""
+    """If one gets past the router, its sequence is reported as failed and the others go on."""
     mixed = scheduler()
     bad = mixed.submit(make_request("bad", Grammar("regex", source), 5))
     good = mixed.submit(make_request("good", None, 5))
@@ -146,8 +146,8 @@ def test_a_grammar_that_fails_on_the_shard_fails_its_request_alone(source: str, 
 
 
 def test_a_grammar_too_costly_to_follow_fails_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that keeps steps waiting for its masks is given up, for its neighbours' sake."""
-    monkeypatch.setattr(constraints_module, "MAX_WAIT_SECONDS", -1.0)
+    """A sequence whose masks keep steps waiting fails, because the whole batch waits with it."""
+    monkeypatch.setattr(masks_module, "MAX_WAIT_SECONDS", -1.0)
     grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
     grammar_masks.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
     allowed, failed = grammar_masks.masks(np.array([3]))
@@ -155,14 +155,14 @@ def test_a_grammar_too_costly_to_follow_fails_its_request(monkeypatch: pytest.Mo
     assert allowed.shape == (1, 4096)
 
 
-class LateCopy:
-    """As `DeviceToHostCopier` and what it starts, on a device that takes its time: every wait is for `arrive`."""
+class SlowCopy:
+    """A `DeviceToHostCopier` and its `PendingCopy` in one, of a slow device: every wait is for `arrived`."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()
         self.is_done = False
 
-    def start(self, sampled: Sampled) -> "LateCopy":
+    def start(self, sampled: Sampled) -> "SlowCopy":
         self.sampled = sampled
         return self
 
@@ -171,18 +171,18 @@ class LateCopy:
         return self.sampled
 
 
-def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the next mask waits for the copy, which does not count against the grammar, and then allows what follows."""
-    monkeypatch.setattr(constraints_module, "MAX_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(constraints_module, "FREE_WAIT_SECONDS", 0.0)
-    runner, copy = load_runner(demo_path(), eos_token_ids=(EOS,)), LateCopy()
+def test_a_step_with_a_grammar_is_launched_before_its_token_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the next mask waits for the copy. That wait does not count against the grammar."""
+    monkeypatch.setattr(masks_module, "MAX_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(masks_module, "FREE_WAIT_SECONDS", 0.0)
+    runner, copy = load_runner(demo_path(), eos_token_ids=(EOS,)), SlowCopy()
     monkeypatch.setattr(runner, "_copier", copy)
     planner = scheduler(num_blocks=192)
     planner.submit(make_request("a", Grammar("regex", "fox|dog"), 5))
     step = planner.schedule()
     assert step is not None
-    launched = runner.launch(step)
-    assert not launched.is_done
+    pending = runner.launch(step)
+    assert not pending.is_done
     timer = threading.Timer(0.5, copy.arrived.set)
     timer.start()
     start = time.perf_counter()
@@ -196,8 +196,8 @@ def test_a_step_is_launched_before_the_token_of_its_grammar_is_here(monkeypatch:
     assert all("fox".startswith(first + each) or "dog".startswith(first + each) for each in following)
 
 
-def test_a_freed_slot_forgets_its_grammar() -> None:
-    """The next sequence in it is free of it, and nothing is kept of what left."""
+def test_a_freed_slot_drops_its_grammar() -> None:
+    """The next sequence in the slot is unconstrained, and no grammar is left."""
     grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
     grammar_masks.apply(Step(0, new=[NewSequence(3, pack([5]), 1, SamplingParams(grammar=WORDS))]))
     assert grammar_masks.has_any()
@@ -205,9 +205,9 @@ def test_a_freed_slot_forgets_its_grammar() -> None:
     assert not grammar_masks.has_any()
 
 
-def test_compiled_grammars_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next request with the same grammar compiles nothing; the least recently used is forgotten."""
-    monkeypatch.setattr(constraints_module, "MAX_COMPILED", 2)
+def test_the_cache_of_compiled_grammars_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used grammar is evicted."""
+    monkeypatch.setattr(masks_module, "MAX_COMPILED", 2)
     grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
     for slot, source in enumerate(["a", "b", "a", "c"]):
         grammar = SamplingParams(grammar=Grammar("regex", source))
