@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+C_FILES := $(wildcard kernels/peregrine_kernels/native/*.[ch] tests/*.h)
 
 .PHONY: serve test test-gpu install check fmt bench bench-router bench-gpu kernels-report roofline compare simulate \
 	performance demo clean
@@ -20,11 +21,13 @@ install: .venv/.dev ## Create .venv with the command .venv/bin/peregrine
 check: .venv/.dev ## Lint, format check, strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy
 
 fmt: .venv/.dev ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)

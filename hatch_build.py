@@ -1,7 +1,7 @@
-"""Compiles the native CPU kernels when the package is built, into the wheel or, for an editable install, in place.
+"""Compiles the native CPU kernels when the package is built: into the wheel, or in place for an editable install.
 
-Without a C compiler of the system's own, the build requires `ziglang`: clang as a Python package. There is nothing to
-compile on anything but x86-64 Linux.
+If the system has no C compiler, the build requires `ziglang`: clang as a Python package. Nothing is compiled on other
+platforms than x86-64 Linux.
 """
 
 import platform
@@ -17,18 +17,18 @@ SOURCES = "kernels/peregrine_kernels/native"
 FLAGS = ["-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 AVX512 = ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "prfchw"]
 TARGETS = {"amx": [*AVX512, "amx-tile", "amx-bf16", "amx-int8"], "avx512": AVX512, "avx2": []}
-"""What each library may use besides AVX2 and FMA; the loader knows which of them a CPU runs."""
+"""Instruction sets that each library uses besides AVX2 and FMA; the loader checks which libraries a CPU runs."""
 
 
 class NativeKernels(BuildHookInterface[Any]):
-    """Found by hatchling through `tool.hatch.build.hooks.custom`."""
+    """Build hook that hatchling finds through `tool.hatch.build.hooks.custom`."""
 
     def dependencies(self) -> list[str]:
-        """What the build needs besides hatchling."""
+        """Requirements of the build besides hatchling."""
         return ["ziglang>=0.13"] if has_native_kernels() and find_compiler() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Runs before the files are collected."""
+        """Compiles the libraries, before the files are collected."""
         if self.target_name != "wheel" or not has_native_kernels():
             return
         folder = Path(self.root) / SOURCES
@@ -43,7 +43,7 @@ class NativeKernels(BuildHookInterface[Any]):
 
 
 def compile_library(folder: Path, target: str) -> bool:
-    """Whether the sources in the folder compile for one of TARGETS; an old compiler knows fewer."""
+    """Compiles the sources in the folder for one of TARGETS; returns whether that worked (old compilers know fewer)."""
     compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
     partial = folder / f"libperegrine_{target}.partial"
     sources = [str(source) for source in sorted(folder.glob("*.c"))]
@@ -56,11 +56,11 @@ def compile_library(folder: Path, target: str) -> bool:
 
 
 def has_native_kernels() -> bool:
-    """Whether there are kernels for this kind of machine."""
+    """Whether there are kernels for this platform."""
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def find_compiler() -> list[str] | None:
-    """The system's own compiler."""
+    """The system's C compiler, or None."""
     path = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     return None if path is None else [path]

@@ -37,12 +37,14 @@ static inline void emulated_configure(const void *configuration) {
 
 static inline void emulated_release(void) { emulated.is_configured = 0; }
 
-static inline uint8_t (*emulated_tile(int tile))[EMULATED_ROW_BYTES] {
+static inline uint8_t (*emulated_tile(int tile)) [EMULATED_ROW_BYTES] {
     emulated_check(emulated.is_configured, "a tile is used outside of begin_tiles and end_tiles");
     return emulated.rows[tile];
 }
 
-static inline void emulated_zero(int tile) { memset(emulated_tile(tile), 0, sizeof emulated.rows[tile]); }
+static inline void emulated_zero(int tile) {
+    memset(emulated_tile(tile), 0, sizeof emulated.rows[tile]);
+}
 
 static inline void emulated_load(int tile, const void *base, long stride) {
     for (int m = 0; m < EMULATED_ROWS; m++)
@@ -50,8 +52,7 @@ static inline void emulated_load(int tile, const void *base, long stride) {
 }
 
 static inline void emulated_store(int tile, void *base, long stride) {
-    for (int m = 0; m < EMULATED_ROWS; m++)
-        memcpy((uint8_t *)base + m * stride, emulated_tile(tile)[m], EMULATED_ROW_BYTES);
+    for (int m = 0; m < EMULATED_ROWS; m++) memcpy((uint8_t *)base + m * stride, emulated_tile(tile)[m], EMULATED_ROW_BYTES);
 }
 
 /* sums[m][n] += the units of row m of x times those of column n of w. */

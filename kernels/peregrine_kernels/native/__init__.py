@@ -1,6 +1,6 @@
-"""The native CPU kernels: C, compiled for three kinds of CPU when the package is built (`hatch_build.py`).
+"""The native CPU kernels: C, compiled for three instruction sets when the package is built (`hatch_build.py`).
 
-`library()` is None where they cannot run; the CPU backend then computes with torch alone.
+`library()` is None if this CPU or build has none; the CPU backend then computes with torch alone.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 TARGETS = ("amx", "avx512", "avx2")
-"""What there are libraries for, the fastest first: AVX512 with AMX; AVX512 with BF16 and VNNI; AVX2 with FMA."""
+"""Instruction sets with a library each, fastest first: AVX512 with AMX; AVX512 with BF16 and VNNI; AVX2 with FMA."""
 _P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _SIGNATURES = {
     "peregrine_threads": [_P, ctypes.c_int],
@@ -23,24 +23,24 @@ _SIGNATURES = {
     "peregrine_model": [_P, _P, _P, _P, _P, _L, _P, _P, _L, _P],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
-"""As the C files declare them; these return nothing. `peregrine_max_weight`, `peregrine_columns_of_tile` and
+"""Argument types of the exported functions that return nothing. `peregrine_max_weight`, `peregrine_columns_of_tile` and
 `peregrine_units_of_block` take nothing and return an int."""
 
 
 def library() -> ctypes.CDLL | None:
-    """The fastest kernels, on as many threads as torch has now; None if this CPU or this build has none."""
+    """The fastest kernels that this CPU runs, on torch's current number of threads; None if there are none."""
     return next(filter(None, map(library_for, TARGETS)), None)
 
 
 @cache
 def library_for(target: str) -> ctypes.CDLL | None:
-    """The kernels for one of TARGETS, or None."""
+    """The kernels for one of TARGETS; None if they were not built or this CPU lacks an instruction set."""
     path = Path(__file__).parent / f"libperegrine_{target}.so"
     return load(path) if path.exists() and _runs_here(target) else None
 
 
 def load(path: Path) -> ctypes.CDLL | None:
-    """Kernels that this CPU runs; None if torch has no threads for them."""
+    """Loads a library that this CPU runs; None if torch has no OpenMP runtime, whose threads the kernels use."""
     parallel = _torch_parallel()
     if parallel is None:
         return None
@@ -53,8 +53,8 @@ def load(path: Path) -> ctypes.CDLL | None:
 
 
 def _runs_here(target: str) -> bool:
-    # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA, or tiles without AMX-BF16 and AMX-INT8. Linux gives
-    # tiles to a process that asks for them.
+    # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA, or tiles without AMX-BF16 and AMX-INT8. Linux
+    # enables tiles per process, on request: `_init_amx` asks for them.
     has = {
         "amx": torch.cpu._init_amx,
         "avx512": torch.cpu._is_avx512_bf16_supported,
@@ -64,9 +64,9 @@ def _runs_here(target: str) -> bool:
 
 
 def _torch_parallel() -> ctypes.c_void_p | None:
-    """GOMP_parallel of the OpenMP runtime in this process: a second runtime's threads would fight for the same cores.
+    """GOMP_parallel of the OpenMP runtime in this process: a second runtime's threads would compete for the same cores.
 
-    GNU's, LLVM's and Intel's runtimes all have it.
+    GNU's, LLVM's and Intel's runtimes all export it.
     """
     loaded = re.findall(r"/\S*/lib(?:gomp|omp|iomp5)[^/\s]*\.so\S*", Path("/proc/self/maps").read_text())
     with_torch = sorted(set(loaded), key=lambda path: "/torch/" not in path)

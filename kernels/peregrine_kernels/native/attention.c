@@ -6,98 +6,30 @@
  *     scores [token][lane] = K [token][d] . Q [d][lane]        tokens are the rows of `multiply`
  *     out    [lane][d]    += P [lane][token] . V [token][d]    lanes are
  *
- * A tile runs through its tokens a segment at a time with a running maximum. A decode's tokens are divided into splits of
- * fixed size, merged in order: its result does not depend on its neighbours. */
-#include "native.h"
+ * A tile processes its tokens a segment at a time with online softmax (Milakov and Gimelshein 2018). A decode's tokens are
+ * divided into splits of fixed size, merged in order, so that its result does not depend on the rest of the batch. */
+#include "attention_plan.h"
 
 #include <string.h>
 
-enum {
-    TILE = 2 * LANES,
-    LINE = 32, /* bfloat16 of a cache line */
-    HAS_TILES = UNITS_OF_BLOCK > 1,
-    SEGMENT = 128,
-    SPLIT = 512,
-};
+enum { LINE = 32 /* bfloat16 of a cache line */ };
 
-struct plan {
-    struct attention a;
-    const long *first_item; /* [num_sequences + 1] */
-    const long *first_tile; /* [num_sequences + 1]: tiles of all KV heads, without splits */
-    const long *first_segment; /* [num_sequences + 1]: of V of all KV heads, where several tiles read it */
-    int32_t *values;        /* such segments, each as `load_values` leaves it */
-    long num_items;
-    float *partials;        /* one `struct partial` an item, where a sequence has several splits */
-    long partial_size;
-};
-
-/* Where an item lies. */
-struct place {
-    long sequence, head, tile, split, num_splits;
-    long first_row, rows;            /* of the sequence's query rows at this KV head */
-    long first_query, num_queries;   /* of all query tokens; of the sequence */
-    long start, stop;                /* of its tokens */
-};
-
+/* A thread's working memory for one item. */
 struct tile {
     const bf16 *keys[SEGMENT]; /* K of each token of a segment */
-    const bf16 *next[SEGMENT]; /* of those of a decode that are read after them, by this item or the one after it */
-    int32_t q[128 * TILE]; /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
+    const bf16 *next[SEGMENT]; /* K of a decode's tokens after those, of this item or of the next one */
+    int32_t q[128 * TILE];     /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[(SEGMENT + LANES) * TILE];
-    unit p[SEGMENT / 2 * TILE];     /* [pair of tokens][lane] */
-    unit turned[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
-    unit k[MAX_ROWS * 128];         /* of some tokens, where they are not read in place */
-    int32_t v[SEGMENT / 2 * 256];   /* [head_dim / 32][pair of tokens][32 columns] */
-    float out[TILE * 256];          /* [lane][columns] */
+    unit p[SEGMENT / 2 * TILE];          /* [pair of tokens][lane] */
+    unit transposed[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
+    unit k[MAX_ROWS * 128];              /* K of some tokens, if it is not read in place */
+    int32_t v[SEGMENT / 2 * 256];        /* [head_dim / 32][pair of tokens][32 columns] */
+    float out[TILE * 256];               /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
     int32_t position[TILE];
 };
 
-/* Of a head, filled up with zeros. */
-static long num_units(const struct attention *a) { return ceil_div(a->head_dim / 2, UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
-
-/* Pairs of so many tokens, likewise. */
-static long num_pairs(long count) { return ceil_div(ceil_div(count, 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
-
-static long num_splits(const struct attention *a, long sequence) {
-    long queries = a->query_starts[sequence + 1] - a->query_starts[sequence];
-    return queries == 1 ? ceil_div(a->context_lengths[sequence], SPLIT) : 1;
-}
-
-static long num_tiles(const struct attention *a, long sequence) {
-    long queries = a->query_starts[sequence + 1] - a->query_starts[sequence];
-    return a->num_kv_heads * ceil_div(queries * a->group, TILE);
-}
-
-static long sequence_of(const long *firsts, long num_sequences, long item) {
-    long low = 0, high = num_sequences;
-    while (high - low > 1) {
-        long middle = (low + high) / 2;
-        if (firsts[middle] <= item)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* The tile and split of one sequence; late tiles, which have most tokens to read, come first. */
-static struct place place_of(const struct attention *a, long sequence, long tile, long split) {
-    struct place at = {.sequence = sequence, .split = split, .num_splits = num_splits(a, sequence)};
-    at.first_query = a->query_starts[sequence];
-    at.num_queries = a->query_starts[sequence + 1] - at.first_query;
-    long all_rows = at.num_queries * a->group, tiles = ceil_div(all_rows, TILE);
-    at.head = tile / tiles;
-    at.tile = tiles - 1 - tile % tiles;
-    at.first_row = at.tile * TILE;
-    at.rows = all_rows - at.first_row < TILE ? all_rows - at.first_row : TILE;
-    long last_query = (at.first_row + at.rows - 1) / a->group;
-    long end = a->context_lengths[sequence] - at.num_queries + last_query + 1;
-    at.start = split * SPLIT;
-    at.stop = at.num_splits > 1 && at.start + SPLIT < end ? at.start + SPLIT : end;
-    return at;
-}
-
+/* Q of a tile as [head_dim / 2][lane], and each lane's position; lanes after the last row repeat it. */
 static void load_queries(const struct attention *a, struct place at, struct tile *t) {
     long pairs = a->head_dim / 2, before = a->context_lengths[at.sequence] - at.num_queries;
     for (long lane = 0; lane < TILE; lane += LANES) {
@@ -112,13 +44,12 @@ static void load_queries(const struct attention *a, struct place at, struct tile
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++) x[i] = iload_first(rows[i] + 2 * k, pairs - k);
             transpose(x);
-            for (int i = 0; i < LANES && k + i < num_units(a); i++)
-                istore(t->q + (k + i) * TILE + lane, x[i]);
+            for (int i = 0; i < LANES && k + i < num_units(a); i++) istore(t->q + (k + i) * TILE + lane, x[i]);
         }
     }
 }
 
-/* K of each token; V lies num_kv_heads * head_dim further on. */
+/* The address of each token's K; its V lies num_kv_heads * head_dim elements further on. */
 static void find_keys(const struct attention *a, struct place at, long start, long count, const bf16 **keys) {
     long step = 2 * a->num_kv_heads * a->head_dim, slot = start % a->block_size;
     const int64_t *block = a->block_tables + at.sequence * a->max_blocks + start / a->block_size;
@@ -128,7 +59,7 @@ static void find_keys(const struct attention *a, struct place at, long start, lo
     }
 }
 
-/* K and V of a token. A block of pages is too short for the hardware to see what comes. */
+/* Prefetches K and V of a token: a block of pages is too short for the hardware prefetcher to detect the stream. */
 INLINE void prefetch_token(const struct attention *a, const bf16 *key) {
     long to_values = a->num_kv_heads * a->head_dim;
     for (long n = 0; n < a->head_dim; n += LINE) {
@@ -137,7 +68,7 @@ INLINE void prefetch_token(const struct attention *a, const bf16 *key) {
     }
 }
 
-/* K of some of the tokens of `t->keys`. */
+/* Loads K of `count` tokens of `t->keys` from `first` on as units, padded with zeros. */
 static const unit *load_keys(const struct attention *a, struct tile *t, long first, long count) {
     for (long i = 0; i < count; i++)
         for (long k = 0; k < num_units(a); k += LANES) {
@@ -147,12 +78,12 @@ static const unit *load_keys(const struct attention *a, struct tile *t, long fir
     return t->k;
 }
 
-/* Whether `multiply` takes so many tokens' K where they lie: AMX reads whole tiles. */
+/* Whether `multiply` reads the K of `count` tokens from the pages directly; AMX reads whole tiles only. */
 static int is_in_place(const struct attention *a, long count) {
     return IN_PLACE && (!HAS_TILES || (count % LANES == 0 && 2 * num_units(a) == a->head_dim));
 }
 
-/* Of `count` tokens from `start`. */
+/* scores [token][lane] of `count` tokens from `start`. */
 static void score(const struct attention *a, struct place at, struct tile *t, long start, long count) {
     for (long token = 0, run; token < count; token += run) {
         long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
@@ -162,21 +93,24 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
             long rows = token + run - i < step ? token + run - i : step;
             int in_place = is_in_place(a, rows);
             struct product product = {
-                .x = in_place ? (const unit *)t->keys[i] : load_keys(a, t, i, rows), .column = 1,
+                .x = in_place ? (const unit *)t->keys[i] : load_keys(a, t, i, rows),
+                .column = 1,
                 .row = in_place ? a->num_kv_heads * a->head_dim : num_units(a),
-                .w = t->q, .ldw = TILE, .num_units = num_units(a), .c = t->scores + i * TILE, .ldc = TILE,
+                .w = t->q,
+                .ldw = TILE,
+                .num_units = num_units(a),
+                .c = t->scores + i * TILE,
+                .ldc = TILE,
             };
             multiply(&product, rows, at.rows > LANES ? 2 : 1);
         }
     }
 }
 
-/* Scores become 2 ** (score * log2_scale - maximum): 1 / sqrt(d), and e's logarithm. */
-INLINE vec log2_scale(const struct attention *a) {
-    return splat(1.44269504f / __builtin_sqrtf(a->head_dim));
-}
+/* log2(e) / sqrt(head_dim): probabilities are 2 ** (score * log2_scale - maximum). */
+INLINE vec log2_scale(const struct attention *a) { return splat(1.44269504f / __builtin_sqrtf(a->head_dim)); }
 
-/* scores -> scores + alibi, masked; the new maximum of each lane, scaled. */
+/* Adds ALiBi to the scores and masks them; updates each lane's scaled maximum, and its sum and rescale factor with it. */
 static void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
     ivec position = iload(t->position + lane);
     vec most = splat(-1e30f), slope = zero();
@@ -188,7 +122,7 @@ static void mask_scores(const struct attention *a, struct place at, struct tile 
     int is_masked = start + count - 1 > t->position[0], has_slopes = a->slopes != 0;
     for (long i = 0; i < count; i++) {
         vec s = load(t->scores + i * TILE + lane);
-        /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before it scales. */
+        /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before scaling. */
         if (has_slopes) s = add(s, rounded(mul(slope, rounded(splat(start + i)))));
         if (is_masked) {
             s = where_at_most(isplat(start + i), position, s, splat(-1e30f));
@@ -204,7 +138,7 @@ static void mask_scores(const struct attention *a, struct place at, struct tile 
     store(t->maximum + lane, maximum);
 }
 
-/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side; meanwhile `num_next` tokens are fetched. */
+/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side; prefetches `num_next` tokens of `t->next`. */
 static void exponentiate(const struct attention *a, struct tile *t, long count, long lane, long num_next) {
     vec maximum = load(t->maximum + lane), sum = load(t->sum + lane), scale = log2_scale(a);
     long i = 0;
@@ -221,8 +155,8 @@ static void exponentiate(const struct attention *a, struct tile *t, long count, 
     store(t->sum + lane, sum);
 }
 
-/* p with the tokens of a lane in a row, filled up with zeros. */
-static void turn_probabilities(struct tile *t, long count, long lanes) {
+/* p as [lane][pair of tokens], padded with zeros. */
+static void transpose_probabilities(struct tile *t, long count, long lanes) {
     for (long lane = 0; lane < lanes; lane += LANES)
         for (long pair = 0; pair < num_pairs(count); pair += LANES) {
             ivec x[LANES];
@@ -231,11 +165,11 @@ static void turn_probabilities(struct tile *t, long count, long lanes) {
                 x[i] = 2 * (pair + i) < count ? iload((int32_t *)(t->p + (pair + i) * TILE + lane)) : izero();
             transpose(x);
 #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) istore((int32_t *)(t->turned + (lane + i) * SEGMENT / 2 + pair), x[i]);
+            for (int i = 0; i < LANES; i++) istore((int32_t *)(t->transposed + (lane + i) * SEGMENT / 2 + pair), x[i]);
         }
 }
 
-/* V of a segment in tiles of 32 columns, two tokens of a column side by side; past its end zeros. */
+/* V of a segment in tiles of 32 columns, two tokens of a column side by side; padded with zeros. */
 static void load_values(const struct attention *a, const bf16 **keys, int32_t *out, long count) {
     long to_values = a->num_kv_heads * a->head_dim;
     for (long pair = ceil_div(count, 2); pair < num_pairs(count); pair++)
@@ -249,15 +183,7 @@ static void load_values(const struct attention *a, const bf16 **keys, int32_t *o
     }
 }
 
-static long segment_size(const struct attention *a) { return SEGMENT / 2 * ceil_div(a->head_dim, TILE) * TILE; }
-
-/* Of one sequence, where several tiles read them. */
-static long num_segments(const struct attention *a, long sequence) {
-    long tiles = num_tiles(a, sequence), queries = a->query_starts[sequence + 1] - a->query_starts[sequence];
-    if (queries == 1 || tiles == a->num_kv_heads) return 0;
-    return a->num_kv_heads * ceil_div(a->context_lengths[sequence], SEGMENT);
-}
-
+/* Loads one of the segments of V that several tiles read into p->values. */
 static void load_segment(void *args, long item) {
     const struct plan *p = args;
     long sequence = sequence_of(p->first_segment, p->a.num_sequences, item), context = p->a.context_lengths[sequence];
@@ -269,7 +195,7 @@ static void load_segment(void *args, long item) {
     load_values(&p->a, keys, p->values + item * segment_size(&p->a), count);
 }
 
-/* V of a segment, loaded for all tiles or now for this one. */
+/* V of a segment: from p->values if it was loaded for all tiles, otherwise loaded for this tile. */
 static const int32_t *values_of(const struct plan *p, struct place at, struct tile *t, long start, long count) {
     const struct attention *a = &p->a;
     long base = p->first_segment[at.sequence], segments = ceil_div(a->context_lengths[at.sequence], SEGMENT);
@@ -279,6 +205,7 @@ static const int32_t *values_of(const struct plan *p, struct place at, struct ti
     return t->v;
 }
 
+/* out = out * rescale + P . V. */
 static void add_values(const struct attention *a, struct place at, struct tile *t, const int32_t *v, long count) {
     long width = ceil_div(a->head_dim, TILE) * TILE;
     long step = ceil_div(at.rows, ceil_div(at.rows, MAX_ROWS));
@@ -290,15 +217,21 @@ static void add_values(const struct attention *a, struct place at, struct tile *
     for (long n = 0; n < width; n += TILE)
         for (long lane = 0; lane < at.rows; lane += step) {
             struct product product = {
-                .x = HAS_TILES ? t->turned + lane * (SEGMENT / 2) : t->p + lane, .row = HAS_TILES ? SEGMENT / 2 : 1,
-                .column = HAS_TILES ? 1 : TILE, .w = v + n / TILE * (SEGMENT / 2) * TILE,
-                .ldw = TILE, .num_units = num_pairs(count), .c = t->out + lane * width + n, .ldc = width,
+                .x = HAS_TILES ? t->transposed + lane * (SEGMENT / 2) : t->p + lane,
+                .row = HAS_TILES ? SEGMENT / 2 : 1,
+                .column = HAS_TILES ? 1 : TILE,
+                .w = v + n / TILE * (SEGMENT / 2) * TILE,
+                .ldw = TILE,
+                .num_units = num_pairs(count),
+                .c = t->out + lane * width + n,
+                .ldc = width,
                 .accumulates = 1,
             };
             multiply(&product, at.rows - lane < step ? at.rows - lane : step, a->head_dim - n > LANES ? 2 : 1);
         }
 }
 
+/* Stores one lane's output, x / sum, as bfloat16. */
 static void write_row(const struct attention *a, struct place at, long lane, const float *x, float sum) {
     long row = at.first_row + lane;
     bf16 *out = a->out + (at.first_query + row / a->group) * a->ldo + (at.head * a->group + row % a->group) * a->head_dim;
@@ -308,13 +241,7 @@ static void write_row(const struct attention *a, struct place at, long lane, con
     }
 }
 
-static struct place place_of_item(const struct plan *p, long item) {
-    long sequence = sequence_of(p->first_item, p->a.num_sequences, item), splits = num_splits(&p->a, sequence);
-    long local = item - p->first_item[sequence];
-    return place_of(&p->a, sequence, local / splits, local % splits);
-}
-
-/* Tokens of a decode that are read after those up to `start`: of this item, or the first of the next. */
+/* K of the tokens that a decode reads after `start`: of this item, or the first of the next item. Returns their count. */
 static long find_next(const struct plan *p, long item, struct place at, long start, const bf16 **keys) {
     if (start >= at.stop) {
         if (item + 1 >= p->num_items) return 0;
@@ -345,7 +272,7 @@ static void attend_item(void *args, long item) {
             mask_scores(a, at, t, start, count, lane);
             exponentiate(a, t, count, lane, lane ? 0 : num_next);
         }
-        if (HAS_TILES) turn_probabilities(t, count, lanes);
+        if (HAS_TILES) transpose_probabilities(t, count, lanes);
         add_values(a, at, t, values_of(p, at, t, start, count), count);
     }
     if (splits == 1) {
@@ -358,7 +285,7 @@ static void attend_item(void *args, long item) {
     memcpy(partial + 2 * TILE, t->out, at.rows * width * sizeof(float));
 }
 
-/* The splits of one tile in order, each scaled from its own maximum to that of all. */
+/* Merges the splits of one tile in order, each rescaled from its own maximum to the common one. */
 static void merge_tile(void *args, long item) {
     const struct plan *p = args;
     const struct attention *a = &p->a;
@@ -369,8 +296,7 @@ static void merge_tile(void *args, long item) {
     const float *partial = p->partials + (p->first_item[sequence] + tile * at.num_splits) * p->partial_size;
     for (long lane = 0; lane < at.rows; lane++) {
         float maximum = -1e30f, sum = 0, out[256] = {0};
-        for (long i = 0; i < at.num_splits; i++)
-            maximum = __builtin_fmaxf(maximum, partial[i * p->partial_size + lane]);
+        for (long i = 0; i < at.num_splits; i++) maximum = __builtin_fmaxf(maximum, partial[i * p->partial_size + lane]);
         for (long i = 0; i < at.num_splits; i++) {
             const float *one = partial + i * p->partial_size;
             float scale = __builtin_exp2f(one[lane] - maximum);
@@ -420,7 +346,22 @@ EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, cons
                                 long block_size, const int64_t *query_starts, const int64_t *context_lengths,
                                 long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
                                 bf16 *out, long ldo) {
-    struct attention a = {q, ldq, pages, block_tables, max_blocks, block_size, query_starts, context_lengths,
-                          num_sequences, num_kv_heads, group, head_dim, slopes, out, ldo};
+    struct attention a = {
+        .q = q,
+        .ldq = ldq,
+        .pages = pages,
+        .block_tables = block_tables,
+        .max_blocks = max_blocks,
+        .block_size = block_size,
+        .query_starts = query_starts,
+        .context_lengths = context_lengths,
+        .num_sequences = num_sequences,
+        .num_kv_heads = num_kv_heads,
+        .group = group,
+        .head_dim = head_dim,
+        .slopes = slopes,
+        .out = out,
+        .ldo = ldo,
+    };
     attend(&a, run_alone, 0);
 }

@@ -1,9 +1,9 @@
-/* y = activation(x W^T + bias) + residual in bfloat16, sums in float32; or in int32, where W is integers times a scale a
- * column, and each row of x is made integers times a scale of its own (W8A8).
+/* y = activation(x W^T + bias) + residual in bfloat16, accumulated in float32; or W8A8, accumulated in int32: W is int8 with a
+ * scale a column, and each row of x is quantized with a scale of its own.
  *
  * W [N, K] is packed in tiles of one or two vectors of columns of y: [N / TILE][K / 2][TILE][2], or [N / TILE][K / 4][TILE][4]
- * for integers, so that a thread reads it as one stream. Up to 14 rows of x, 6 with AVX2, 32 with AMX, meet each weight while
- * it passes through registers; further rows find its tile in the cache. */
+ * for integers, so that a thread reads it as one stream. Each weight in a register is multiplied with up to 14 rows of x (AVX2:
+ * 6, AMX: 32); further rows read its tile from the cache. */
 #include "native.h"
 
 enum {
@@ -11,28 +11,29 @@ enum {
     HAS_TILES = UNITS_OF_BLOCK > 1,
     UNIT_BYTES = TILE * sizeof(int32_t),
     ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
-    UNITS_OF_PART = 256,              /* of rows that a thread packs: few, since lines come from the core that wrote them */
-    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB, within a first-level cache; AVX512 64, in a second */
-    MAX_INPUT_BYTES = 5 << 18,        /* of x that AMX meets with all tiles, out of the second-level cache */
+    UNITS_OF_PART = 256, /* of a row that one thread packs at a time: few, since lines come from the core that wrote them */
+    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB fit into the L1 cache; AVX512: 64 KiB, into L2 */
+    MAX_INPUT_BYTES = 5 << 18,             /* of x that AMX multiplies with all tiles; fits into the L2 cache */
     SUMS_OF_TILE = TILE * ROWS_AT_ONCE,
-    PADDING = HAS_TILES ? LANES : 0,  /* units: a line between rows keeps them from evicting one another */
-    MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* read in place: more rows, 4 KiB apart, evict one another */
-    MAX_OWN_ROWS = 32, OWN_TILES = 64, /* see `packs_alone` */
-    /* Whose tiles are finished many at once: to pause after each leaves a gap in what is read. */
-    MAX_RUN_ROWS = HAS_TILES ? 0 : 1,
+    PADDING = HAS_TILES ? LANES : 0,                  /* units: a cache line between rows, against conflict misses */
+    MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* of x read in place: more, 4 KiB apart, evict one another */
+    MAX_ROWS_PER_THREAD = 32,
+    MIN_TILES_PER_THREAD = 64, /* see `packs_per_thread` */
+    /* Maximum rows for which the epilogue of several tiles is deferred and run together; running it after each tile
+     * interrupts the weight stream. */
+    MAX_DEFERRED_ROWS = HAS_TILES ? 0 : 1,
 };
 
-/* Whether a line's products are done so soon that AVX2 waits for memory alone. A core of Zen 4 then reads ahead best by
- * itself, helped a little: with each line prefetched 6 KiB ahead, a decode of 1.15 B parameters takes 24 % longer in
- * integers and 3 % in bfloat16 where memory gives 55 GB/s; in bfloat16 1 % where it gives 32. */
-static int is_light(long rows) { return VECTORS == 1 && rows == 1; }
+/* Whether AVX2 computes faster than memory delivers the weight. Zen 4's hardware prefetcher is then best left nearly alone:
+ * prefetching every line 6 KiB ahead makes a decode of 1.15 B parameters 24 % slower in int8 and 3 % in bfloat16 at 55 GB/s
+ * of memory bandwidth; 1 % in bfloat16 at 32 GB/s. */
+static int is_memory_bound(long rows) { return VECTORS == 1 && rows == 1; }
 
-/* Bytes of a weight that are prefetched while it is met for the first time; measured where memory gave 30 GB/s, and where
- * it gave 50: 6 KiB for all rows costs a tenth of the time of one or two, whose sums wait for little else, and 3 % of that of
- * 8. AMX does not care. */
-static long ahead(long rows) {
+/* Prefetch distance, in bytes, in the first pass over a weight. Chosen at 30 and at 50 GB/s of memory bandwidth: 6 KiB for
+ * every row count costs a tenth of the time at one or two rows, which are bound by memory, and 3 % at 8. AMX is insensitive. */
+static long prefetch_distance(long rows) {
     if (HAS_TILES) return 1536;
-    if (is_light(rows)) return 8192;
+    if (is_memory_bound(rows)) return 8192;
     return VECTORS == 2 && rows <= 2 ? 2560 : rows <= 6 ? 6144 : 8192;
 }
 
@@ -43,32 +44,33 @@ struct output {
     const struct weight *w;
     const bf16 *residual;
     bf16 *y;
-    float *wide; /* in place of y, if not null: the same values as float32 */
+    float *wide; /* if not null, written instead of y: the same values as float32 */
 };
 
-/* Rows of an input as `multiply` reads them, and the linear that they go through. */
+/* Rows of an input in the layout that `multiply` reads, and the linear that they go through. */
 struct packed {
     struct output to;
     const bf16 *source; /* [rows, depth] */
     long ld, rows, depth;
     enum kind kind;
     long num_units;
-    const int32_t *plain;   /* the source itself, or its integers */
-    long plain_row;
-    const unit *x;          /* what is multiplied: that, or that in packed rows; null: what each thread packs for itself */
-    long row, column, step; /* of x, in units; rows of one `multiply` */
-    long begin, end;        /* of the units that are multiplied now */
-    int32_t *sums;          /* of all tiles, where that is in parts */
-    const float *row_scales;
+    const int32_t *plain;    /* the source, or its quantized copy */
+    long plain_row;          /* row stride of `plain` */
+    const unit *x;           /* the operand of `multiply`: `plain`, or packed rows; null: each thread packs its own copy */
+    long row, column, step;  /* strides of x, in units; rows a call of `multiply` */
+    long begin, end;         /* the units that are multiplied in this part */
+    int32_t *sums;           /* of all tiles, if the units are multiplied in parts; or null */
+    const float *row_scales; /* [rows]: of each quantized row */
 };
 
-/* 1 / x to float32's precision: a 14-bit estimate and one of Newton's steps take a third of a division's time. */
+/* 1 / x to float32's precision: an estimate (12 bits on AVX2, 14 on AVX512) and a Newton step, in a third of a division's
+ * time. */
 INLINE vec reciprocal(vec x) {
     vec estimate = estimate_reciprocal(x);
     return mul(estimate, fnmadd(x, estimate, splat(2.0f)));
 }
 
-/* erf by Abramowitz and Stegun 7.1.26, to 1.5e-7. */
+/* x / 2 (1 + erf(x / sqrt(2))), erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7. */
 INLINE vec gelu(vec x) {
     const vec one = splat(1.0f);
     vec z = mul(absolute(x), splat(0.70710678f));
@@ -82,7 +84,7 @@ INLINE vec gelu(vec x) {
     vec tail = mul(mul(p, t), exp2_of(square)); /* 1 - erf(z) */
     vec half = mul(splat(0.5f), x);
     vec scaled = mul(half, tail);
-    /* x / 2 (1 + erf): x - x / 2 * tail on the right, x / 2 * tail on the left */
+    /* x - x / 2 * tail for x >= 0, x / 2 * tail for x < 0 */
     return by_sign(x, sub(x, scaled), scaled);
 }
 
@@ -109,7 +111,7 @@ INLINE vec activate(vec x, enum activation activation) {
     }
 }
 
-/* What `finish` will read and write: as far as it is out of every cache, it would wait for each line. */
+/* Prefetches what `finish` reads and writes: it would stall on each line that is in no cache. */
 static void prefetch(const struct output *to, long column, long row, int rows) {
     const struct weight *w = to->w;
     for (long m = row; m < row + rows; m++) {
@@ -127,8 +129,8 @@ INLINE void store_result(struct output to, long at, vec y, long count) {
         store_bf16(to.y + at, y, count);
 }
 
-/* The sums of some rows of a tile, from float32 or int32 to what leaves the layer. `kind` and `activation` are the
- * weight's, as constants: nothing is decided row by row. */
+/* The epilogue of some rows of one vector of columns: scales, bias, activation, residual, store. `kind` and `activation` are
+ * the weight's, as compile-time constants, so that nothing is decided per row. */
 INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows,
                         const enum kind kind, const enum activation activation) {
     const struct output to = p->to;
@@ -148,7 +150,7 @@ INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, lo
             y = sub(of_integers(sum), offsets);
             y = mul(y, mul(scales, splat(row_scales[m])));
         }
-        /* transformers rounds the product before it adds the bias. */
+        /* transformers rounds the product to bfloat16 before it adds the bias. */
         if (w.bias) y = add(rounded(y), bias);
         y = activate(y, activation);
         if (to.residual) y = add(y, load_bf16(to.residual + m * w.columns + column, left));
@@ -168,26 +170,26 @@ static void finish(const struct packed *p, const int32_t *sums, long ld, long co
     switch ((enum activation)p->to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
 }
 
-/* `next`: bytes to what comes after this part of a tile. One pass fetches its own weights; of several, each fetches its share
- * of what comes next. */
-static void fetch_ahead(struct product *p, long rows, long pass, long passes, long next) {
-    p->ahead = passes > 1 ? next : ahead(rows);
-    p->every = is_light(rows) ? 8 : passes;
-    p->since = pass;
+/* A single pass prefetches its own weights. Of several passes over the same weights, each prefetches 1 / passes of what follows
+ * this part of the tile, `next` bytes ahead. */
+static void set_prefetch(struct product *p, long rows, long pass, long passes, long next) {
+    p->prefetch_distance = passes > 1 ? next : prefetch_distance(rows);
+    p->prefetch_stride = is_memory_bound(rows) ? 8 : passes;
+    p->prefetch_phase = pass;
 }
 
-/* The sums of a tile that is complete, a vector of columns after the other. */
+/* Runs the epilogue of a complete tile, one vector of columns after the other. */
 static void finish_tile(const struct packed *p, const int32_t *sums, long tile, long row, int rows) {
     for (long column = tile * TILE, i = 0; i < TILE && column + i < p->to.w->columns; i += LANES)
         finish(p, sums + i, TILE, column + i, row, rows);
 }
 
-/* Memory for an input in packed rows, of this thread. */
+/* This thread's memory for packed rows. */
 static unit *packed_rows(const struct packed *p) {
     return scratch(SCRATCH_INPUT, ceil_div(p->rows, LANES) * LANES * (p->num_units + PADDING) * sizeof(unit));
 }
 
-/* All rows of x with a tile; with several, if all rows are one pass. */
+/* Multiplies all rows of x with a tile; with several adjacent tiles if all rows fit into one pass. */
 static void multiply_tiles(const struct packed *p, long tile, long tiles, int32_t *sums) {
     const unit *input = p->x ? p->x : packed_rows(p);
     long passes = ceil_div(p->rows, p->step), at_once = passes == 1 ? p->num_units : UNITS_AT_ONCE;
@@ -200,30 +202,37 @@ static void multiply_tiles(const struct packed *p, long tile, long tiles, int32_
             int rows = p->rows - m < p->step ? p->rows - m : p->step;
             const unit *x = p->column == 1 ? input + m * p->row + k : input + m * p->num_units + k * rows;
             struct product product = {
-                .kind = p->kind, .x = x, .row = p->row, .column = p->column == 1 ? 1 : rows, .w = w, .ldw = TILE,
-                .num_units = units, .c = sums + m * TILE, .ldc = TILE, .accumulates = k > 0,
+                .kind = p->kind,
+                .x = x,
+                .row = p->row,
+                .column = p->column == 1 ? 1 : rows,
+                .w = w,
+                .ldw = TILE,
+                .num_units = units,
+                .c = sums + m * TILE,
+                .ldc = TILE,
+                .accumulates = k > 0,
                 .more_tiles = tiles - 1,
             };
-            fetch_ahead(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
+            set_prefetch(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
             if (is_last && tiles == 1) prefetch(&p->to, tile * TILE, m, rows);
             multiply(&product, rows, VECTORS);
-            for (long i = 0; is_last && i < tiles; i++)
-                finish_tile(p, sums + (i * rows + m) * TILE, tile + i, m, rows);
+            for (long i = 0; is_last && i < tiles; i++) finish_tile(p, sums + (i * rows + m) * TILE, tile + i, m, rows);
         }
     }
 }
 
-static void multiply_run(void *args, long tile, long end) {
+static void multiply_range(void *args, long tile, long end) {
     const struct packed *p = args;
     int32_t *own = p->sums ? 0 : scratch(SCRATCH_SUMS, SUMS_OF_TILE * sizeof(int32_t));
-    long most = p->rows <= MAX_RUN_ROWS ? ROWS_AT_ONCE / p->rows : 1;
+    long most = p->rows <= MAX_DEFERRED_ROWS ? ROWS_AT_ONCE / p->rows : 1;
     for (long taken; tile < end; tile += taken) {
         taken = end - tile < most ? end - tile : most;
         multiply_tiles(p, tile, taken, own ? own : p->sums + tile * SUMS_OF_TILE);
     }
 }
 
-/* x of one row as integers from 1 to 255 around 128; what one of them stands for goes to row_scales. */
+/* Quantizes one row of x to unsigned integers from 1 to 255, zero point 128; its scale goes to row_scales. */
 static void quantize_row(void *args, long row) {
     const struct packed *p = args;
     long depth = p->depth;
@@ -239,7 +248,7 @@ static void quantize_row(void *args, long row) {
     }
 }
 
-/* Rows of x, `step` at a time, as [units][step]: `multiply` then reads them as one stream. */
+/* Rows of x to be packed as [units][step], `step` rows at a time: `multiply` then reads them as one stream. */
 struct rows_to_pack {
     const struct packed *p;
     unit *out;
@@ -260,7 +269,7 @@ static void pack_part(void *args, long item) {
                        a->p->plain_row, rows - start, num_units - k, a->p->kind);
 }
 
-/* A row of x, filled up with zeros. */
+/* Copies a row of x, padded with zeros. */
 static void copy_row(void *args, long row) {
     const struct rows_to_pack *a = args;
     const struct packed *p = a->p;
@@ -268,27 +277,28 @@ static void copy_row(void *args, long row) {
         istore((int32_t *)(a->out + row * p->row + k), iload_first(p->plain + row * p->plain_row + k, p->depth / 2 - k));
 }
 
-/* As even as can be, but none of WAITING_ROWS. */
+/* Rows a pass: passes as equal as possible, but none of ODD_LATENCY_ROWS rows. */
 static long rows_of_pass(long rows) {
     long passes = ceil_div(rows, MAX_ROWS), step = ceil_div(rows, passes), last = rows - (passes - 1) * step;
-    int waits = step == WAITING_ROWS || last == WAITING_ROWS;
+    int waits = step == ODD_LATENCY_ROWS || last == ODD_LATENCY_ROWS;
     return passes > 1 && waits && step < MAX_ROWS ? step + 1 : step;
 }
 
-static void pack_own(void *args, long item) {
+static void pack_for_thread(void *args, long item) {
     struct rows_to_pack rows = {args, packed_rows(args)};
     (void)item;
     for (long i = 0; i < ceil_div(rows.p->rows, rows.p->step) * num_parts(rows.p); i++) pack_part(&rows, i);
 }
 
-/* Whether each thread packs all rows for itself, where packing makes bfloat16 float32: what another has packed comes from its
- * cache, line by line, and is written anew no faster. 2 cores of Zen 4: 8 rows 4 % faster, 34 to 252 rows 2 to 4 %, 64 tiles a
- * thread or more. With fewer, packing would be a larger part of each thread's time. (Units of 4 bytes: 16 rows 4 % slower.) */
-static int packs_alone(const struct packed *p) {
-    return !IN_PLACE && (p->rows <= MAX_OWN_ROWS || num_tiles(p) >= OWN_TILES * threads());
+/* Whether each thread packs its own copy of all rows. On AVX2 packing widens bfloat16 to float32, and reading rows that another
+ * core packed, line by line from its cache, is as slow as packing them again. 2 cores of Zen 4, at least 64 tiles a thread: 8
+ * rows 4 % faster, 34 to 252 rows 2 to 4 %. With fewer tiles packing is a larger part of each thread's time. (Units of 4 bytes,
+ * on AVX512: 16 rows 4 % slower.) */
+static int packs_per_thread(const struct packed *p) {
+    return !IN_PLACE && (p->rows <= MAX_ROWS_PER_THREAD || num_tiles(p) >= MIN_TILES_PER_THREAD * threads());
 }
 
-/* x as `multiply` reads it. */
+/* Brings x into the layout that `multiply` reads: quantized, packed, or as it is. */
 static void pack(struct packed *p) {
     long tile_rows = ceil_div(p->rows, LANES) * LANES;
     p->plain = (const int32_t *)p->source, p->plain_row = p->ld / 2;
@@ -304,7 +314,7 @@ static void pack(struct packed *p) {
     if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     p->row = HAS_TILES ? p->num_units + PADDING : 1;
     p->column = HAS_TILES ? 1 : p->step;
-    struct rows_to_pack rows = {p, packs_alone(p) ? 0 : packed_rows(p)};
+    struct rows_to_pack rows = {p, packs_per_thread(p) ? 0 : packed_rows(p)};
     p->x = rows.out;
     if (HAS_TILES)
         for_rows(p->rows, p->depth, copy_row, &rows);
@@ -312,9 +322,9 @@ static void pack(struct packed *p) {
         parallel_for(ceil_div(p->rows, p->step) * num_parts(p), pack_part, &rows);
 }
 
-/* An input through its linear, behind `first`, if there is that. AMX is so fast that an input must come out of the
- * second-level cache: a deep one is multiplied in parts. */
-static void run(const struct loop *first, struct packed p) {
+/* One linear of up to ROWS_AT_ONCE rows, its loop run after `first` (may be null). AMX is so fast that its input must come from
+ * the L2 cache: a deep input is multiplied in parts. */
+static void multiply_block(const struct loop *first, struct packed p) {
     p.kind = p.to.w->scales ? INT8 : BFLOAT16;
     p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
@@ -326,13 +336,13 @@ static void run(const struct loop *first, struct packed p) {
     }
     for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
         p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
-        struct loop loop = {.begin = p.x ? 0 : pack_own, .run = multiply_run, .args = &p, .count = tiles};
+        struct loop loop = {.begin = p.x ? 0 : pack_for_thread, .range = multiply_range, .args = &p, .count = tiles};
         parallel_loops(first, &loop);
         first = 0;
     }
 }
 
-/* From row m on. */
+/* The output from row m on. */
 static struct output output_from(struct output to, long m) {
     long start = m * to.w->columns;
     if (to.residual) to.residual += start;
@@ -347,8 +357,11 @@ static void linear(const struct loop *first, const bf16 *x, long ldx, struct out
     long blocks = ceil_div(rows, ROWS_AT_ONCE), step = blocks ? (rows + blocks - 1) / blocks : 1;
     for (long m = 0; m < rows; m += step, first = 0) {
         long left = rows - m;
-        run(first, (struct packed){.to = output_from(to, m), .source = x + m * ldx, .ld = ldx,
-                                   .rows = left < step ? left : step, .depth = to.w->depth});
+        multiply_block(first, (struct packed){.to = output_from(to, m),
+                                              .source = x + m * ldx,
+                                              .ld = ldx,
+                                              .rows = left < step ? left : step,
+                                              .depth = to.w->depth});
     }
 }
 
@@ -360,14 +373,12 @@ void linear_to_floats(const bf16 *x, long ldx, const struct weight *w, float *y,
     linear(0, x, ldx, (struct output){.w = w, .wide = y}, rows);
 }
 
-/* How large the integers of a weight may be; how it is packed: columns of a tile, and of how many units its depth is a
- * multiple. */
+/* The largest integer of an int8 weight; columns of a packed tile; the multiple of units to which the depth is padded. */
 EXPORT int peregrine_max_weight(void) { return MAX_WEIGHT; }
 EXPORT int peregrine_columns_of_tile(void) { return TILE; }
 EXPORT int peregrine_units_of_block(void) { return UNITS_OF_BLOCK; }
 
 /* x [rows, depth], row stride ldx (even); residual [rows, columns], or null; y [rows, columns]. */
-EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y,
-                             long rows) {
+EXPORT void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y, long rows) {
     linear(0, x, ldx, (struct output){.w = w, .residual = residual, .y = y}, rows);
 }

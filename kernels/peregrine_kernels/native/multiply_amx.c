@@ -1,13 +1,14 @@
 /* The product of up to 32 rows and two vectors of columns in AMX tiles of 16 rows by 64 bytes.
  *
- * A packed weight is what the tile instructions read: 16 units of 16 columns. So are 16 units of 16 rows. */
+ * A packed weight has the layout that the tile instructions read: 16 units of 16 columns. An input tile is 16 units of 16
+ * rows. */
 #include "native.h"
 
 #ifdef __AMX_TILE__
 
 enum { UNIT_BYTES = sizeof(unit) };
 
-/* As LDTILECFG reads it (Intel's Software Developer's Manual, volume 1, chapter 18): all tiles are whole. */
+/* As LDTILECFG reads it (Intel's Software Developer's Manual, volume 1, chapter 18): every tile has its full size. */
 static const struct {
     uint8_t palette, start, reserved[14];
     uint16_t row_bytes[16];
@@ -21,53 +22,55 @@ static const struct {
 void begin_tiles(void) { _tile_loadconfig(&whole_tiles); }
 void end_tiles(void) { _tile_release(); }
 
-/* What a tile instruction reads and writes is unknown to the compiler. */
+/* A compiler barrier: the compiler does not know which memory tile instructions read and write. */
 INLINE void finish_memory(void) { __asm__ volatile("" ::: "memory"); }
 
-/* Tiles 0 to 3 hold sums, 4 and 5 inputs, 6 and 7 weights; the instructions take their numbers as literals. */
-#define EACH_SUM(DO)                              \
-    DO(0, 4, 6, 0, 0)                             \
-    if (vectors == 2) DO(1, 4, 7, 0, 1)           \
-    if (inputs == 2) DO(2, 5, 6, 1, 0)            \
+/* Tiles 0 to 3 hold sums, 4 and 5 inputs, 6 and 7 weights. Macros, because the instructions take tile numbers as literals. */
+#define EACH_SUM(DO)                    \
+    DO(0, 4, 6, 0, 0)                   \
+    if (vectors == 2) DO(1, 4, 7, 0, 1) \
+    if (inputs == 2) DO(2, 5, 6, 1, 0)  \
     if (inputs == 2 && vectors == 2) DO(3, 5, 7, 1, 1)
 
-#define BEGIN(sum, input, weight, m, v)                                                     \
-    {                                                                                       \
-        if (p.accumulates)                                                                  \
-            _tile_loadd(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES);    \
-        else                                                                                \
-            _tile_zero(sum);                                                                \
+#define BEGIN(sum, input, weight, m, v)                                                  \
+    {                                                                                    \
+        if (p.accumulates)                                                               \
+            _tile_loadd(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES); \
+        else                                                                             \
+            _tile_zero(sum);                                                             \
     }
-#define ADD(sum, input, weight, m, v)                 \
-    {                                                 \
-        if (kind == INT8)                             \
-            _tile_dpbusd(sum, input, weight);         \
-        else                                          \
-            _tile_dpbf16ps(sum, input, weight);       \
+#define ADD(sum, input, weight, m, v)           \
+    {                                           \
+        if (kind == INT8)                       \
+            _tile_dpbusd(sum, input, weight);   \
+        else                                    \
+            _tile_dpbf16ps(sum, input, weight); \
     }
-#define END(sum, input, weight, m, v) \
-    { _tile_stored(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES); }
+#define END(sum, input, weight, m, v)                                                 \
+    {                                                                                 \
+        _tile_stored(sum, c + (m) * LANES * p.ldc + (v) * LANES, p.ldc * UNIT_BYTES); \
+    }
 
-/* Lines of one vector of columns that are to be fetched before unit `until`. */
+/* Prefetches the lines of one vector of columns from unit `next` to `until`; returns the next unit to prefetch. */
 INLINE long fetch(struct product p, int v, long next, long until) {
-    for (; next < until; next += p.every) {
+    for (; next < until; next += p.prefetch_stride) {
         const int32_t *w = p.w + next * p.ldw + v * LANES;
-        _mm_prefetch((const char *)w + p.ahead, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + p.prefetch_distance, _MM_HINT_T1);
     }
     return next;
 }
 
-/* Half of a tile's lines are fetched before it is loaded and half after: in one go they hold up the loads. */
-#define LOAD_WEIGHTS(weight, v)                                       \
-    {                                                                 \
-        long half = fetch(p, v, next, k + UNITS_OF_BLOCK / 2);        \
-        _tile_loadd(weight, w + (v) * LANES, p.ldw * UNIT_BYTES);   \
-        after = fetch(p, v, half, k + UNITS_OF_BLOCK);                \
+/* Half of a tile's lines are prefetched before it is loaded and half after; all at once would delay the loads. */
+#define LOAD_WEIGHTS(weight, v)                                   \
+    {                                                             \
+        long half = fetch(p, v, next, k + UNITS_OF_BLOCK / 2);    \
+        _tile_loadd(weight, w + (v) * LANES, p.ldw * UNIT_BYTES); \
+        after = fetch(p, v, half, k + UNITS_OF_BLOCK);            \
     }
 
 INLINE void multiply_tiles(struct product p, const int inputs, const int vectors, const enum kind kind) {
     int32_t *c = p.c;
-    long next = p.ahead ? p.since : p.num_units, after = next;
+    long next = p.prefetch_distance ? p.prefetch_phase : p.num_units, after = next;
     finish_memory();
     EACH_SUM(BEGIN)
     for (long k = 0; k < p.num_units; k += UNITS_OF_BLOCK, next = after) {

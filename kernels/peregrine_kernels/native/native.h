@@ -1,6 +1,7 @@
-/* What the native CPU kernels share: bfloat16 vectors, the product at the heart of all of them, threads.
+/* Declarations common to the native CPU kernels: bfloat16 vectors, the matrix product that all of them use, threads.
  *
- * Built three times: for AVX2, for AVX512-BF16, and for that with AMX; `native/__init__.py` loads what runs. */
+ * Built three times: for AVX2, for AVX512-BF16, and for AVX512-BF16 with AMX; `native/__init__.py` loads the fastest library
+ * that the CPU runs. */
 #pragma once
 
 #include <immintrin.h>
@@ -9,7 +10,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
 
-enum { LANES = 16 /* float32 of a vector */ };
+enum { LANES = 16 /* float32 elements of a vector */ };
 
 typedef uint16_t bf16;
 
@@ -17,29 +18,29 @@ enum kind { BFLOAT16, INT8 };
 
 INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
-/* A loop over `count` independent items, one by one or in runs of them up to `end`. */
+/* A loop over `count` independent items, called per item or per range [item, end). */
 typedef void task(void *args, long item);
-typedef void task_of_run(void *args, long item, long end);
+typedef void range_task(void *args, long item, long end);
 struct loop {
-    task *begin;      /* of each thread, before its first item; or null */
-    task *each;       /* or null: */
-    task_of_run *run;
+    task *begin; /* called by each thread before its first item; or null */
+    task *each;  /* called per item; null if `range` is set */
+    range_task *range;
     void *args;
     long count;
 };
 
-/* On the threads that torch uses; idle threads take the next items, and those of `second` while others are still at those of
- * `first`, which may be null. */
+/* Runs both loops on torch's threads. An idle thread takes the next items; when none of `first` (may be null) are left, it
+ * goes on to `second` without waiting for the threads that still work on `first`. */
 void parallel_loops(const struct loop *first, const struct loop *second);
 void parallel_for(long count, task *run, void *args);
 
-/* How many run such loops. */
+/* The number of threads that run such loops. */
 long threads(void);
 
-/* The same over rows of so many elements; by this thread alone where it is done before others have woken. */
+/* The same over rows of `columns` elements; single-threaded if that takes less time than waking the other threads. */
 void for_rows(long rows, long columns, task *run, void *args);
 
-/* At least `bytes` of this thread's own memory, aligned to a vector; valid until the thread asks again with `slot`. */
+/* Thread-local memory of at least `bytes`, page-aligned; valid until the same thread asks again with the same `slot`. */
 enum {
     SCRATCH_SUMS,
     SCRATCH_PART_SUMS,
@@ -62,8 +63,8 @@ void *scratch(int slot, long bytes);
 #include "vector_avx2.h"
 #endif
 
-/* 2**x to 3e-6 relative for x <= 0, where a bfloat16, to which it is rounded in the end, is good to 2e-3: the nearest
- * integer goes to the exponent, the rest through a polynomial (of degree 4 and least error on [-1/2, 1/2], 1 at 0). */
+/* 2**x for x <= 0, relative error 3e-6 (results are rounded to bfloat16 in the end, whose error is 2e-3). The nearest integer
+ * goes to the exponent; the remainder in [-1/2, 1/2] goes through a minimax polynomial of degree 4 that is 1 at 0. */
 INLINE vec exp2_of(vec x) {
     x = largest(x, splat(-160.0f));
     vec whole = nearest(x);
@@ -78,12 +79,11 @@ INLINE vec exp2_of(vec x) {
 
 /* Rows of x times one or two vectors of packed columns: c[m][n] (+)= sum over k of x[m][k] . w[k][n].
  *
- * k counts units of 32 bits: two bfloat16, their sums float32; or four integers, x unsigned and w signed, their sums int32.
- * x: that of row m and unit k is at x[m * row + k * column]. w: columns side by side, those of unit k at w + k * ldw. c: row
- * stride ldc. What lies `ahead` bytes on in w is prefetched, unless that is 0. Rows are at most MAX_ROWS; of more than
- * MAX_PAIR_ROWS, one vector is multiplied after the other.
+ * k counts units of 32 bits: two bfloat16, accumulated in float32; or four 8-bit integers, x unsigned and w signed, accumulated
+ * in int32. Unit k of row m of x is at x[m * row + k * column]. Unit k of w is at w + k * ldw, its columns adjacent. c has row
+ * stride ldc. At most MAX_ROWS rows; above MAX_PAIR_ROWS, two vectors are multiplied one after the other.
  *
- * In AMX tiles column is 1, num_units a multiple of UNITS_OF_BLOCK, and rows are read and written up to a multiple of 16. */
+ * In AMX tiles `column` is 1, num_units a multiple of UNITS_OF_BLOCK, and rows are read and written up to a multiple of 16. */
 struct product {
     enum kind kind;
     const unit *x;
@@ -93,13 +93,15 @@ struct product {
     void *c;
     long ldc;
     int accumulates;
-    long ahead, every, since; /* one unit in so many is prefetched, the first after `since` */
-    long more_tiles;          /* of w behind the first, all their sums one behind the other in c */
+    long prefetch_distance; /* bytes ahead in w; 0: none */
+    long prefetch_stride;   /* one unit in this many is prefetched */
+    long prefetch_phase;    /* units before the first that is prefetched */
+    long more_tiles;        /* tiles of w after the first, adjacent in memory; so are their sums in c */
 };
 
 void multiply(const struct product *product, int rows, int vectors);
 
-/* The AMX tiles of this thread, about whatever calls `multiply`: `parallel_for` does it for its tasks. 70 ns. */
+/* Configure and release this thread's AMX tiles, around calls of `multiply`; parallel loops do both (70 ns). */
 #ifdef __AMX_TILE__
 void begin_tiles(void);
 void end_tiles(void);
@@ -108,22 +110,23 @@ INLINE void begin_tiles(void) {}
 INLINE void end_tiles(void) {}
 #endif
 
-/* A packed weight [columns, depth] and what follows its product. */
+/* A packed weight [columns, depth] with its epilogue: y = activation(x W^T + bias). */
 struct weight {
     const int32_t *packed; /* [columns / n][depth in units][n], n 16 * VECTORS; units to a multiple of UNITS_OF_BLOCK */
     const bf16 *bias;      /* or null */
-    const float *scales;   /* [columns]: integers times these are the weight; null: bfloat16 */
-    const float *offsets;  /* [columns]: 128 times the sum of a column's integers */
+    const float *scales;   /* [columns]: the weight is integers times scales; null: bfloat16 */
+    const float *offsets;  /* [columns]: 128 times the sum of a column's integers; null: bfloat16 */
     long columns, depth, activation;
 };
 
-/* `peregrine_linear` with another loop in front of its own: what takes one thread long leaves memory to the others. */
+/* `peregrine_linear`, with the loop `first` in front of its own: while one thread is at a long item of `first`, the others
+ * use the memory bandwidth. */
 void linear_beside(const struct loop *first, const bf16 *x, long ldx, const struct weight *w, bf16 *y, long rows);
 
-/* The same values in float32. */
+/* `peregrine_linear` with the same values stored as float32; no residual. */
 void linear_to_floats(const bf16 *x, long ldx, const struct weight *w, float *y, long rows);
 
-/* See `peregrine_attention`. */
+/* The arguments of `peregrine_attention`. */
 struct attention {
     const bf16 *q;
     long ldq;
@@ -137,12 +140,12 @@ struct attention {
     long ldo;
 };
 
-/* Attention, its loop run by `run`, which may run another beside it. */
+/* Attention; `run` runs its main loop, and may run another loop beside it. */
 typedef void run_loop(const struct loop *loop, void *args);
 void attend(const struct attention *a, run_loop *run, void *args);
 
 struct layer {
-    const bf16 *attention_norm[2], *mlp_norm[2]; /* weight and bias; mlp_norm null: the MLP reads attention's */
+    const bf16 *attention_norm[2], *mlp_norm[2]; /* weight and bias; mlp_norm null: the MLP uses attention's norm */
     const struct weight *qkv, *up, *dense, *down;
     const float *slopes;
     long num_heads, num_kv_heads, head_dim;
@@ -154,15 +157,14 @@ struct step {
     long rows, max_blocks, num_sequences;
 };
 
-/* The operations; each file says what its own takes. */
+/* The exported operations; arguments are documented at their definitions. */
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
                           float epsilon);
 void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y, long rows);
 void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
                                long tokens, long num_heads, long num_kv_heads, long head_dim);
 void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
-                         long block_size, const int64_t *query_starts, const int64_t *context_lengths,
-                         long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
-                         bf16 *out, long ldo);
-void peregrine_parallel_layer(const struct layer *l, const struct step *step, const bf16 *cos, const bf16 *sin,
-                              const bf16 *x, bf16 *pages, bf16 *out, long block_size, long has_residual);
+                         long block_size, const int64_t *query_starts, const int64_t *context_lengths, long num_sequences,
+                         long num_kv_heads, long group, long head_dim, const float *slopes, bf16 *out, long ldo);
+void peregrine_parallel_layer(const struct layer *l, const struct step *step, const bf16 *cos, const bf16 *sin, const bf16 *x,
+                              bf16 *pages, bf16 *out, long block_size, long has_residual);

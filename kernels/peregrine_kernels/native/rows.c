@@ -1,10 +1,10 @@
-/* What is done to each token's row by itself: LayerNorm, rotary embedding, the write to the KV cache, the likeliest token. */
+/* Operations on each token's row by itself: LayerNorm, rotary embedding, the write to the KV cache, argmax. */
 #include "native.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { MIN_PARALLEL = 1 << 16 /* elements; fewer are done before other threads have woken */ };
+enum { MIN_PARALLEL = 1 << 16 /* elements; fewer take less time than waking other threads */ };
 
 void for_rows(long rows, long columns, task *run, void *args) {
     if (rows * columns >= MIN_PARALLEL) {
@@ -25,8 +25,7 @@ static void normalize_row(void *args, long row) {
     const struct norm *a = args;
     const bf16 *x = a->x + row * a->columns;
     vec sum = zero(), squares = zero();
-    for (long n = 0; n < a->columns; n += LANES)
-        sum = add(sum, load_bf16(x + n, a->columns - n));
+    for (long n = 0; n < a->columns; n += LANES) sum = add(sum, load_bf16(x + n, a->columns - n));
     vec mean = splat(sum_of(sum) / a->columns);
     for (long n = 0; n < a->columns; n += LANES) {
         long left = a->columns - n;
@@ -43,8 +42,8 @@ static void normalize_row(void *args, long row) {
 }
 
 /* x, out [rows, columns]; weight, bias [columns]. */
-EXPORT void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows,
-                                 long columns, float epsilon) {
+EXPORT void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
+                                 float epsilon) {
     struct norm args = {x, weight, bias, out, columns, epsilon};
     for_rows(rows, columns, normalize_row, &args);
 }
@@ -58,7 +57,8 @@ struct rotary {
     long num_heads, num_kv_heads, head_dim;
 };
 
-/* (a, b) -> (a cos - b sin, b cos + a sin) over the halves a, b of one head; products are rounded, as transformers does. */
+/* (a, b) -> (a cos - b sin, b cos + a sin) over the halves a, b of one head; products are rounded to bfloat16, as in
+ * transformers. */
 static void rotate_head(bf16 *x, const bf16 *cos, const bf16 *sin, long half) {
     for (long n = 0; n < half; n += LANES) {
         long left = half - n;
@@ -77,16 +77,15 @@ static void rotate_and_write(void *args, long token) {
     bf16 *row = a->qkv + token * a->ld;
     if (a->cos)
         for (long head = 0; head < a->num_heads + a->num_kv_heads; head++)
-            rotate_head(row + head * a->head_dim, a->cos + token * a->head_dim, a->sin + token * a->head_dim,
-                        a->head_dim / 2);
+            rotate_head(row + head * a->head_dim, a->cos + token * a->head_dim, a->sin + token * a->head_dim, a->head_dim / 2);
     long size = 2 * a->num_kv_heads * a->head_dim;
     memcpy(a->pages + a->slots[token] * size, row + a->num_heads * a->head_dim, size * sizeof(bf16));
 }
 
 /* qkv [tokens, (num_heads + 2 num_kv_heads) * head_dim], row stride ld; cos, sin [tokens, head_dim], or null;
  * slots [tokens]; pages [slots, 2, num_kv_heads, head_dim]. */
-EXPORT void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots,
-                                      bf16 *pages, long tokens, long num_heads, long num_kv_heads, long head_dim) {
+EXPORT void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
+                                      long tokens, long num_heads, long num_kv_heads, long head_dim) {
     struct rotary args = {qkv, ld, cos, sin, slots, pages, num_heads, num_kv_heads, head_dim};
     for_rows(tokens, (num_heads + num_kv_heads) * head_dim, rotate_and_write, &args);
 }
@@ -107,7 +106,7 @@ static float largest_in(const float *x, long count) {
     return best;
 }
 
-/* The block with the largest, then where it is there. */
+/* Finds the block of columns with the maximum, then its first position there. */
 static void find_largest(void *args, long row) {
     enum { BLOCK = 64 * LANES };
     const struct scores *a = args;
@@ -122,7 +121,7 @@ static void find_largest(void *args, long row) {
     a->out[row] = at;
 }
 
-/* x [rows, columns], of numbers; out [rows]: the first column of each row's largest. */
+/* x [rows, columns], without NaN; out [rows]: the first column with each row's maximum. */
 EXPORT void peregrine_argmax(const float *x, long rows, long columns, int64_t *out) {
     struct scores args = {x, columns, out};
     for_rows(rows, columns, find_largest, &args);

@@ -1,10 +1,11 @@
-/* Threads, and memory of each of them. */
+/* Parallel loops on torch's threads, and thread-local scratch memory. */
 #include "native.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* torch's own OpenMP runtime, handed over by `peregrine_threads`: linking one would start a second set of threads. */
+/* GOMP_parallel of torch's OpenMP runtime, passed in by `peregrine_threads`: linking a runtime would start a second set of
+ * threads. */
 static void (*omp_parallel)(void (*)(void *), void *, unsigned, unsigned);
 static int num_threads = 1;
 
@@ -16,29 +17,29 @@ EXPORT void peregrine_threads(void *gomp_parallel, int count) {
 long threads(void) { return num_threads; }
 
 enum {
-    SHARES = 2, /* of what is left, a thread takes one in so many times the threads */
+    GUIDED_DIVISOR = 2, /* a thread takes 1 / (GUIDED_DIVISOR * num_threads) of the items that are left */
     MAX_LOOPS = 2,
 };
 
-/* Loops that threads go through together, and how far they have come in each. */
+/* The loops that all threads run, and the next item of each. */
 struct shared {
     const struct loop *loops[MAX_LOOPS];
     atomic_long next[MAX_LOOPS];
 };
 
 static void run_items(const struct loop *loop, long item, long end) {
-    if (loop->run)
-        loop->run(loop->args, item, end);
+    if (loop->range)
+        loop->range(loop->args, item, end);
     else
         for (; item < end; item++) loop->each(loop->args, item);
 }
 
-/* Runs of items, long ones first: a thread that goes on where it was finds the start of the next tile prefetched. */
+/* Guided scheduling: ranges of items, long ones first. Within a range a thread finds the start of its next tile prefetched. */
 static void take_items(const struct loop *loop, atomic_long *next) {
     int has_begun = !loop->begin;
     long item = atomic_load(next);
     while (item < loop->count) {
-        long left = loop->count - item, taken = (left + SHARES * num_threads - 1) / (SHARES * num_threads);
+        long left = loop->count - item, taken = (left + GUIDED_DIVISOR * num_threads - 1) / (GUIDED_DIVISOR * num_threads);
         if (!atomic_compare_exchange_weak(next, &item, item + taken)) continue;
         if (!has_begun) loop->begin(loop->args, item), has_begun = 1;
         run_items(loop, item, item + taken);

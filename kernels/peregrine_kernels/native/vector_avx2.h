@@ -1,26 +1,37 @@
-/* Vectors of 16 lanes on AVX2 and FMA (Haswell, Zen and later): two registers each. Two bfloat16 that lie in 32 bits are
- * multiplied as float32 in two parts: first the even one, then the odd one. */
+/* Vectors of 16 lanes on AVX2 and FMA (Haswell, Zen and later): two registers each. The two bfloat16 of a 32-bit unit are
+ * multiplied as float32: first the even one, then the odd one. */
 #pragma once
 
-typedef struct { __m256 a, b; } vec;
-typedef struct { __m256i a, b; } ivec;
-typedef struct { int32_t even, odd; } unit; /* of an input: two bfloat16 as float32; or four integers, in the first */
+typedef struct {
+    __m256 a, b;
+} vec;
+typedef struct {
+    __m256i a, b;
+} ivec;
+typedef struct {
+    int32_t even, odd;
+} unit; /* of an input: two bfloat16 widened to float32; or four integers, in `even` */
 
 enum {
-    MAX_WEIGHT = 63,     /* of an integer: two of them times inputs up to 255 are added in 16 bits, which saturate */
-    IN_PLACE = 0,        /* bfloat16 in memory are not units of an input */
-    VECTORS = 1,         /* of a packed tile: not loads are the limit, but the cores */
-    MAX_ROWS = 6,        /* of `multiply`: their sums take 12 of the 16 registers */
-    MAX_PAIR_ROWS = 3,   /* with two vectors of columns */
-    MAX_SPLIT_ROWS = 3,  /* whose even and odd products have sums of their own, or each would wait for the one before */
-    WAITING_ROWS = 4,    /* whose 8 sums wait so, and fill the registers when they are split */
-    PACKED_ROWS = 4,     /* at once: what a register holds of one unit */
+    MAX_WEIGHT = 63,    /* largest integer of a weight: 2 * 63 * 255 fits into the 16 bits that vpmaddubsw saturates at */
+    IN_PLACE = 0,       /* whether bfloat16 in memory are units of an input */
+    VECTORS = 1,        /* of columns of a packed tile: more would save loads, and FMAs are the limit */
+    MAX_ROWS = 6,       /* of `multiply`: their accumulators take 12 of the 16 registers */
+    MAX_PAIR_ROWS = 3,  /* with two vectors of columns */
+    MAX_SPLIT_ROWS = 3, /* accumulate even and odd products separately, which shortens the chains of dependent FMAs */
+    /* At 4 rows the 8 accumulators form dependent FMA chains (latency-bound), and splitting even/odd products needs 16
+     * registers. Passes avoid this size. */
+    ODD_LATENCY_ROWS = 4,
+    PACKED_ROWS = 4, /* transposed at once: what a register holds of one unit */
     UNITS_OF_BLOCK = 1,
 };
 
-#define BOTH(type, f, x) (type){f(x.a), f(x.b)}
-#define BOTH2(type, f, x, y) (type){f(x.a, y.a), f(x.b, y.b)}
-#define BOTH3(type, f, x, y, z) (type){f(x.a, y.a, z.a), f(x.b, y.b, z.b)}
+#define BOTH(type, f, x) \
+    (type) { f(x.a), f(x.b) }
+#define BOTH2(type, f, x, y) \
+    (type) { f(x.a, y.a), f(x.b, y.b) }
+#define BOTH3(type, f, x, y, z) \
+    (type) { f(x.a, y.a, z.a), f(x.b, y.b, z.b) }
 
 INLINE vec zero(void) { return (vec){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 INLINE vec splat(float x) { return (vec){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -69,7 +80,7 @@ INLINE float largest_of(vec x) {
     return most;
 }
 
-/* x * 2**whole; 0 for whole <= -127, whose power is denormal */
+/* x * 2**whole; 0 for whole <= -127, where the power is denormal */
 INLINE __m256 scale_half(__m256 x, __m256 whole) {
     __m256i exponent = _mm256_cvtps_epi32(_mm256_max_ps(whole, _mm256_set1_ps(-127.0f)));
     exponent = _mm256_slli_epi32(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)), 23);
@@ -90,7 +101,7 @@ INLINE vec where_at_most(ivec x, ivec y, vec p, vec q) {
     return (vec){where_half(x.a, y.a, p.a, q.a), where_half(x.b, y.b, p.b, q.b)};
 }
 
-/* What is not a whole vector goes through memory: it is the end of a row. */
+/* Partial vectors (the end of a row) go through memory. */
 INLINE ivec iload_first(const void *x, long count) {
     int32_t lanes[LANES] = {0};
     if (count >= LANES) return iload(x);
@@ -117,8 +128,8 @@ INLINE void store_bytes(uint8_t *out, ivec x, long count) {
     for (long i = 0; i < LANES && i < count; i++) out[i] = lanes[i];
 }
 
-/* The nearest bfloat16, of two as near the even one, in the upper half; the lower half is not cleared. Not for NaN that
- * would overflow to a number: those of arithmetic have the quiet bit alone. */
+/* x rounded to the nearest bfloat16 (ties to even), in the upper 16 bits of each lane; the lower 16 are not cleared. A NaN with
+ * all mantissa bits set would overflow to a number; arithmetic yields only NaNs with the quiet bit alone. */
 INLINE __m256i round_half(__m256 x) {
     __m256i bits = _mm256_castps_si256(x);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -128,7 +139,7 @@ INLINE __m256i upper_half(__m256i x) { return _mm256_and_si256(x, _mm256_set1_ep
 INLINE __m256 rounded_half(__m256 x) { return _mm256_castsi256_ps(upper_half(round_half(x))); }
 INLINE vec rounded(vec x) { return BOTH(vec, rounded_half, x); }
 
-/* Two vectors to bfloat16, side by side in each lane. */
+/* Two vectors as bfloat16, interleaved: lane i holds even[i] and odd[i]. */
 INLINE __m256i pairs_half(__m256 even, __m256 odd) {
     return _mm256_blend_epi16(_mm256_srli_epi32(round_half(even), 16), round_half(odd), 0xAA);
 }
@@ -143,7 +154,7 @@ INLINE vec load_bf16(const bf16 *x, long count) {
     }
     return (vec){widen_half(_mm_loadu_si128((const __m128i *)x)), widen_half(_mm_loadu_si128((const __m128i *)(x + 8)))};
 }
-/* `count` columns, 32 at most, of two rows of bfloat16, side by side in each lane; there may be no second row. */
+/* `count` <= 32 columns of two rows of bfloat16, interleaved: lane i holds even[i] and odd[i]. `odd` may be null: zeros. */
 INLINE void store_interleaved(int32_t *out, const bf16 *even, const bf16 *odd, long count) {
     for (long n = 0; n < 2 * LANES && n < count; n += LANES)
         istore(out + n, pairs_of(load_bf16(even + n, count - n), odd ? load_bf16(odd + n, count - n) : zero()));
@@ -160,7 +171,7 @@ INLINE void store_bf16(bf16 *out, vec x, long count) {
     }
 }
 
-/* 8 registers of 8, transposed: by pairs of rows, by fours, as a whole. */
+/* Transposes 8 registers of 8 lanes: pairs of rows, groups of four, the whole. */
 INLINE void transpose_block(__m256i x[8]) {
     __m256i y[8];
 #pragma GCC unroll 4
@@ -184,7 +195,7 @@ INLINE void transpose_block(__m256i x[8]) {
     for (int i = 0; i < 8; i++) x[i] = y[i];
 }
 
-/* 16 vectors of 16 pairs, transposed: four blocks, of which two change places. */
+/* Transposes 16 vectors of 16 lanes as four blocks, swapping the two off the diagonal. */
 INLINE void transpose(ivec x[LANES]) {
     __m256i blocks[4][8];
     for (int i = 0; i < 8; i++)
@@ -196,10 +207,8 @@ INLINE void transpose(ivec x[LANES]) {
     }
 }
 
-/* The even or the odd of pairs of bfloat16, as float32. */
-INLINE __m256i element_of(__m256i pairs, const int is_odd) {
-    return is_odd ? upper_half(pairs) : _mm256_slli_epi32(pairs, 16);
-}
+/* The even or the odd element of each pair of bfloat16, as float32. */
+INLINE __m256i element_of(__m256i pairs, const int is_odd) { return is_odd ? upper_half(pairs) : _mm256_slli_epi32(pairs, 16); }
 
 INLINE void interleave(unit *out, __m256i even, __m256i odd) {
     __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
@@ -214,7 +223,7 @@ INLINE void store_units(unit *out, ivec x, long count) {
     if (count < LANES && count > 0) __builtin_memcpy(out, lanes, count * sizeof *out);
 }
 
-/* 8 units of each of 4 rows, transposed: y[k] is unit k of all. */
+/* Transposes 8 units of each of 4 rows: y[k] is unit k of every row. */
 INLINE void transpose_units(__m256i y[8], const __m256i x[PACKED_ROWS], enum kind kind) {
     for (int high = 0; high < 2; high++) {
         __m256i rows[PACKED_ROWS];
@@ -241,7 +250,7 @@ INLINE void store_rows(unit *out, __m256i x, long rows) {
     if (rows % 2) _mm_storel_epi64((__m128i *)(out + rows - 1), rows > 1 ? high : low);
 }
 
-/* Up to LANES units of up to PACKED_ROWS rows, `ld` apart, to [units][step]. */
+/* Packs up to LANES units of up to PACKED_ROWS rows, row stride `ld`, as [units][step]. */
 INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
     for (long k = 0; k < units && k < LANES; k += 8) {
         __m256i of_row[PACKED_ROWS], of_unit[8];
@@ -260,12 +269,13 @@ INLINE void store_pairs(unit *out, vec even, vec odd) {
     interleave(out, x.a, y.a), interleave(out + 8, x.b, y.b);
 }
 
-/* The products are written out: left to itself, gcc keeps inputs and weights in registers for later, and sums in memory.
- * 12 sums, two weights, an input and a mask are all 16 registers. */
+/* Inline assembly, because gcc would keep inputs and weights in registers and spill the accumulators. 12 accumulators, two
+ * weights, an input and a mask take all 16 registers. */
 INLINE void add_floats(ivec *sum, ivec w, const int32_t *x) {
     __m256i one;
     __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
-            : "+x"(sum->a), "+x"(sum->b), "=&x"(one) : "m"(*x), "x"(w.a), "x"(w.b));
+            : "+x"(sum->a), "+x"(sum->b), "=&x"(one)
+            : "m"(*x), "x"(w.a), "x"(w.b));
 }
 
 INLINE void add_integers(ivec *sum, const int32_t *w, const int32_t *x) {
@@ -273,7 +283,8 @@ INLINE void add_integers(ivec *sum, const int32_t *w, const int32_t *x) {
     __m256i a, b;
     __asm__("vpbroadcastd %4, %3\n\tvpmaddubsw %5, %3, %2\n\tvpmaddubsw %6, %3, %3\n\t"
             "vpmaddwd %7, %2, %2\n\tvpmaddwd %7, %3, %3\n\tvpaddd %2, %0, %0\n\tvpaddd %3, %1, %1"
-            : "+x"(sum->a), "+x"(sum->b), "=&x"(a), "=&x"(b) : "m"(*x), "m"(in[0]), "m"(in[1]), "x"(ones));
+            : "+x"(sum->a), "+x"(sum->b), "=&x"(a), "=&x"(b)
+            : "m"(*x), "m"(in[0]), "m"(in[1]), "x"(ones));
 }
 
 INLINE __m256i load_even(const int32_t *w) {
@@ -287,14 +298,14 @@ INLINE ivec load_weights(const int32_t *w, const int is_odd) {
     return (ivec){load_even(w), load_even(w + 8)};
 }
 
-/* Whether sums[m][1] is of the odd products of one vector, not of a second one. */
+/* Whether sums[m][1] accumulates the odd products of one vector instead of a second vector. */
 INLINE int splits(const int rows, const int vectors, const enum kind kind) {
     return kind == BFLOAT16 && vectors == 1 && rows <= MAX_SPLIT_ROWS;
 }
 
-/* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows,
-                     const int vectors, const enum kind kind) {
+/* sums[m][v] += unit of row m of x . unit of w: see `struct product`. */
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows, const int vectors,
+                     const enum kind kind) {
     if (kind == INT8) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
@@ -313,7 +324,7 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
         }
 }
 
-/* Those of even and of odd products, where they are apart. */
+/* Adds the accumulators of even and odd products where they are separate. */
 INLINE void join_sums(ivec sums[MAX_ROWS][2], const int rows, const int vectors, const enum kind kind) {
     if (!splits(rows, vectors, kind)) return;
 #pragma GCC unroll 3

@@ -1,35 +1,35 @@
-/* Vectors of 16 lanes on AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later): a register each. With AMX (Sapphire
- * Rapids and later) `multiply` takes tiles instead. */
+/* Vectors of 16 lanes on AVX512-BF16 and AVX512-VNNI (Zen 4, Cooper Lake and later): one register each. With AMX (Sapphire
+ * Rapids and later) `multiply` uses tiles instead. */
 #pragma once
 
 typedef __m512 vec;
 typedef __m512i ivec;
-typedef int32_t unit; /* of an input, as it lies in memory */
+typedef int32_t unit; /* of an input, as in memory */
 
 enum {
-    MAX_WEIGHT = 127,    /* of an integer */
-    IN_PLACE = 1,        /* bfloat16 in memory are units of an input */
-    VECTORS = 2,         /* of a packed tile: each input is loaded once for both, and loads are the limit of many rows */
+    MAX_WEIGHT = 127, /* largest integer of a weight */
+    IN_PLACE = 1,     /* whether bfloat16 in memory are units of an input */
+    VECTORS = 2,      /* of columns of a packed tile: each input is loaded once for both; loads limit large batches */
 #ifdef __AMX_TILE__
     MAX_ROWS = 32,       /* of `multiply`: two tiles */
     UNITS_OF_BLOCK = 16, /* of an input's rows: a tile's */
 #else
-    MAX_ROWS = 14,       /* of `multiply`: with 2 weights and 1 input their sums fill the 32 registers */
+    MAX_ROWS = 14, /* of `multiply`: their 28 accumulators, 2 weights and 1 input fit into the 32 registers */
     UNITS_OF_BLOCK = 1,
 #endif
     MAX_PAIR_ROWS = MAX_ROWS, /* with two vectors of columns */
-    PACKED_ROWS = LANES,      /* at once: what a register holds of one unit */
-    WAITING_ROWS = 0,         /* whose sums wait for one another: a product takes pairs, and so half as many steps */
+    PACKED_ROWS = LANES,      /* transposed at once: what a register holds of one unit */
+    ODD_LATENCY_ROWS = 0,     /* none: one instruction multiplies a pair, so chains are half as long as AVX2's */
 };
 
-INLINE __mmask16 first(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
+INLINE __mmask16 lane_mask(long count) { return count >= LANES ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1; }
 
 INLINE vec zero(void) { return _mm512_setzero_ps(); }
 INLINE vec splat(float x) { return _mm512_set1_ps(x); }
 INLINE vec load(const float *x) { return _mm512_loadu_ps(x); }
-INLINE vec load_first(const float *x, long count) { return _mm512_maskz_loadu_ps(first(count), x); }
-INLINE vec keep_first(vec x, long count) { return _mm512_maskz_mov_ps(first(count), x); }
-INLINE void store_first(float *out, vec x, long count) { _mm512_mask_storeu_ps(out, first(count), x); }
+INLINE vec load_first(const float *x, long count) { return _mm512_maskz_loadu_ps(lane_mask(count), x); }
+INLINE vec keep_first(vec x, long count) { return _mm512_maskz_mov_ps(lane_mask(count), x); }
+INLINE void store_first(float *out, vec x, long count) { _mm512_mask_storeu_ps(out, lane_mask(count), x); }
 INLINE void store(float *out, vec x) { _mm512_storeu_ps(out, x); }
 INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
@@ -55,42 +55,40 @@ INLINE vec by_sign(vec sign, vec a, vec b) {
 INLINE ivec izero(void) { return _mm512_setzero_si512(); }
 INLINE ivec isplat(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE ivec iload(const int32_t *x) { return _mm512_loadu_si512(x); }
-INLINE ivec iload_first(const void *x, long count) { return _mm512_maskz_loadu_epi32(first(count), x); }
+INLINE ivec iload_first(const void *x, long count) { return _mm512_maskz_loadu_epi32(lane_mask(count), x); }
 INLINE void istore(int32_t *out, ivec x) { _mm512_storeu_si512(out, x); }
-INLINE void istore_first(int32_t *out, ivec x, long count) { _mm512_mask_storeu_epi32(out, first(count), x); }
+INLINE void istore_first(int32_t *out, ivec x, long count) { _mm512_mask_storeu_epi32(out, lane_mask(count), x); }
 INLINE ivec iadd(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 INLINE ivec to_integers(vec x) { return _mm512_cvtps_epi32(x); }
 INLINE vec of_integers(ivec x) { return _mm512_cvtepi32_ps(x); }
 INLINE vec as_floats(ivec x) { return _mm512_castsi512_ps(x); }
 
 /* In each lane: a <= b ? x : y */
-INLINE vec where_at_most(ivec a, ivec b, vec x, vec y) {
-    return _mm512_mask_mov_ps(y, _mm512_cmple_epi32_mask(a, b), x);
-}
+INLINE vec where_at_most(ivec a, ivec b, vec x, vec y) { return _mm512_mask_mov_ps(y, _mm512_cmple_epi32_mask(a, b), x); }
 
-/* Through a register: masked stores that narrow are microcode. */
+/* Narrowed in a register first: masked stores that narrow are microcoded. */
 INLINE void store_bytes(uint8_t *out, ivec x, long count) {
-    _mm_mask_storeu_epi8(out, first(count), _mm512_cvtepi32_epi8(x));
+    _mm_mask_storeu_epi8(out, lane_mask(count), _mm512_cvtepi32_epi8(x));
 }
 
 INLINE vec widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 INLINE __m256i narrow(vec x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 INLINE vec rounded(vec x) { return widen(narrow(x)); }
-INLINE vec load_bf16(const bf16 *x, long count) { return widen(_mm256_maskz_loadu_epi16(first(count), x)); }
-INLINE void store_bf16(bf16 *out, vec x, long count) { _mm256_mask_storeu_epi16(out, first(count), narrow(x)); }
+INLINE vec load_bf16(const bf16 *x, long count) { return widen(_mm256_maskz_loadu_epi16(lane_mask(count), x)); }
+INLINE void store_bf16(bf16 *out, vec x, long count) { _mm256_mask_storeu_epi16(out, lane_mask(count), narrow(x)); }
 
-/* Two vectors to bfloat16, side by side in each lane. */
+/* Two vectors as bfloat16, interleaved: lane i holds even[i] and odd[i]. */
 INLINE ivec pairs_of(vec even, vec odd) {
     ivec high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
     return _mm512_or_si512(high, _mm512_cvtepu16_epi32(narrow(even)));
 }
 
-/* `count` columns, 32 at most, of two rows of bfloat16, side by side in each lane; there may be no second row. */
+/* `count` <= 32 columns of two rows of bfloat16, interleaved: lane i holds even[i] and odd[i]. `odd` may be null: zeros. */
 INLINE void store_interleaved(int32_t *out, const bf16 *even, const bf16 *odd, long count) {
     __mmask32 is_column = count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
     ivec first_row = _mm512_maskz_loadu_epi16(is_column, even), second_row = izero();
     if (odd) second_row = _mm512_maskz_loadu_epi16(is_column, odd);
-    /* Of every 8 columns, the first 4 and the last 4. */
+    /* `low` holds the first 4 of every 8 columns, `high` the last 4. */
     ivec low = _mm512_unpacklo_epi16(first_row, second_row), high = _mm512_unpackhi_epi16(first_row, second_row);
     istore(out, _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high));
     istore(out + LANES, _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high));
@@ -100,7 +98,7 @@ INLINE void store_units(unit *out, ivec x, long count) { istore_first(out, x, co
 
 INLINE void store_pairs(unit *out, vec even, vec odd) { istore(out, pairs_of(even, odd)); }
 
-/* 16 vectors of 16 pairs, transposed: by pairs of rows, by fours, by eights, as a whole. */
+/* Transposes 16 vectors of 16 lanes: pairs of rows, groups of four, of eight, the whole. */
 INLINE void transpose(ivec x[LANES]) {
     ivec y[LANES];
 #pragma GCC unroll 8
@@ -128,7 +126,7 @@ INLINE void transpose(ivec x[LANES]) {
     }
 }
 
-/* Up to LANES units of up to PACKED_ROWS rows, `ld` apart, to [units][step]. */
+/* Packs up to LANES units of up to PACKED_ROWS rows, row stride `ld`, as [units][step]. */
 INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
     ivec of[LANES];
     (void)kind;
@@ -145,21 +143,22 @@ INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
     return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)w, (__m512bh)x));
 }
 
-/* sums[m][v] += unit m of x . unit of w: see `struct product`. */
-INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows,
-                     const int vectors, const enum kind kind) {
+/* sums[m][v] += unit of row m of x . unit of w: see `struct product`. */
+INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows, const int vectors,
+                     const enum kind kind) {
     ivec columns[2];
     for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * LANES);
 #pragma GCC unroll 14
     for (int m = 0; m < rows; m++) {
         ivec one = isplat(x[m * row]);
-        /* Kept in a register: folded into both products, it would be loaded twice, and loads are the limit. */
+        /* Keeps the broadcast in a register: as a memory operand of both products it would be loaded twice, and loads are the
+         * limit. */
         __asm__("" : "+v"(one));
         for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], one, kind);
     }
 }
 
-/* Nothing is left to add: even and odd are one product. */
+/* Nothing to do: one instruction adds the even and the odd product. */
 INLINE void join_sums(ivec sums[MAX_ROWS][2], int rows, int vectors, enum kind kind) {
     (void)sums, (void)rows, (void)vectors, (void)kind;
 }
