@@ -11,6 +11,8 @@ PART_ROWS = 1024
 """Rows of a weight that are quantized at a time."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
 """`enum activation` of linear.c."""
+_KINDS = {torch.bfloat16: 0, torch.int8: 1}
+"""`enum weight_kind` of native.h."""
 
 
 class CWeight(ctypes.Structure):
@@ -19,6 +21,7 @@ class CWeight(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("packed", "bias", "scales", "offsets")),
         *((name, ctypes.c_long) for name in ("columns", "depth", "activation")),
+        ("kind", ctypes.c_int),
     )
 
 
@@ -53,7 +56,7 @@ class NativeLinear:
         padded = F.pad(weight, (0, -weight.shape[1] % block, 0, -len(weight) % tile))
         packed = padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
         addresses = map(address, (packed, bias, scales, offsets))
-        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation])
+        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[packed.dtype])
         out_features, in_features = weight.shape
         return NativeLinear(library, packed, bias, scales, offsets, out_features, in_features, struct)
 
@@ -65,9 +68,8 @@ class NativeLinear:
 
     def bare(self) -> "NativeLinear":
         """The same weight without what follows its product."""
-        struct = CWeight(
-            *map(address, (self.packed, None, self.scales, self.offsets)), self.out_features, self.in_features
-        )
+        addresses = map(address, (self.packed, None, self.scales, self.offsets))
+        struct = CWeight(*addresses, self.out_features, self.in_features, _ACTIVATIONS[None], self.struct.kind)
         return NativeLinear(
             self.library, self.packed, None, self.scales, self.offsets, self.out_features, self.in_features, struct
         )

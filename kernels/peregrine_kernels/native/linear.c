@@ -52,7 +52,7 @@ struct packed {
     struct output to;
     const bf16 *source; /* [rows, depth] */
     long ld, rows, depth;
-    enum kind kind;
+    enum weight_kind kind;
     long num_units;
     const int32_t *plain;    /* the source, or its quantized copy */
     long plain_row;          /* row stride of `plain` */
@@ -118,7 +118,7 @@ static void prefetch(const struct output *to, long column, long row, int rows) {
         if (to->y) __builtin_prefetch(to->y + m * w->columns + column, 1);
         if (to->residual) __builtin_prefetch(to->residual + m * w->columns + column);
     }
-    if (w->scales) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
+    if (w->kind == WEIGHT_INT8) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
     if (w->bias) __builtin_prefetch(w->bias + column);
 }
 
@@ -132,21 +132,21 @@ INLINE void store_result(struct output to, long at, vec y, long count) {
 /* The epilogue of some rows of one vector of columns: scales, bias, activation, residual, store. `kind` and `activation` are
  * the weight's, as compile-time constants, so that nothing is decided per row. */
 INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows,
-                        const enum kind kind, const enum activation activation) {
+                        const enum weight_kind kind, const enum activation activation) {
     const struct output to = p->to;
     const struct weight w = *to.w;
     const float *row_scales = p->row_scales;
     long left = w.columns - column;
     vec scales = zero(), offsets = scales, bias = scales;
     if (w.bias) bias = load_bf16(w.bias + column, left);
-    if (kind == INT8) {
+    if (kind == WEIGHT_INT8) {
         scales = load_first(w.scales + column, left);
         offsets = load_first(w.offsets + column, left);
     }
     for (long m = row; m < row + rows; m++) {
         ivec sum = iload(sums + (m - row) * ld);
         vec y = as_floats(sum);
-        if (kind == INT8) {
+        if (kind == WEIGHT_INT8) {
             y = sub(of_integers(sum), offsets);
             y = mul(y, mul(scales, splat(row_scales[m])));
         }
@@ -158,12 +158,12 @@ INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, lo
     }
 }
 
-#define CASE(activation)                                                       \
-    case activation:                                                           \
-        if (p->kind == INT8)                                                   \
-            finish_rows(p, sums, ld, column, row, rows, INT8, activation);     \
-        else                                                                   \
-            finish_rows(p, sums, ld, column, row, rows, BFLOAT16, activation); \
+#define CASE(activation)                                                          \
+    case activation:                                                              \
+        if (p->kind == WEIGHT_INT8)                                               \
+            finish_rows(p, sums, ld, column, row, rows, WEIGHT_INT8, activation); \
+        else                                                                      \
+            finish_rows(p, sums, ld, column, row, rows, WEIGHT_BF16, activation); \
         break;
 
 static void finish(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows) {
@@ -302,7 +302,7 @@ static int packs_per_thread(const struct packed *p) {
 static void pack(struct packed *p) {
     long tile_rows = ceil_div(p->rows, LANES) * LANES;
     p->plain = (const int32_t *)p->source, p->plain_row = p->ld / 2;
-    if (p->kind == INT8) {
+    if (p->kind == WEIGHT_INT8) {
         p->plain_row = p->num_units + PADDING;
         p->plain = scratch(SCRATCH_INTEGERS, (tile_rows * p->plain_row + p->rows) * sizeof(int32_t));
         p->row_scales = (const float *)(p->plain + tile_rows * p->plain_row);
@@ -310,7 +310,7 @@ static void pack(struct packed *p) {
     }
     p->x = (const unit *)p->plain, p->row = p->plain_row, p->column = 1, p->step = p->rows;
     if (HAS_TILES && p->rows > MAX_ROWS) p->step = MAX_ROWS;
-    if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == INT8)) return;
+    if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == WEIGHT_INT8)) return;
     if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     p->row = HAS_TILES ? p->num_units + PADDING : 1;
     p->column = HAS_TILES ? 1 : p->step;
@@ -325,8 +325,8 @@ static void pack(struct packed *p) {
 /* One linear of up to ROWS_AT_ONCE rows, its loop run after `first` (may be null). AMX is so fast that its input must come from
  * the L2 cache: a deep input is multiplied in parts. */
 static void multiply_block(const struct loop *first, struct packed p) {
-    p.kind = p.to.w->scales ? INT8 : BFLOAT16;
-    p.num_units = ceil_div(p.depth / (p.kind == INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
+    p.kind = p.to.w->kind;
+    p.num_units = ceil_div(p.depth / (p.kind == WEIGHT_INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
     long tiles = num_tiles(&p), step = p.num_units;
     long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;

@@ -5,8 +5,8 @@
 
 /* Multiplies `vectors` vectors of columns from vector `first` on. `row` is p->row, a compile-time constant if it is 1: a dozen
  * rows at strides unknown to the compiler need more registers than there are. */
-INLINE void multiply_rows(const struct product *p, const int first, const int rows, const int vectors, const enum kind kind,
-                          const long row) {
+INLINE void multiply_rows(const struct product *p, const int first, const int rows, const int vectors,
+                          const enum weight_kind kind, const long row) {
     /* Every loop over rows is unrolled; otherwise clang keeps the accumulators in memory. */
     ivec sums[MAX_ROWS][2];
     const int32_t *w = p->w + first * LANES;
@@ -35,10 +35,10 @@ INLINE void multiply_rows(const struct product *p, const int first, const int ro
 }
 
 INLINE void multiply_kind(const struct product *p, const int first, const int rows, const int vectors, const long row) {
-    if (p->kind == INT8)
-        multiply_rows(p, first, rows, vectors, INT8, row);
+    if (p->kind == WEIGHT_INT8)
+        multiply_rows(p, first, rows, vectors, WEIGHT_INT8, row);
     else
-        multiply_rows(p, first, rows, vectors, BFLOAT16, row);
+        multiply_rows(p, first, rows, vectors, WEIGHT_BF16, row);
 }
 
 INLINE void multiply_any(const struct product *p, const int first, const int rows, const int vectors) {

@@ -41,7 +41,7 @@ INLINE void finish_memory(void) { __asm__ volatile("" ::: "memory"); }
     }
 #define ADD(sum, input, weight, m, v)           \
     {                                           \
-        if (kind == INT8)                       \
+        if (kind == WEIGHT_INT8)                \
             _tile_dpbusd(sum, input, weight);   \
         else                                    \
             _tile_dpbf16ps(sum, input, weight); \
@@ -68,7 +68,7 @@ INLINE long fetch(struct product p, int v, long next, long until) {
         after = fetch(p, v, half, k + UNITS_OF_BLOCK);            \
     }
 
-INLINE void multiply_tiles(struct product p, const int inputs, const int vectors, const enum kind kind) {
+INLINE void multiply_tiles(struct product p, const int inputs, const int vectors, const enum weight_kind kind) {
     int32_t *c = p.c;
     long next = p.prefetch_distance ? p.prefetch_phase : p.num_units, after = next;
     finish_memory();
@@ -87,10 +87,10 @@ INLINE void multiply_tiles(struct product p, const int inputs, const int vectors
 }
 
 INLINE void multiply_kind(struct product p, const int inputs, const int vectors) {
-    if (p.kind == INT8)
-        multiply_tiles(p, inputs, vectors, INT8);
+    if (p.kind == WEIGHT_INT8)
+        multiply_tiles(p, inputs, vectors, WEIGHT_INT8);
     else
-        multiply_tiles(p, inputs, vectors, BFLOAT16);
+        multiply_tiles(p, inputs, vectors, WEIGHT_BF16);
 }
 
 void multiply(const struct product *product, int rows, int vectors) {

@@ -14,7 +14,8 @@ enum { LANES = 16 /* float32 elements of a vector */ };
 
 typedef uint16_t bf16;
 
-enum kind { BFLOAT16, INT8 };
+/* The format of a packed weight, and so of the products with it. */
+enum weight_kind { WEIGHT_BF16, WEIGHT_INT8 };
 
 INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
@@ -85,7 +86,7 @@ INLINE vec exp2_of(vec x) {
  *
  * In AMX tiles `column` is 1, num_units a multiple of UNITS_OF_BLOCK, and rows are read and written up to a multiple of 16. */
 struct product {
-    enum kind kind;
+    enum weight_kind kind;
     const unit *x;
     long row, column;
     const int32_t *w;
@@ -114,9 +115,10 @@ INLINE void end_tiles(void) {}
 struct weight {
     const int32_t *packed; /* [columns / n][depth in units][n], n 16 * VECTORS; units to a multiple of UNITS_OF_BLOCK */
     const bf16 *bias;      /* or null */
-    const float *scales;   /* [columns]: the weight is integers times scales; null: bfloat16 */
-    const float *offsets;  /* [columns]: 128 times the sum of a column's integers; null: bfloat16 */
+    const float *scales;   /* [columns]: the weight is integers times scales; null for WEIGHT_BF16 */
+    const float *offsets;  /* [columns]: 128 times the sum of a column's integers; null for WEIGHT_BF16 */
     long columns, depth, activation;
+    enum weight_kind kind;
 };
 
 /* `peregrine_linear`, with the loop `first` in front of its own: while one thread is at a long item of `first`, the others

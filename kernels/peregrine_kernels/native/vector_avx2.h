@@ -224,11 +224,11 @@ INLINE void store_units(unit *out, ivec x, long count) {
 }
 
 /* Transposes 8 units of each of 4 rows: y[k] is unit k of every row. */
-INLINE void transpose_units(__m256i y[8], const __m256i x[PACKED_ROWS], enum kind kind) {
+INLINE void transpose_units(__m256i y[8], const __m256i x[PACKED_ROWS], enum weight_kind kind) {
     for (int high = 0; high < 2; high++) {
         __m256i rows[PACKED_ROWS];
         for (int i = 0; i < PACKED_ROWS; i++) {
-            __m256i even = kind == INT8 ? x[i] : element_of(x[i], 0), odd = element_of(x[i], 1);
+            __m256i even = kind == WEIGHT_INT8 ? x[i] : element_of(x[i], 0), odd = element_of(x[i], 1);
             rows[i] = high ? _mm256_unpackhi_epi32(even, odd) : _mm256_unpacklo_epi32(even, odd);
         }
         for (int odd = 0; odd < 2; odd++) {
@@ -251,7 +251,7 @@ INLINE void store_rows(unit *out, __m256i x, long rows) {
 }
 
 /* Packs up to LANES units of up to PACKED_ROWS rows, row stride `ld`, as [units][step]. */
-INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
+INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum weight_kind kind) {
     for (long k = 0; k < units && k < LANES; k += 8) {
         __m256i of_row[PACKED_ROWS], of_unit[8];
         for (int i = 0; i < PACKED_ROWS; i++) {
@@ -299,14 +299,14 @@ INLINE ivec load_weights(const int32_t *w, const int is_odd) {
 }
 
 /* Whether sums[m][1] accumulates the odd products of one vector instead of a second vector. */
-INLINE int splits(const int rows, const int vectors, const enum kind kind) {
-    return kind == BFLOAT16 && vectors == 1 && rows <= MAX_SPLIT_ROWS;
+INLINE int splits(const int rows, const int vectors, const enum weight_kind kind) {
+    return kind == WEIGHT_BF16 && vectors == 1 && rows <= MAX_SPLIT_ROWS;
 }
 
 /* sums[m][v] += unit of row m of x . unit of w: see `struct product`. */
 INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows, const int vectors,
-                     const enum kind kind) {
-    if (kind == INT8) {
+                     const enum weight_kind kind) {
+    if (kind == WEIGHT_INT8) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
 #pragma GCC unroll 6
@@ -325,7 +325,7 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
 }
 
 /* Adds the accumulators of even and odd products where they are separate. */
-INLINE void join_sums(ivec sums[MAX_ROWS][2], const int rows, const int vectors, const enum kind kind) {
+INLINE void join_sums(ivec sums[MAX_ROWS][2], const int rows, const int vectors, const enum weight_kind kind) {
     if (!splits(rows, vectors, kind)) return;
 #pragma GCC unroll 3
     for (int m = 0; m < rows; m++) sums[m][0] = as_integers(add(as_floats(sums[m][0]), as_floats(sums[m][1])));

@@ -127,7 +127,7 @@ INLINE void transpose(ivec x[LANES]) {
 }
 
 /* Packs up to LANES units of up to PACKED_ROWS rows, row stride `ld`, as [units][step]. */
-INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum kind kind) {
+INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long rows, long units, enum weight_kind kind) {
     ivec of[LANES];
     (void)kind;
 #pragma GCC unroll 16
@@ -138,14 +138,14 @@ INLINE void pack_units(unit *out, long step, const int32_t *x, long ld, long row
         if (i < units) store_units(out + i * step, of[i], rows);
 }
 
-INLINE ivec dot(ivec sum, ivec w, ivec x, const enum kind kind) {
-    if (kind == INT8) return _mm512_dpbusd_epi32(sum, x, w);
+INLINE ivec dot(ivec sum, ivec w, ivec x, const enum weight_kind kind) {
+    if (kind == WEIGHT_INT8) return _mm512_dpbusd_epi32(sum, x, w);
     return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)w, (__m512bh)x));
 }
 
 /* sums[m][v] += unit of row m of x . unit of w: see `struct product`. */
 INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, long row, const int rows, const int vectors,
-                     const enum kind kind) {
+                     const enum weight_kind kind) {
     ivec columns[2];
     for (int v = 0; v < vectors; v++) columns[v] = iload(w + v * LANES);
 #pragma GCC unroll 14
@@ -159,6 +159,6 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
 }
 
 /* Nothing to do: one instruction adds the even and the odd product. */
-INLINE void join_sums(ivec sums[MAX_ROWS][2], int rows, int vectors, enum kind kind) {
+INLINE void join_sums(ivec sums[MAX_ROWS][2], int rows, int vectors, enum weight_kind kind) {
     (void)sums, (void)rows, (void)vectors, (void)kind;
 }
