@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from peregrine_server.models.falcon.config import FalconConfig, load_config
+from peregrine_server.models.falcon.config import FalconConfig
 
 SEED = 20260
 CPU = torch.device("cpu")
@@ -41,9 +41,9 @@ def make_checkpoint(path: Path, config: Mapping[str, object] = CONFIG, device: t
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(config, indent=2))
         partial = path / "model.safetensors.partial"
-        save_file(random_tensors(load_config(path), device), partial, metadata={"format": "pt"})
+        save_file(random_tensors(FalconConfig.from_hf(config), device), partial, metadata={"format": "pt"})
         partial.rename(path / "model.safetensors")
-    return load_config(path)
+    return FalconConfig.from_hf(json.loads((path / "config.json").read_text()))
 
 
 def random_tensors(config: FalconConfig, device: torch.device) -> dict[str, Tensor]:

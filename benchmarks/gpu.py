@@ -30,8 +30,10 @@ from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.cuda_graphs import CudaGraphCapturer, DecodeGraphs
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.load import Loader
-from peregrine_server.models.falcon.model import Falcon, Rank
-from peregrine_server.models.falcon.partition import Slice, partition
+from peregrine_server.models.falcon.model import Falcon, FalconContext
+from peregrine_server.models.formats.dense import DenseFormat
+from peregrine_server.models.interface import ForwardContext, ModelContext
+from peregrine_server.models.loading.slices import Slice
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
@@ -223,8 +225,10 @@ def hf_config(shape: Shape) -> dict[str, object]:
 def random_falcon(shape: Shape) -> Falcon:
     """A whole model of one rank."""
     config = FalconConfig.from_hf(hf_config(shape))
-    rank = Rank(config, partition(config, 0, 1), TensorParallel(), TritonBackend(), CUDA, DTYPE, None)
-    return Loader(rank, RandomWeights(config)).falcon()
+    context = ModelContext(
+        parallel=TensorParallel(), backend=TritonBackend(), format=DenseFormat(), device=CUDA, dtype=DTYPE
+    )
+    return Loader(FalconContext.of(context, config), RandomWeights(config)).falcon()
 
 
 def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure]:
@@ -232,14 +236,14 @@ def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure
     for context in CONTEXTS:
         for batch in BATCHES:
             work = Work(batch, 1, context)
-            if not fits(work.num_sequences * work.context * model.kv_bytes_per_token):
+            if not fits(work.num_sequences * work.context * model.cache_spec.kv_bytes_per_token):
                 continue
             run = decode_step(model, work)
             roof = sum(cost.seconds(device) for cost in step_costs(shape, work)) * 1e3
             yield Figure("decode step", shape.name, batch, context, seconds(run) * 1e3, roof)
     for length in PREFILLS:
         work = Work(1, length, length)
-        kv = model.allocate_kv_cache(-(-length // BLOCK_SIZE), BLOCK_SIZE)
+        kv = model.allocate_cache(-(-length // BLOCK_SIZE), BLOCK_SIZE)
         token_ids = torch.zeros(length, dtype=torch.int64, device=CUDA)
         run = partial(prefill, model, token_ids, batch_of(work), kv)
         roof = sum(cost.seconds(device) for cost in step_costs(shape, work)) * 1e3
@@ -248,13 +252,13 @@ def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure
 
 def prefill(model: Falcon, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
     """Logits after the last token."""
-    return model.logits(model.forward(token_ids, batch, kv)[-1:])
+    return model.logits(model.forward(token_ids, ForwardContext(batch, kv))[-1:])
 
 
 def decode_step(model: Falcon, work: Work, longest: int | None = None) -> Callable[[], Tensor]:
     """Of the server's own graphs, inputs and all; they are for contexts of up to `longest`, if not for the work's."""
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
-    kv = model.allocate_kv_cache(num_blocks, BLOCK_SIZE)
+    kv = model.allocate_cache(num_blocks, BLOCK_SIZE)
     graphs = DecodeGraphs(model, kv, [work.num_sequences], longest or work.context, BLOCK_SIZE, CudaGraphCapturer())
     batch = batch_of(work)
     token_ids = torch.zeros(work.num_sequences, work.context, dtype=torch.int64, device=CUDA)

@@ -7,10 +7,9 @@ from functools import partial
 import torch
 
 from benchmarks.hardware import Device
-from peregrine_kernels import backend_for
-from peregrine_kernels.cpu.native_backend import NativeBackend
+from peregrine_kernels import DenseWeight, backend_for
 from peregrine_kernels.cpu.torch_linear import PackedLinear, is_packable
-from peregrine_kernels.native import library
+from peregrine_kernels.int8 import quantize_rows
 
 MEMORY_BYTES = 2**30
 READ_WIDTH = 8192
@@ -26,7 +25,7 @@ class Memory:
         # torch's sum alone understates slow memory: 24 GB/s where one row of our product read 30 (2 cores of Zen 4).
         one_row = torch.ones(1, READ_WIDTH).bfloat16()
         matrix = torch.ones(MEMORY_BYTES // 2 // READ_WIDTH, READ_WIDTH).bfloat16()
-        product = backend_for(torch.device("cpu")).linear(matrix)
+        product = backend_for(torch.device("cpu")).linear(DenseWeight(matrix))
         self._readers = [torch.ones(MEMORY_BYTES // 4).sum, partial(product, one_row)]
 
     def seconds(self) -> float:
@@ -40,14 +39,15 @@ class Peak:
     def __init__(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
         weight = torch.randn(OUT_FEATURES, IN_FEATURES).bfloat16()
-        backend, kernels = backend_for(torch.device("cpu")), library()
+        backend = backend_for(torch.device("cpu"))
+        largest = backend.largest_int8
         self._memory = Memory()
         x, theirs = torch.randn(ROWS, IN_FEATURES).bfloat16(), peer_dtype()
         self._products = [
-            partial(backend.linear(weight), x),
+            partial(backend.linear(DenseWeight(weight)), x),
             partial(PackedLinear.pack(weight.to(theirs), None, None), x.to(theirs)),
         ]
-        self._int8 = [] if kernels is None else [partial(NativeBackend(kernels, quantizes=True).linear(weight), x)]
+        self._int8 = [partial(backend.linear(quantize_rows(weight, largest)), x)] if largest else []
 
     def measure(self, weights: str) -> Device | None:
         """For `bf16` or `int8` weights; None where the kernels have no such product."""

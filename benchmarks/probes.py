@@ -17,9 +17,10 @@ from benchmarks.peak import peer_dtype
 from benchmarks.shard import load_shard
 from peregrine_kernels import Linear
 from peregrine_kernels.cpu.native_linear import NativeLinear
-from peregrine_kernels.cpu.torch_backend import CpuBackend
+from peregrine_kernels.cpu.torch_backend import TorchBackend
 from peregrine_kernels.cpu.torch_linear import PackedLinear
 from peregrine_server.models.falcon.model import Falcon, SplitBlock
+from peregrine_server.models.interface import Model
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
 
 MAX_TOKENS = 2048
@@ -38,8 +39,9 @@ class BareGemms:
     In both packings that there are: what the model itself multiplies with, and oneDNN's.
     """
 
-    def __init__(self, model: Falcon) -> None:
-        self._dtypes = {"ours": model.dtype, "oneDNN": peer_dtype()}
+    def __init__(self, model: Model) -> None:
+        assert isinstance(model, Falcon)
+        self._dtypes = {"ours": model.context.dtype, "oneDNN": peer_dtype()}
         layers = [
             linear
             for block in model.blocks
@@ -59,7 +61,7 @@ class BareGemms:
         dtype = self._dtypes[packing]
         if packing == "oneDNN":
             num_tokens, num_sampled = (
-                max(rows, CpuBackend().gemm_min_rows(dtype)) for rows in (num_tokens, num_sampled)
+                max(rows, TorchBackend().gemm_min_rows(dtype)) for rows in (num_tokens, num_sampled)
             )
         *layers, head = self._products[packing]
         widths = {linear.in_features for linear in layers}

@@ -27,7 +27,7 @@ from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_server.models.falcon.config import load_config
+from peregrine_server.models.registry import load_config
 from peregrine_server.protocol import Step, StepResult, pack, unpack
 
 MAX_STREAMS = 1024

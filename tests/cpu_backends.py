@@ -15,7 +15,7 @@ import pytest
 from peregrine_kernels import Backend
 from peregrine_kernels import native as kernels_package
 from peregrine_kernels.cpu.native_backend import NativeBackend
-from peregrine_kernels.cpu.torch_backend import CpuBackend
+from peregrine_kernels.cpu.torch_backend import TorchBackend
 from peregrine_kernels.native import TARGETS, library, library_for, load
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -23,11 +23,11 @@ FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx51
 
 
 def torch_backend() -> Backend:
-    return CpuBackend()
+    return TorchBackend()
 
 
-def native_backend(target: str, quantizes: bool = False) -> NativeBackend:
-    return NativeBackend(kernels_for(target), quantizes)
+def native_backend(target: str) -> NativeBackend:
+    return NativeBackend(kernels_for(target), target)
 
 
 @cache

@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer
 
 from checkpoints import build_model
+from falcons import falcon_config
 from peregrine_kernels.kv_cache import KV_DTYPES
 from peregrine_router.request import Request, SamplingParams
-from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.footprint import kv_bytes_per_token
 from runners import generated, load_runner, make_scheduler, run
 from serving import ServerProcess, failure, write_model
@@ -104,7 +104,7 @@ def test_8_bit_pages_from_the_command_line(kv_dtype: str, path: Path, monkeypatc
     with ServerProcess("--model-id", str(path), "--dtype", "float32", "--kv-cache-dtype", kv_dtype, *LIMITS) as server:
         assert server.process.stderr is not None
         line = next(line for line in server.process.stderr if "KV cache" in line)
-        num_bytes = kv_bytes_per_token(load_config(path), 1, "float32", is_8_bit=True)
+        num_bytes = kv_bytes_per_token(falcon_config(path), 1, "float32", is_8_bit=True)
         assert line.rstrip().endswith(f"tokens of {num_bytes:,} bytes, {kv_dtype}")
         assert server.generate("falcon", max_new_tokens=2, ignore_eos=True).status_code == 200
 

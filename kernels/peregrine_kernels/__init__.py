@@ -6,13 +6,18 @@ What the server imports is named here; the rest of the package imports from the 
 from peregrine_kernels.interface import (
     Affine,
     Backend,
+    DenseWeight,
     FusedLayer,
     FusedModel,
+    FusedOps,
+    Int8Weight,
     LayerParts,
     Linear,
     ModelParts,
     Rotary,
     Sample,
+    UnsupportedWeight,
+    Weight,
 )
 from peregrine_kernels.kv_cache import KVCache, PagedBatch
 from peregrine_kernels.select import backend_for
@@ -20,8 +25,11 @@ from peregrine_kernels.select import backend_for
 __all__ = [
     "Affine",
     "Backend",
+    "DenseWeight",
     "FusedLayer",
     "FusedModel",
+    "FusedOps",
+    "Int8Weight",
     "KVCache",
     "LayerParts",
     "Linear",
@@ -29,5 +37,7 @@ __all__ = [
     "PagedBatch",
     "Rotary",
     "Sample",
+    "UnsupportedWeight",
+    "Weight",
     "backend_for",
 ]

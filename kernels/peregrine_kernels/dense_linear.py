@@ -1,4 +1,4 @@
-"""A linear layer whose weight is not packed: what the backends that keep it as it is have in common."""
+"""A linear layer whose weight is dense and not packed: the common part of the backends that keep it as it is."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PlainLinear(ABC):
+class DenseLinear(ABC):
     """weight [out, in] and bias [out] as they are. See `Linear` for the call, which each backend adds."""
 
     weight: Tensor

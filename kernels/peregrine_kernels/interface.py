@@ -5,7 +5,7 @@ T tokens, Hq query heads, Hkv KV heads (Hq a multiple of Hkv; query heads of a K
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,18 +15,61 @@ from peregrine_kernels.kv_cache import PagedBatch
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
 
-
 Affine = tuple[Tensor, Tensor]
 """weight and bias of a LayerNorm, [H] each."""
-
 
 Sample = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
 """logits float32[S, V], parameters float64[4, S] and whether log-probabilities are asked for -> token ids int64[S], and
 log-probabilities float32[S] among the tokens that are kept, or None.
 
-Of each row: temperature; top-k, V or more being off; top-p, 1 being off; and a number in [0, 1) by which the
-distribution function is inverted, or a negative one for the likeliest token.
+The parameters' rows: temperature; top-k, V or more being off; top-p, 1 being off; and a number in [0, 1) by which the
+distribution function is inverted, or a negative one for the argmax.
 """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseWeight:
+    """A weight in the model's own dtype."""
+
+    values: Tensor
+    """[out, in]"""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Weight:
+    """A weight of 8-bit integers with one scale a row: values * scales[:, None]. See `int8.quantize_rows`."""
+
+    values: Tensor
+    """int8[out, in], `in` a multiple of 4."""
+    scales: Tensor
+    """float32[out]"""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+
+class Weight(Protocol):
+    """A weight matrix in some format. Formats outside this package bring classes of their own."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)"""
+
+
+class UnsupportedWeight(ValueError):
+    """The backend has no kernel for weights of this format. One line that says what to change."""
+
+    @staticmethod
+    def by(backend: str, weight: Weight) -> "UnsupportedWeight":
+        """The error of a backend that is given `weight`."""
+        return UnsupportedWeight(
+            f"the {backend} backend has no linear for a {type(weight).__name__}: choose another --quantize, or none"
+        )
 
 
 class Linear(Protocol):
@@ -47,11 +90,10 @@ class Linear(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerParts:
-    """What one rank's parallel-attention layer is made of."""
+    """The parts of one rank's parallel-attention layer."""
 
-    attention_norm: tuple[Tensor, Tensor]
-    """Weight and bias."""
-    mlp_norm: tuple[Tensor, Tensor] | None
+    attention_norm: Affine
+    mlp_norm: Affine | None
     """None where the MLP reads what attention reads."""
     epsilon: float
     qkv: Linear
@@ -70,15 +112,15 @@ class LayerParts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelParts:
-    """What a model of such layers is made of that one rank holds whole."""
+    """The parts of a model of such layers that one rank holds whole."""
 
     table: Tensor
     """Token embeddings [V, H]."""
     inverse_frequencies: Tensor | None
-    """Of rotary positions, float32[D / 2]; None with ALiBi."""
+    """float32[D / 2], of rotary positions; None with ALiBi."""
     layers: Sequence[LayerParts]
     norm: Affine
-    """The last."""
+    """The last LayerNorm."""
     epsilon: float
     head: Linear
 
@@ -102,37 +144,34 @@ class FusedModel(Protocol):
         """token_ids int64[T] -> float32[S, V]: the head, whose outputs are rounded, on rows int64[S], or on all."""
 
 
-class Backend(Protocol):
-    """What a Falcon needs of a device."""
-
-    @property
-    def fuses_epilogues(self) -> bool:
-        """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
-        better left apart (dense, whose result is the residual of down) than concatenated."""
-
-    @property
-    def quantizes(self) -> bool:
-        """Whether linears are packed as 8-bit integers."""
-
-    @property
-    def sample(self) -> Sample | None:
-        """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
-
-    def argmax(self, logits: Tensor) -> Tensor:
-        """logits float32[S, V] -> int64[S]: the first of the largest of each row."""
-
-    def gemm_min_rows(self, dtype: torch.dtype) -> int:
-        """Linears of fewer rows are slower than linears of this many: the model pads what it gives them."""
-
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        """Packs weight [out, in]; the caller drops its reference to `weight` afterwards. `activation` is named as in
-        transformers' configs ("gelu" is erf)."""
+@runtime_checkable
+class FusedOps(Protocol):
+    """Optional operations of a backend: whole layers and whole models at once."""
 
     def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        """The layer as one operation, if there is one; else its parts are called one by one."""
+        """The layer as one operation; None if one of its parts has no such kernel."""
 
     def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        """The same for a model."""
+        """The model as one operation; None if one of its parts has no such kernel."""
+
+
+class Backend(Protocol):
+    """The operations that a model needs of a device. Backends inherit the defaults that stand here."""
+
+    fuses_epilogues: bool = False
+    """Whether linears apply their activation and residual within the GEMM, where they cost nothing. GEMMs are then
+    better left apart (dense, whose result is the residual of down) than concatenated."""
+    largest_int8: int = 0
+    """The largest integer of an `Int8Weight` that the kernels multiply without overflow; 0: no such kernels."""
+    sample: Sample | None = None
+    """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
+
+    def kernels(self, dtype: torch.dtype) -> str:
+        """The kernels that compute a model of `dtype`, for the operator: "AMX", "torch", "Triton sm_90", ..."""
+
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        """Packs a weight; the caller drops its reference to it afterwards. `activation` is named as in transformers'
+        configs ("gelu" is erf). Raises UnsupportedWeight."""
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """x [T, H] -> [T, H]."""
@@ -145,16 +184,13 @@ class Backend(Protocol):
         delta may be overwritten; x is not.
         """
 
-    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
-        """Both, in any order or at once: neither touches what the other writes. `priority` is many small operations."""
-
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int
     ) -> None:
         """Rotates q of qkv [T, (Hq + 2 Hkv) * D] (all q, all k, all v; row stride free) in place, unless `rotary` is
         None (ALiBi), and writes k, rotated, and v to one layer's pages [num_blocks, block_size, 2, Hkv, D].
 
-        What k in qkv is afterwards is undefined."""
+        The contents of k in qkv are undefined afterwards."""
 
     def attention(
         self,
@@ -169,3 +205,17 @@ class Backend(Protocol):
         Rows of q and out may be strided. Scores are (q.k + alibi) / sqrt(D); `alibi_slopes` float32[Hq], of values that
         bfloat16 has, gives alibi = slope * position of the key, rounded to bfloat16, as transformers builds it.
         """
+
+    def argmax(self, logits: Tensor) -> Tensor:
+        """logits float32[S, V] -> int64[S]: the lowest id among each row's largest."""
+        return logits.argmax(-1)
+
+    def gemm_min_rows(self, dtype: torch.dtype) -> int:
+        """The number of rows below which a linear takes longer than with that many: the model pads its inputs."""
+        return 1
+
+    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
+        """Runs both, in any order or at once; neither touches what the other writes. `priority` is many small
+        operations."""
+        priority()
+        background()

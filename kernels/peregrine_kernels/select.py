@@ -1,4 +1,4 @@
-"""The backend for a device: the only place that knows them all. Each is imported when it is chosen."""
+"""The choice of a backend: the only place that knows them all. Each is imported when it is chosen."""
 
 import os
 from importlib.util import find_spec
@@ -9,19 +9,17 @@ from peregrine_kernels.interface import Backend
 from peregrine_kernels.kv_cache import KV_DTYPES
 
 
-def backend_for(device: torch.device, quantize: str | None = None, kv_dtype: str | None = None) -> Backend:
-    """The fastest backend there is for `device`, its linears in `quantize` (int8, or None for the weights' own dtype),
-    its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
+def backend_for(device: torch.device, kv_dtype: str | None = None) -> Backend:
+    """The fastest backend for `device`, its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
 
     PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
-    reference runs none. Raises ValueError where there is no such backend, or it has no such linears or pages.
+    reference runs none. Raises ValueError if there is no such backend, or it has no such pages.
     """
     fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
     name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
-    _refuse_pages(name, kv_dtype)
+    _check_pages(name, kv_dtype)
     if name == "cpu":
-        return _cpu_backend(quantize)
-    _refuse(quantize)
+        return _cpu_backend()
     if name == "triton":
         from peregrine_kernels.gpu.backend import TritonBackend
 
@@ -33,29 +31,23 @@ def backend_for(device: torch.device, quantize: str | None = None, kv_dtype: str
     raise ValueError(f"PEREGRINE_BACKEND is {name!r}: unset it, or name one of cpu, triton, reference")
 
 
-def _cpu_backend(quantize: str | None) -> Backend:
-    from peregrine_kernels.native import library
+def _cpu_backend() -> Backend:
+    from peregrine_kernels.native import TARGETS, library_for
 
-    kernels = library()
-    if kernels is not None:
-        from peregrine_kernels.cpu.native_backend import NativeBackend
+    for target in TARGETS:
+        if (kernels := library_for(target)) is not None:
+            from peregrine_kernels.cpu.native_backend import NativeBackend
 
-        return NativeBackend(kernels, quantizes=quantize is not None)
-    _refuse(quantize)
-    from peregrine_kernels.cpu.torch_backend import CpuBackend
+            return NativeBackend(kernels, target)
+    from peregrine_kernels.cpu.torch_backend import TorchBackend
 
-    return CpuBackend()
+    return TorchBackend()
 
 
-def _refuse_pages(backend: str, kv_dtype: str | None) -> None:
+def _check_pages(backend: str, kv_dtype: str | None) -> None:
     if kv_dtype is None:
         return
     if backend == "cpu":
         raise ValueError(f"--kv-cache-dtype {kv_dtype} needs a GPU: leave it out")
     if kv_dtype not in KV_DTYPES:
         raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")
-
-
-def _refuse(quantize: str | None) -> None:
-    if quantize is not None:
-        raise ValueError(f"--quantize {quantize} needs a CPU with AVX2 and the native kernels: leave it out")

@@ -135,6 +135,20 @@ class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
     total_bytes: int
 
 
+class CacheSpec(msgspec.Struct, frozen=True, array_like=True):
+    """What a model keeps of a sequence on one rank, and what the scheduler may do with it."""
+
+    kv_bytes_per_token: int
+    state_bytes_per_slot: int = 0
+    """State of fixed size beside the KV cache (recurrent layers)."""
+    can_share_prefixes: bool = True
+    """Whether a sequence can start from another's cached blocks."""
+    can_fork: bool = True
+    """Whether a sequence can start as a copy of another."""
+    can_speculate: bool = True
+    """Whether rejected draft tokens leave no trace in the cache."""
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """The shard has its weights and KV cache and waits for steps."""
 
@@ -144,7 +158,9 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     weight_bytes: int
     num_blocks: int
     block_size: int
-    kv_bytes_per_token: int
+    cache: CacheSpec
+    kernels: str
+    """The kernels that compute the model, for the operator: "AMX", "Triton sm_90", ..."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.1
 """Minimum interval between `Loading` messages."""
 POLL_SECONDS = 1e-4
-"""Interval at which the socket and the running step are polled; a decode of Falcon-7B takes 3.6 ms on an H200."""
+"""Interval at which the socket and the running step are polled; a decode of a 7B model takes 3.6 ms on an H200."""
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from paged_cases import Sequences, make_case
-from peregrine_kernels.dense_linear import PlainLinear
+from peregrine_kernels import DenseWeight
+from peregrine_kernels.dense_linear import DenseLinear
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.backend import TritonBackend
 from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
@@ -90,8 +91,8 @@ def test_linear(device: torch.device, out_features: int, in_features: int, dtype
         torch.randn(rows, in_features, device=device).to(dtype),
     )
     out = torch.zeros(rows, out_features + 64, device=device, dtype=dtype)
-    linear = BACKEND.linear(weight, bias, "gelu")
-    assert isinstance(linear, PlainLinear)
+    linear = BACKEND.linear(DenseWeight(weight), bias, "gelu")
+    assert isinstance(linear, DenseLinear)
     linear.into(x, out[:, 16:-48])
     expected = ACTIVATIONS["gelu"](x.double() @ weight.double().T + bias.double()).to(dtype)
     torch.testing.assert_close(out[:, 16:-48], expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])

@@ -8,11 +8,9 @@ import torch
 from tokenizers import Tokenizer
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
+from falcons import forward, load, model_context
 from paged_cases import page_batch, slot_rows
-from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.cuda_graphs import CudaGraphCapturer, DecodeGraphs, capture_sizes
-from peregrine_server.models.falcon.config import load_config
-from peregrine_server.models.falcon.load import load_falcon
 from serving import ServerProcess, write_model
 
 pytestmark = pytest.mark.gpu
@@ -24,14 +22,14 @@ def test_logits_of_a_whole_prompt(device: torch.device, tmp_path: Path, variant:
     """In float32, without TF32, those of transformers to 1e-4."""
     oracle = build_model(variant)
     path = write_checkpoint(tmp_path / "falcon", oracle)
-    model = load_falcon(path, load_config(path), TensorParallel(), device, torch.float32)
+    model = load(path, model_context(torch.float32, device=device))
     tokens = torch.randint(257, (50,))
     batch, num_blocks = page_batch([(50, 50)], 16)
-    kv = model.allocate_kv_cache(num_blocks, 16)
+    kv = model.allocate_cache(num_blocks, 16)
     on_gpu = type(batch)(
         batch.positions.to(device), batch.slot_mapping.to(device), batch.block_tables.to(device), (50,), (50,), 0
     )
-    logits = model.logits(model.forward(tokens.to(device), on_gpu, kv))
+    logits = model.logits(forward(model, tokens.to(device), on_gpu, kv))
     torch.testing.assert_close(logits.cpu(), oracle(tokens[None]).logits[0], atol=1e-4, rtol=1e-4)
 
 
@@ -40,8 +38,8 @@ def test_a_graph_replays_the_step(device: torch.device, tmp_path: Path) -> None:
     """Captured on padding, replayed on ragged batches of every size: the eager step's logits to the bit."""
     oracle = build_model("7b", torch.bfloat16)
     path = write_checkpoint(tmp_path / "falcon", oracle)
-    model = load_falcon(path, load_config(path), TensorParallel(), device, torch.bfloat16)
-    kv = model.allocate_kv_cache(400, 16)
+    model = load(path, model_context(torch.bfloat16, device=device))
+    kv = model.allocate_cache(400, 16)
     for pages in kv.layers:
         pages.normal_()
     graphs = DecodeGraphs(model, kv, capture_sizes(8), 2048, 16, CudaGraphCapturer())
@@ -57,7 +55,7 @@ def test_a_graph_replays_the_step(device: torch.device, tmp_path: Path) -> None:
         )
         token_ids = torch.randint(257, (len(contexts),), device=device)
         replayed = graphs(slot_rows(token_ids, batch, 16)).clone()
-        eager = model.logits(model.forward(token_ids, batch, kv))
+        eager = model.logits(forward(model, token_ids, batch, kv))
         # cuBLAS may choose another algorithm for the padded number of rows.
         torch.testing.assert_close(replayed, eager, rtol=2e-2, atol=2e-2)
 

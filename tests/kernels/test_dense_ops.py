@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cpu_backends import both
-from peregrine_kernels import Backend, backend_for
-from peregrine_kernels.cpu.torch_backend import CpuBackend
+from peregrine_kernels import Backend, DenseWeight, backend_for
+from peregrine_kernels.cpu.torch_backend import TorchBackend
 from peregrine_kernels.cpu.torch_linear import UnpackedLinear
 from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 
@@ -40,7 +40,7 @@ def test_linear_of_any_shape(
     """A packed weight multiplies as the plain one does, whatever its shape and the number of tokens."""
     torch.manual_seed(0)
     x, weight = torch.randn(num_tokens, num_inputs, dtype=dtype), torch.randn(num_outputs, num_inputs, dtype=dtype)
-    linear = backend().linear(weight)
+    linear = backend().linear(DenseWeight(weight))
     assert (linear.in_features, linear.out_features) == (num_inputs, num_outputs)
     assert_product(linear(x), x, weight)
 
@@ -50,7 +50,7 @@ def test_linear_of_any_shape(
 def test_linear_of_many_columns(backend: Make, num_tokens: int) -> None:
     """Where each thread has so many columns that it packs the input for itself, every column is the product."""
     x, weight = torch.randn(num_tokens, 64).bfloat16(), torch.randn(1024 * torch.get_num_threads(), 64).bfloat16()
-    assert_product(backend().linear(weight)(x), x, weight)
+    assert_product(backend().linear(DenseWeight(weight))(x), x, weight)
 
 
 @both
@@ -59,10 +59,15 @@ def test_linear_adds_the_bias_after_rounding(backend: Make, dtype: torch.dtype) 
     """The product is rounded before the bias is added, as in the reference and in transformers."""
     x, weight, bias = (torch.randn(*shape, dtype=dtype) for shape in ((5, 64), (96, 64), (96,)))
     made = backend()
-    torch.testing.assert_close(made.linear(weight, bias)(x), made.linear(weight)(x) + bias, rtol=0, atol=0)
+    torch.testing.assert_close(
+        made.linear(DenseWeight(weight), bias)(x), made.linear(DenseWeight(weight))(x) + bias, rtol=0, atol=0
+    )
     tolerance = 1e-5 if dtype == torch.float32 else 2**-4
     torch.testing.assert_close(
-        made.linear(weight, bias)(x), ReferenceBackend().linear(weight, bias)(x), rtol=1e-5, atol=tolerance
+        made.linear(DenseWeight(weight), bias)(x),
+        ReferenceBackend().linear(DenseWeight(weight), bias)(x),
+        rtol=1e-5,
+        atol=tolerance,
     )
 
 
@@ -74,9 +79,9 @@ def test_linear_with_epilogues(backend: Make, activation: str | None, has_bias: 
     """Activation and residual come in that order, after the bias; where there is none, the result is rounded once."""
     x, weight, bias, residual = (torch.randn(*shape).to(dtype) for shape in ((5, 64), (96, 64), (96,), (5, 96)))
     weight, before = weight / 8, residual.clone()
-    linear = backend().linear(weight, bias if has_bias else None, activation)
+    linear = backend().linear(DenseWeight(weight), bias if has_bias else None, activation)
     wide_bias = bias.double() if has_bias else None
-    exact = ReferenceBackend().linear(weight.double(), wide_bias, activation)
+    exact = ReferenceBackend().linear(DenseWeight(weight.double()), wide_bias, activation)
     roundings = 0.0 if activation is None and not has_bias else 4 * torch.finfo(dtype).eps
     assert_rounded_once(linear(x), exact(x.double()), 1e-5 + 2 * roundings)
     assert_rounded_once(linear(x, residual), exact(x.double(), residual.double()), 1e-5 + 2 * roundings)
@@ -87,7 +92,7 @@ def test_linear_with_epilogues(backend: Make, activation: str | None, has_bias: 
 def test_linear_keeps_no_hold_of_the_weight(backend: Make) -> None:
     """A packed bfloat16 weight is a copy: the caller may overwrite or free the original."""
     x, weight = torch.randn(3, 64).bfloat16(), torch.randn(32, 64).bfloat16()
-    linear = backend().linear(weight)
+    linear = backend().linear(DenseWeight(weight))
     if isinstance(linear, UnpackedLinear):
         pytest.skip("torch has nothing to pack bfloat16 for on this CPU")
     before = linear(x)
@@ -118,5 +123,5 @@ def test_the_likeliest_token_is_the_first_of_the_largest(backend: Make, rows: in
 
 def test_backend_for_a_cpu() -> None:
     """A CPU gets the CPU backend; a device without kernels of its own gets the reference."""
-    assert isinstance(backend_for(torch.device("cpu")), CpuBackend)
+    assert isinstance(backend_for(torch.device("cpu")), TorchBackend)
     assert isinstance(backend_for(torch.device("meta")), ReferenceBackend)

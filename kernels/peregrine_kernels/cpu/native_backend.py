@@ -1,32 +1,44 @@
-"""The CPU backend where the native kernels run: bfloat16 through them, anything else through torch."""
+"""The CPU backend of the native kernels: they compute bfloat16, torch anything else."""
 
 import ctypes
 
 import torch
 from torch import Tensor
 
-from peregrine_kernels.cpu.native_layer import NativeLayer, NativeModel, Steps
+from peregrine_kernels.cpu.native_layer import NativeLayer, NativeModel, StepViews
 from peregrine_kernels.cpu.native_linear import NativeLinear, address
-from peregrine_kernels.cpu.torch_backend import CpuBackend
-from peregrine_kernels.interface import FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary
+from peregrine_kernels.cpu.torch_backend import TorchBackend
+from peregrine_kernels.interface import (
+    DenseWeight,
+    FusedLayer,
+    FusedModel,
+    Int8Weight,
+    LayerParts,
+    Linear,
+    ModelParts,
+    Rotary,
+    Weight,
+)
 from peregrine_kernels.kv_cache import PagedBatch
 
 MAX_HEAD_DIM = 256
+NAMES = {"amx": "AMX", "avx512": "AVX512-BF16", "avx2": "AVX2"}
+"""The operator's name of each of `native.TARGETS`."""
 
 
-class NativeBackend(CpuBackend):
-    """See `Backend` for what each op takes and gives."""
+class NativeBackend(TorchBackend):
+    """The C kernels, with whole layers and models as one call. See `Backend` and `FusedOps` for shapes."""
 
-    def __init__(self, library: ctypes.CDLL, quantizes: bool = False) -> None:
-        """`quantizes`: bfloat16 weights become 8-bit integers as they are packed."""
+    def __init__(self, library: ctypes.CDLL, target: str) -> None:
+        """`library`: the kernels compiled for `target`, one of `native.TARGETS`."""
         super().__init__()
         self._library = library
-        self._quantizes = quantizes
-        self._steps = Steps()
+        self._target = target
+        self._steps = StepViews()
+        self.largest_int8 = int(library.peregrine_max_weight())
 
-    @property
-    def quantizes(self) -> bool:
-        return self._quantizes
+    def kernels(self, dtype: torch.dtype) -> str:
+        return NAMES[self._target] if dtype == torch.bfloat16 else super().kernels(dtype)
 
     def argmax(self, logits: Tensor) -> Tensor:
         # torch takes 70 us a row of 65,024, twice that with cold caches.
@@ -39,11 +51,10 @@ class NativeBackend(CpuBackend):
     def gemm_min_rows(self, dtype: torch.dtype) -> int:
         return 1 if dtype == torch.bfloat16 else super().gemm_min_rows(dtype)
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        if weight.dtype != torch.bfloat16 or weight.shape[1] % 2:
-            return super().linear(weight, bias, activation)
-        is_int8 = self._quantizes and weight.shape[1] % 4 == 0
-        return NativeLinear.pack(self._library, weight, bias, activation, is_int8)
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        if isinstance(weight, Int8Weight) or (isinstance(weight, DenseWeight) and is_packable(weight)):
+            return NativeLinear.pack(self._library, weight, bias, activation)
+        return super().linear(weight, bias, activation)
 
     def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
         return NativeLayer(self._library, self._steps, parts) if is_native(parts) else None
@@ -93,7 +104,7 @@ class NativeBackend(CpuBackend):
         if q.dtype != torch.bfloat16 or q.stride(0) % 2 or not is_attended(head_dim):
             return super().attention(q, batch, pages, alibi_slopes, out)
         out = q.new_empty(q.shape) if out is None else out
-        now = self._steps.of(batch)
+        step = self._steps.of(batch)
         self._library.peregrine_attention(
             q.data_ptr(),
             q.stride(0),
@@ -101,8 +112,8 @@ class NativeBackend(CpuBackend):
             batch.block_tables.data_ptr(),
             batch.block_tables.stride(0),
             block_size,
-            now.query_starts,
-            now.context_lengths,
+            step.query_starts,
+            step.context_lengths,
             len(batch.query_lengths),
             num_kv_heads,
             q.shape[1] // (num_kv_heads * head_dim),
@@ -114,12 +125,17 @@ class NativeBackend(CpuBackend):
         return out
 
 
+def is_packable(weight: DenseWeight) -> bool:
+    """Whether the native linears take it: bfloat16, an even number of inputs."""
+    return weight.values.dtype == torch.bfloat16 and weight.shape[1] % 2 == 0
+
+
 def is_native(parts: LayerParts) -> bool:
-    """Whether a layer is all of what the native kernels take."""
+    """Whether the native kernels take the whole layer."""
     linears = (parts.qkv, parts.up, parts.dense, parts.down)
     return all(isinstance(linear, NativeLinear) for linear in linears) and is_attended(parts.head_dim)
 
 
 def is_attended(head_dim: int) -> bool:
-    """Whether the native attention takes heads of this size."""
+    """Whether the native attention takes heads of this dimension."""
     return head_dim % 2 == 0 and head_dim <= MAX_HEAD_DIM

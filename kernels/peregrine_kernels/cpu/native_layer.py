@@ -49,7 +49,7 @@ class CStep(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepView:
-    """One step as the kernels read it. It holds the arrays whose addresses they are given."""
+    """A step as the kernels read it. It keeps the arrays alive whose addresses they are given."""
 
     batch: PagedBatch
     query_starts: "ctypes.Array[ctypes.c_int64]"
@@ -67,23 +67,23 @@ class StepView:
         return StepView(batch, starts, lengths, CStep(*tensors, *map(ctypes.addressof, (starts, lengths)), *sizes))
 
 
-class Steps:
+class StepViews:
     """The view of the step that runs now, made once for all layers."""
 
     def __init__(self) -> None:
-        self._now: StepView | None = None
+        self._view: StepView | None = None
 
     def of(self, batch: PagedBatch) -> StepView:
         """The same object for the same batch."""
-        if self._now is None or self._now.batch is not batch:
-            self._now = StepView.of(batch)
-        return self._now
+        if self._view is None or self._view.batch is not batch:
+            self._view = StepView.of(batch)
+        return self._view
 
 
 class NativeLayer:
-    """It holds the tensors whose addresses the kernels are given."""
+    """A parallel-attention layer. It keeps the tensors alive whose addresses the kernels are given."""
 
-    def __init__(self, library: ctypes.CDLL, steps: Steps, parts: LayerParts) -> None:
+    def __init__(self, library: ctypes.CDLL, steps: StepViews, parts: LayerParts) -> None:
         """Every linear of `parts` is a NativeLinear."""
         self._run, self._steps, self._parts = library.peregrine_parallel_layer, steps, parts
         self._struct = _layer(parts)
@@ -100,7 +100,7 @@ class NativeLayer:
 
 
 class NativeModel:
-    """It holds the tensors whose addresses the kernels are given."""
+    """A model of such layers. It keeps the tensors alive whose addresses the kernels are given."""
 
     def __init__(self, library: ctypes.CDLL, parts: ModelParts) -> None:
         """Every linear, the head among them, is a NativeLinear."""

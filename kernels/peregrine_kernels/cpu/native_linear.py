@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PART_ROWS = 1024
-"""Rows of a weight that are quantized at a time."""
+from peregrine_kernels.interface import DenseWeight, Int8Weight
+
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
 """`enum activation` of linear.c."""
-_KINDS = {torch.bfloat16: 0, torch.int8: 1}
+_KINDS: dict[type, int] = {DenseWeight: 0, Int8Weight: 1}
 """`enum weight_kind` of native.h."""
 
 
@@ -34,7 +34,7 @@ class NativeLinear:
     """bfloat16 (n = 2) or int8 (n = 4); m is 16 or 32, as the kernels for this CPU have it"""
     bias: Tensor | None
     scales: Tensor | None
-    """float32[out]: what 1 stands for in each row of an int8 weight"""
+    """float32[out]: the scale of each row of an int8 weight"""
     offsets: Tensor | None
     """float32[out]: 128 times the sum of each row, since inputs are unsigned, around 128"""
     out_features: int
@@ -43,22 +43,20 @@ class NativeLinear:
 
     @staticmethod
     def pack(
-        library: ctypes.CDLL, weight: Tensor, bias: Tensor | None, activation: str | None, is_int8: bool = False
+        library: ctypes.CDLL, weight: DenseWeight | Int8Weight, bias: Tensor | None, activation: str | None
     ) -> "NativeLinear":
-        """weight bfloat16[out, in], copied; `in` is a multiple of 2, of 4 for int8, filled up with zeros for AMX."""
-        scales = offsets = None
-        if is_int8:
-            weight, scales = quantize(weight, library.peregrine_max_weight())
-            offsets = 128.0 * weight.sum(1, dtype=torch.int32)
-        unit = 4 // weight.element_size()
+        """Copies a weight of bfloat16, `in` a multiple of 2, or of int8; zeros fill it up to whole tiles."""
+        values, scales, offsets = weight.values, None, None
+        if isinstance(weight, Int8Weight):
+            scales, offsets = weight.scales, 128.0 * values.sum(1, dtype=torch.int32)
+        unit = 4 // values.element_size()
         block = unit * library.peregrine_units_of_block()
         tile = library.peregrine_columns_of_tile()
-        padded = F.pad(weight, (0, -weight.shape[1] % block, 0, -len(weight) % tile))
+        padded = F.pad(values, (0, -values.shape[1] % block, 0, -len(values) % tile))
         packed = padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
         addresses = map(address, (packed, bias, scales, offsets))
-        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[packed.dtype])
-        out_features, in_features = weight.shape
-        return NativeLinear(library, packed, bias, scales, offsets, out_features, in_features, struct)
+        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[type(weight)])
+        return NativeLinear(library, packed, bias, scales, offsets, *weight.shape, struct)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out = x.new_empty(len(x), self.out_features)
@@ -67,7 +65,7 @@ class NativeLinear:
         return out
 
     def bare(self) -> "NativeLinear":
-        """The same weight without what follows its product."""
+        """The same weight without bias and activation, for measurements."""
         addresses = map(address, (self.packed, None, self.scales, self.offsets))
         struct = CWeight(*addresses, self.out_features, self.in_features, _ACTIVATIONS[None], self.struct.kind)
         return NativeLinear(
@@ -75,16 +73,6 @@ class NativeLinear:
         )
 
 
-def quantize(weight: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """weight [out, in] -> int8[out, in] and float32[out], whose product it is: each row's largest is `largest`."""
-    integers = torch.empty(weight.shape, dtype=torch.int8)
-    scales = weight.abs().amax(1).float().clamp(min=1e-20) / largest
-    # By parts: in float32 the whole weight would take twice the memory that it has.
-    for out, rows, scale in zip(*(torch.split(x, PART_ROWS) for x in (integers, weight, scales)), strict=True):
-        out.copy_((rows.float() / scale[:, None]).round_())
-    return integers, scales
-
-
 def address(tensor: Tensor | None) -> int | None:
-    """Where its elements are; null for None."""
+    """The address of its elements; null for None."""
     return None if tensor is None else tensor.data_ptr()

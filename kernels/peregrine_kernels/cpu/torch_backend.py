@@ -1,53 +1,39 @@
-"""The CPU backend: eager PyTorch calls only, as few a layer as will do, writing where the next GEMM reads."""
+"""The CPU backend on torch alone: as few eager calls a layer as possible, writing where the next GEMM reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels.cpu.torch_attention import AttentionPlan, Layout
-from peregrine_kernels.cpu.torch_linear import cpu_linear
-from peregrine_kernels.interface import Affine, FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary, Sample
+from peregrine_kernels.cpu.torch_linear import torch_linear
+from peregrine_kernels.interface import Affine, Backend, DenseWeight, Linear, Rotary, UnsupportedWeight, Weight
 from peregrine_kernels.kv_cache import PagedBatch
 
 
-class CpuBackend:
-    """See `Backend` for what each op takes and gives."""
+class TorchBackend(Backend):
+    """torch's and oneDNN's operations. See `Backend` for shapes."""
+
+    fuses_epilogues = True
+    """bfloat16, a layer of a 1.15B model on 2 cores with AVX512-BF16: separate GEMMs with epilogues take 3.68, 3.89,
+    7.87, 27.2 and 208 ms at 1, 8, 32, 128 and 1024 tokens, concatenated ones 4.07, 4.11, 8.19, 27.7 and 217 ms."""
 
     def __init__(self) -> None:
         self._plan: AttentionPlan | None = None
 
-    @property
-    def fuses_epilogues(self) -> bool:
-        # bfloat16, a layer of a 1.15B model on 2 cores with AVX512-BF16: separate GEMMs with epilogues take 3.68, 3.89,
-        # 7.87, 27.2 and 208 ms at 1, 8, 32, 128 and 1024 tokens, concatenated ones 4.07, 4.11, 8.19, 27.7 and 217 ms.
-        return True
-
-    @property
-    def quantizes(self) -> bool:
-        return False
-
-    @property
-    def sample(self) -> Sample | None:
-        return None
-
-    def argmax(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
+    def kernels(self, dtype: torch.dtype) -> str:
+        return "torch"
 
     def gemm_min_rows(self, dtype: torch.dtype) -> int:
         # oneDNN 3.12 reads packed bfloat16 at 22, 19, 24 and 29 GB/s for 1, 2, 3 and 4 rows (2 cores with AVX512-BF16,
         # [8192, 2048] and its like, out of cache), but float32 at 26 GB/s for 1 row and 19 for 4.
         return 4 if dtype == torch.bfloat16 else 1
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        return cpu_linear(weight, bias, activation)
-
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        return None
-
-    def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        return None
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        if not isinstance(weight, DenseWeight):
+            raise UnsupportedWeight.by("torch", weight)
+        return torch_linear(weight.values, bias, activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
@@ -57,10 +43,6 @@ class CpuBackend:
     ) -> tuple[Tensor, list[Tensor]]:
         x = (delta if bias is None else delta.add_(bias)).add_(x)
         return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
-
-    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
-        priority()
-        background()
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

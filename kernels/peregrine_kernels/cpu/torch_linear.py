@@ -1,4 +1,4 @@
-"""Linear layers on a CPU: weights packed once for oneDNN where it multiplies their dtype, anything else as it is."""
+"""Linear layers on a CPU: weights packed once for oneDNN if it multiplies their dtype, else left as they are."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels.dense_linear import PlainLinear
+from peregrine_kernels.dense_linear import DenseLinear
 from peregrine_kernels.interface import Linear
 from peregrine_kernels.reference.backend import ACTIVATIONS
 
@@ -58,7 +58,7 @@ class PackedLinear:
         return product
 
 
-class UnpackedLinear(PlainLinear):
+class UnpackedLinear(DenseLinear):
     """Where oneDNN has nothing to pack for. A residual alone is applied before the result is rounded here too."""
 
     __slots__ = ()
@@ -69,7 +69,7 @@ class UnpackedLinear(PlainLinear):
         return _finish(F.linear(x, self.weight), self.bias, self.activation, residual)
 
 
-def cpu_linear(weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
+def torch_linear(weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
     """The fastest linear that this CPU has for weight [out, in]."""
     if is_packable(weight.dtype):
         return PackedLinear.pack(weight, bias, activation)

@@ -9,19 +9,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peregrine_kernels.dense_linear import PlainLinear
+from peregrine_kernels.dense_linear import DenseLinear
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
 from peregrine_kernels.gpu.gemv import gemv_launch
+from peregrine_kernels.gpu.launch import capability_of
 from peregrine_kernels.gpu.layernorm import layer_norm_launch
 from peregrine_kernels.gpu.prefill_attention import PrefillTiles, prefill_attention_launch
 from peregrine_kernels.gpu.rotary_kv import rotary_kv_launch
 from peregrine_kernels.gpu.sampling import sampling_launch
-from peregrine_kernels.interface import Affine, FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary, Sample
+from peregrine_kernels.interface import (
+    Affine,
+    Backend,
+    DenseWeight,
+    Linear,
+    Rotary,
+    UnsupportedWeight,
+    Weight,
+)
 from peregrine_kernels.kv_cache import PagedBatch
 
 
-class TritonLinear(PlainLinear):
+class TritonLinear(DenseLinear):
     """A row alone takes one kernel, more take a GEMM and one for what follows it."""
 
     __slots__ = ()
@@ -42,7 +51,7 @@ class TritonLinear(PlainLinear):
             out += self.bias
 
 
-class TritonBackend:
+class TritonBackend(Backend):
     """See `Backend` for what each op takes and gives. For decodes, contexts may be shorter than the batch says on the
     host, down to none (position -1): the kernels read them on the device, so that a recorded launch fits any."""
 
@@ -52,32 +61,21 @@ class TritonBackend:
         self._plan: _Plan | None = None
         self._side: torch.cuda.Stream | None = None
 
-    @property
-    def fuses_epilogues(self) -> bool:
-        return False
+    def kernels(self, dtype: torch.dtype) -> str:
+        if not torch.cuda.is_available():
+            return "Triton, interpreted"
+        return f"Triton sm_{capability_of(torch.device('cuda'))}"
 
-    @property
-    def quantizes(self) -> bool:
-        return False
+    def sample(self, logits: Tensor, parameters: Tensor, has_logprobs: bool) -> tuple[Tensor, Tensor | None]:
+        token_ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+        logprobs = logits.new_empty(len(logits)) if has_logprobs else None
+        sampling_launch(logits, parameters, token_ids, logprobs)()
+        return token_ids, logprobs
 
-    @property
-    def sample(self) -> Sample | None:
-        return _sample
-
-    def argmax(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
-
-    def gemm_min_rows(self, dtype: torch.dtype) -> int:
-        return 1
-
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        return TritonLinear(weight, bias, activation)
-
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        return None
-
-    def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        return None
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        if not isinstance(weight, DenseWeight):
+            raise UnsupportedWeight.by("triton", weight)
+        return TritonLinear(weight.values, bias, activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x)
@@ -130,13 +128,6 @@ class TritonBackend:
 def _is_recorded() -> bool:
     """Whether what is launched now becomes part of a CUDA graph. Elsewhere another stream costs more than it saves."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def _sample(logits: Tensor, parameters: Tensor, has_logprobs: bool) -> tuple[Tensor, Tensor | None]:
-    token_ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
-    logprobs = logits.new_empty(len(logits)) if has_logprobs else None
-    sampling_launch(logits, parameters, token_ids, logprobs)()
-    return token_ids, logprobs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels.dense_linear import PlainLinear
-from peregrine_kernels.interface import Affine, FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary, Sample
+from peregrine_kernels.dense_linear import DenseLinear
+from peregrine_kernels.interface import (
+    Affine,
+    Backend,
+    DenseWeight,
+    Linear,
+    Rotary,
+    UnsupportedWeight,
+    Weight,
+)
 from peregrine_kernels.kv_cache import PagedBatch, quantize, scales_of
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
@@ -28,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """By the name that transformers' configs use."""
 
 
-class ReferenceLinear(PlainLinear):
+class ReferenceLinear(DenseLinear):
     """Operation by operation."""
 
     __slots__ = ()
@@ -40,35 +48,16 @@ class ReferenceLinear(PlainLinear):
         return y if residual is None else y + residual
 
 
-class ReferenceBackend:
-    """See `Backend` for what each op takes and gives."""
+class ReferenceBackend(Backend):
+    """Plain PyTorch. See `Backend` for shapes."""
 
-    @property
-    def fuses_epilogues(self) -> bool:
-        return False
+    def kernels(self, dtype: torch.dtype) -> str:
+        return "reference"
 
-    @property
-    def quantizes(self) -> bool:
-        return False
-
-    @property
-    def sample(self) -> Sample | None:
-        return None
-
-    def argmax(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
-
-    def gemm_min_rows(self, dtype: torch.dtype) -> int:
-        return 1
-
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        return ReferenceLinear(weight, bias, activation)
-
-    def fused_layer(self, parts: LayerParts) -> FusedLayer | None:
-        return None
-
-    def fused_model(self, parts: ModelParts) -> FusedModel | None:
-        return None
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        if not isinstance(weight, DenseWeight):
+            raise UnsupportedWeight.by("reference", weight)
+        return ReferenceLinear(weight.values, bias, activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = widen(x)
@@ -81,10 +70,6 @@ class ReferenceBackend:
     ) -> tuple[Tensor, list[Tensor]]:
         x = x + (delta if bias is None else delta + bias)
         return x, [self.layer_norm(x, weight, shift, eps) for weight, shift in affines]
-
-    def overlap(self, priority: Callable[[], object], background: Callable[[], object]) -> None:
-        priority()
-        background()
 
     def rotary_kv_write(
         self, qkv: Tensor, rotary: Rotary | None, batch: PagedBatch, pages: Tensor, num_heads: int

@@ -17,7 +17,8 @@ from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_server.models.falcon.config import FalconConfig, load_config
+from peregrine_server.models.interface import ModelConfig
+from peregrine_server.models.registry import load_config
 from peregrine_server.protocol import Ready, ShardConfig
 
 STEP_TOKENS = {"cpu": 256, "cuda": 4096}
@@ -45,7 +46,7 @@ class Prepared:
     settings: Settings
     listener: socket.socket
     path: Path
-    config: FalconConfig
+    config: ModelConfig
     tokenizer: Tokenizer
     chat: Chat
     max_total_tokens: int
@@ -181,9 +182,9 @@ def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
 
 def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]:
     """What was loaded, on what, how much fits, and where it answers."""
-    config, first = prepared.config, ready[0]
+    first = ready[0]
     weights = sum(shard.weight_bytes for shard in ready)
-    kv_bytes = sum(shard.kv_bytes_per_token for shard in ready)
+    kv_bytes = sum(shard.cache.kv_bytes_per_token for shard in ready)
     kv_tokens = info.max_batch_total_tokens
     shards = f"{len(ready)} shard{'s' * (len(ready) > 1)}"
     quantized = f", weights {prepared.settings.quantize}" if prepared.settings.quantize else ""
@@ -191,9 +192,9 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
     threads = f" of {prepared.threads_per_shard} threads" if info.model_device_type == "cpu" else ""
     host, port = prepared.listener.getsockname()[:2]
     return [
-        f"  model     {info.model_id}: {config.num_layers} layers, {config.num_heads} heads, "
-        f"{config.num_kv_heads} KV head{'s' * (config.num_kv_heads > 1)}, vocabulary {config.vocab_size:,}",
+        f"  model     {info.model_id}: {prepared.config.summary()}",
         f"  device    {info.model_device_type}, {first.dtype}{quantized}, {shards}{threads}",
+        f"  kernels   {first.kernels}",
         f"  weights   {weights / 2**20:,.0f} MiB",
         f"  KV cache  {kv_tokens * kv_bytes / 2**20:,.0f} MiB: {kv_tokens:,} tokens of {kv_bytes:,} bytes{kind}",
         f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 MAX_BYTES = 256 * 2**10
-"""Largest message in bytes: 28 rows of Falcon-7B, 16 of 40B in bfloat16. Above it, reading every rank's message costs
+"""Largest message in bytes: 28 rows of a 7B model, 16 of 40B in bfloat16. Above it, reading every rank's message costs
 more than NCCL's steps."""
 ALIGNMENT = 16
 """Bytes of the 128-bit loads of torch's kernel, which a message is a multiple of."""

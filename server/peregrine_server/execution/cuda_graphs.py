@@ -14,10 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from peregrine_kernels import KVCache, PagedBatch
+from peregrine_kernels import PagedBatch
 from peregrine_kernels.gpu.decode_inputs import decode_inputs_launch
 from peregrine_kernels.kv_cache import GraphDecodeRows
-from peregrine_server.models.falcon.model import Falcon
+from peregrine_server.models.interface import Cache, ForwardContext, Model
 
 Replay = Callable[[], Tensor]
 """Runs a step on the fixed inputs; its result is overwritten by the next run."""
@@ -38,7 +38,7 @@ def capture_sizes(max_batch_size: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class DecodeInputs:
-    """What the graph of one rung reads. The rungs' inputs are the first rows of the same tensors."""
+    """The fixed inputs of one captured size: the first rows of tensors that all sizes share."""
 
     token_ids: Tensor
     """int64[size]"""
@@ -46,7 +46,7 @@ class DecodeInputs:
 
     @staticmethod
     def allocate(max_batch_size: int, max_total_tokens: int, block_size: int, device: torch.device) -> "DecodeInputs":
-        """For every rung: all padding."""
+        """The inputs of the largest size: all padding."""
         tables = torch.zeros(max_batch_size, -(-max_total_tokens // block_size), dtype=torch.int64, device=device)
         token_ids = torch.zeros(max_batch_size, dtype=torch.int64, device=device)
         nowhere = torch.full((2, max_batch_size), -1, dtype=torch.int64, device=device)
@@ -64,24 +64,24 @@ class DecodeInputs:
 
 
 class DecodeGraphs:
-    """Logits of any batch of decodes of a model, by the graph of the next rung."""
+    """Logits of any batch of decodes of a model, by the graph of the next larger captured size."""
 
     def __init__(
         self,
-        model: Falcon,
-        kv: KVCache,
+        model: Model,
+        cache: Cache,
         sizes: Sequence[int],
         max_total_tokens: int,
         block_size: int,
-        record: GraphCapturer,
+        capture: GraphCapturer,
     ) -> None:
         """A graph for each of the batch `sizes`, which ascend (see `capture_sizes`)."""
         self._sizes = sizes
-        inputs = DecodeInputs.allocate(sizes[-1], max_total_tokens, block_size, model.device)
+        inputs = DecodeInputs.allocate(sizes[-1], max_total_tokens, block_size, model.context.device)
         self._inputs = {size: inputs.first(size) for size in self._sizes}
         # The largest first: the others then fit into its memory.
         self._replays = {
-            size: record(partial(_decode, model, kv, self._inputs[size])) for size in reversed(self._sizes)
+            size: capture(partial(_decode, model, cache, self._inputs[size])) for size in reversed(self._sizes)
         }
 
     def __call__(self, step: GraphDecodeRows) -> Tensor:
@@ -112,7 +112,7 @@ class CudaGraphCapturer:
 
 
 def no_capture(step: Replay) -> Replay:
-    """What is recorded is run again each time."""
+    """A step that is run again each time instead of being captured, on any device."""
     return step
 
 
@@ -121,9 +121,9 @@ def _replay(graph: torch.cuda.CUDAGraph, output: Tensor) -> Tensor:
     return output
 
 
-def _decode(model: Falcon, kv: KVCache, inputs: DecodeInputs) -> Tensor:
+def _decode(model: Model, cache: Cache, inputs: DecodeInputs) -> Tensor:
     # A new batch each time: what the backend plans for it must be allocated within the capture, of the graphs' memory.
-    return model.next_logits(inputs.token_ids, replace(inputs.batch), kv)
+    return model.next_logits(inputs.token_ids, ForwardContext(replace(inputs.batch), cache))
 
 
 def _decodes(positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, longest: int) -> PagedBatch:

@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_kernels import KVCache, backend_for
+from peregrine_kernels import backend_for
 from peregrine_kernels.kv_cache import KV_DTYPES, GraphDecodeRows
 from peregrine_server.batch.batch import Batch, ForwardInput
 from peregrine_server.batch.slot_parameters import Rows
 from peregrine_server.batch.transfer import to_device
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
-from peregrine_server.execution.memory_profile import OutOfMemory, describe_profile, profile_memory
+from peregrine_server.execution.memory_profile import OutOfMemory, profile_memory
 from peregrine_server.execution.warm_up import warm_up_steps
-from peregrine_server.models.falcon.config import load_config
-from peregrine_server.models.falcon.load import load_falcon
-from peregrine_server.models.falcon.model import Falcon
-from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
+from peregrine_server.models.formats.registry import weight_format
+from peregrine_server.models.interface import Cache, ForwardContext, Model, ModelContext
+from peregrine_server.models.registry import load_config, load_model, weight_bytes
+from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.registry import PROCESSORS, Processor, sampling_fields
 from peregrine_server.sampling.sampled import Sampled
@@ -68,31 +68,32 @@ class Runner:
     def __init__(
         self,
         config: ShardConfig,
-        model: Falcon,
-        record: "GraphCapturer | None" = None,
+        model: Model,
+        capture: "GraphCapturer | None" = None,
         processors: Sequence[Processor] = PROCESSORS,
     ) -> None:
-        """`record`: captures decode steps as graphs, and returns their replay. `processors`: see `Sampler`."""
-        self.model = model
+        """`capture`: captures decode steps as graphs, and returns their replay. `processors`: see `Sampler`."""
+        self.model, context = model, model.context
         sizes = (config.max_batch_size, config.max_total_tokens)
         fields = sampling_fields(processors)
-        self._batch = Batch(*sizes, config.block_size, model.device, fields, for_graph=record is not None)
+        self._batch = Batch(*sizes, config.block_size, context.device, fields, for_graph=capture is not None)
         self._proposer = _proposer(self._batch) if config.max_draft_tokens > 0 else None
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)
-        self._sampler = Sampler(self._batch, self._grammar_masks, model.rank.backend, processors)
-        self._copier = DeviceToHostCopier(model.device)
+        self._sampler = Sampler(self._batch, self._grammar_masks, context.backend, processors)
+        self._copier = DeviceToHostCopier(context.device)
         num_blocks = _num_blocks(config, model)
-        self._kv = model.allocate_kv_cache(num_blocks, config.block_size)
-        self._graphs = None if record is None else _graphs(config, model, self._kv, record)
+        self._cache = model.allocate_cache(num_blocks, config.block_size, config.max_batch_size)
+        self._graphs = None if capture is None else _graphs(config, model, self._cache, capture)
         self.ready = Ready(
             rank=config.rank,
-            device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(context.device),
+            dtype=context.dtype_name,
             weight_bytes=model.weight_bytes,
             num_blocks=num_blocks,
             block_size=config.block_size,
-            kv_bytes_per_token=model.kv_bytes_per_token,
+            cache=model.cache_spec,
+            kernels=context.backend.kernels(context.dtype),
         )
 
     @classmethod
@@ -103,18 +104,17 @@ class Runner:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # where kernels and streams go that are not told
         path = Path(config.model_path)
-        falcon_config = load_config(path)
+        model_config = load_config(path)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
-        dtype = choose_dtype(config.dtype, device)
-        backend = backend_for(device, config.quantize, config.kv_cache_dtype)
-        kv_dtype = None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype]
+        context = _model_context(config, parallel, device)
         try:
-            model = load_falcon(path, falcon_config, parallel, device, dtype, backend, progress, kv_dtype)
-            runner = cls(config, model, _recorder(device))
+            model = load_model(path, model_config, context, progress)
+            runner = cls(config, model, _capturer(device))
             if device.type == "cuda":
                 runner.warm_up(config)
         except torch.OutOfMemoryError:
-            raise OutOfMemory.of(falcon_config, config, dtype, device) from None
+            size = weight_bytes(path, model_config, config.num_shards, context.dtype_name, context.format)
+            raise OutOfMemory.of(size, config.num_shards, device) from None
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
         return runner
@@ -139,7 +139,7 @@ class Runner:
         """
         self._grammar_masks.apply(step)
         if (blocks := self._batch.apply(step)) is not None:
-            self._kv.copy_blocks(*blocks)
+            self._cache.copy_blocks(*blocks)
         drafts = self._proposer.propose(step, self._batch) if self._proposer is not None else []
         work = self._batch.forward_input(step, drafts)
         if work is None:
@@ -178,10 +178,12 @@ class Runner:
         if isinstance(work.inputs, GraphDecodeRows):
             assert self._graphs is not None, "only CUDA graphs take GraphDecodeRows"
             return self._graphs(work.inputs), []
+        token_ids, paged = work.inputs
+        ctx = ForwardContext(paged, self._cache)
         scored = self._batch.parameters.wants_prompt_logprobs(work.slots)
         if len(work.sampled) and not len(scored):
-            return self.model.next_logits(*work.inputs, self._kv, work.sample_rows), []
-        hidden = self.model.forward(*work.inputs, self._kv)
+            return self.model.next_logits(token_ids, ctx, work.sample_rows), []
+        hidden = self.model.forward(token_ids, ctx)
         prompt_logprobs = self._prompt_logprobs(work, scored, hidden)
         if not len(work.sampled):
             return None, prompt_logprobs
@@ -212,28 +214,46 @@ def _proposer(batch: Batch) -> DraftProposer:
     return DraftProposer(HostTokenMirror(batch.token_ids, is_copy=batch.device.type != "cpu"))
 
 
-def _num_blocks(config: ShardConfig, model: Falcon) -> int:
+def _model_context(config: ShardConfig, parallel: TensorParallel, device: torch.device) -> ModelContext:
+    """The kernels and formats that this shard's options come to. Raises ValueError if they do not fit together."""
+    backend = backend_for(device, config.kv_cache_dtype)
+    return ModelContext(
+        parallel=parallel,
+        backend=backend,
+        format=weight_format(config.quantize, backend),
+        device=device,
+        dtype=choose_dtype(config.dtype, device),
+        kv_dtype=None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype],
+    )
+
+
+def _tokens_that_fit(spec: CacheSpec, num_bytes: int, num_slots: int) -> int:
+    """Tokens of KV cache that `num_bytes` hold beside the state of every slot."""
+    return max(num_bytes - num_slots * spec.state_bytes_per_slot, 0) // max(spec.kv_bytes_per_token, 1)
+
+
+def _num_blocks(config: ShardConfig, model: Model) -> int:
     """Blocks of KV cache: as many as asked for, else as fit the free memory and could ever be used.
 
     Raises ValueError if the longest request allowed would not fit.
     """
     needed = -(-config.max_total_tokens // config.block_size)
-    tokens, room = config.max_batch_total_tokens, None
+    tokens, profile = config.max_batch_total_tokens, None
     if tokens is None:
-        room = profile_memory(model, config)
-        tokens = min(room.kv_bytes // model.kv_bytes_per_token, config.max_batch_size * needed * config.block_size)
+        profile, most = profile_memory(model, config), config.max_batch_size * needed * config.block_size
+        tokens = min(_tokens_that_fit(model.cache_spec, profile.kv_bytes, config.max_batch_size), most)
     blocks = tokens // config.block_size
     if blocks < needed:
         raise ValueError(
             f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "
             f"{config.max_total_tokens}: lower that, or raise --max-batch-total-tokens if memory allows"
-            + ("" if room is None else describe_profile(room))
+            + ("" if profile is None else profile.describe())
         )
     return blocks
 
 
-def _recorder(device: torch.device) -> "GraphCapturer | None":
-    """CUDA graphs where there is CUDA."""
+def _capturer(device: torch.device) -> "GraphCapturer | None":
+    """The capturer of CUDA graphs, if there is CUDA."""
     if device.type == "cpu":
         return None
     from peregrine_server.execution.cuda_graphs import CudaGraphCapturer
@@ -241,13 +261,12 @@ def _recorder(device: torch.device) -> "GraphCapturer | None":
     return CudaGraphCapturer()
 
 
-def _graphs(config: ShardConfig, model: Falcon, kv: KVCache, record: "GraphCapturer") -> "DecodeGraphs":
-    # Imported waited_for_token: it imports Triton, which only a GPU's host needs to have.
+def _graphs(config: ShardConfig, model: Model, cache: Cache, capture: "GraphCapturer") -> "DecodeGraphs":
+    # Imported here: it imports Triton, which only a GPU's host needs to have.
     from peregrine_server.execution.cuda_graphs import DecodeGraphs, capture_sizes
 
-    return DecodeGraphs(
-        model, kv, capture_sizes(config.max_batch_size), config.max_total_tokens, config.block_size, record
-    )
+    sizes = capture_sizes(config.max_batch_size)
+    return DecodeGraphs(model, cache, sizes, config.max_total_tokens, config.block_size, capture)
 
 
 def _result(step: PendingStep, sampled: Sampled) -> StepResult:

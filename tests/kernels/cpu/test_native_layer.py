@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from cpu_backends import native_backend, targets
-from peregrine_kernels import Backend, KVCache, LayerParts, ModelParts, PagedBatch, Rotary
-from peregrine_kernels.cpu.torch_backend import CpuBackend
-from peregrine_server.models.falcon.layers import RotaryPositions
+from peregrine_kernels import Backend, DenseWeight, KVCache, LayerParts, ModelParts, PagedBatch, Rotary
+from peregrine_kernels.cpu.torch_backend import TorchBackend
+from peregrine_server.models.layers.positions import RotaryPositions
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 96, 6, 2, 32, 200
 ROTARY = RotaryPositions(1e4 ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM), torch.bfloat16)
@@ -24,10 +24,10 @@ def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: boo
         norms[0],
         norms[1] if has_two_norms else None,
         1e-5,
-        backend.linear(random(width, HIDDEN), biases[0]),
-        backend.linear(random(FFN, HIDDEN), biases[1], "gelu"),
-        backend.linear(random(HIDDEN, HEADS * HEAD_DIM)),
-        backend.linear(random(HIDDEN, FFN)),
+        backend.linear(DenseWeight(random(width, HIDDEN)), biases[0]),
+        backend.linear(DenseWeight(random(FFN, HIDDEN)), biases[1], "gelu"),
+        backend.linear(DenseWeight(random(HIDDEN, HEADS * HEAD_DIM))),
+        backend.linear(DenseWeight(random(HIDDEN, FFN))),
         HEADS,
         KV_HEADS,
         torch.rand(HEADS).bfloat16().float() if alibi else None,
@@ -89,7 +89,7 @@ def test_a_fused_model_is_its_parts_to_the_bit(has_bias: bool, has_two_norms: bo
     backend = native_backend(target)
     layers = [make_parts(backend, has_bias, has_two_norms, alibi) for _ in range(2)]
     table, norm = torch.randn(50, HIDDEN).bfloat16(), (torch.rand(HIDDEN).bfloat16(), torch.randn(HIDDEN).bfloat16())
-    frequencies, head = None if alibi else ROTARY.inverse_frequencies, backend.linear(table)
+    frequencies, head = None if alibi else ROTARY.inverse_frequencies, backend.linear(DenseWeight(table))
     fused = backend.fused_model(ModelParts(table, frequencies, layers, norm, 1e-5, head))
     assert fused is not None
     token_ids, (batch, pages) = torch.tensor([7, 49, 0, 7]), make_batch()
@@ -111,4 +111,4 @@ def test_a_fused_model_is_its_parts_to_the_bit(has_bias: bool, has_two_norms: bo
 @targets
 def test_only_native_linears_are_fused(target: str) -> None:
     """A layer whose weights are not packed for the native kernels is called part by part."""
-    assert native_backend(target).fused_layer(make_parts(CpuBackend(), False, False, False)) is None
+    assert native_backend(target).fused_layer(make_parts(TorchBackend(), False, False, False)) is None

@@ -1,27 +1,26 @@
 """Linears of 8-bit integers (W8A8) of the native kernels."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cpu_backends import kernels_for, native_backend, targets
-from peregrine_kernels import Linear, backend_for
-from peregrine_kernels.cpu.native_linear import quantize
+from cpu_backends import native_backend, targets
+from peregrine_kernels import Linear
+from peregrine_kernels.int8 import quantize_rows
 
 
 def pack(target: str, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-    return native_backend(target, quantizes=True).linear(weight, bias, activation)
+    backend = native_backend(target)
+    return backend.linear(quantize_rows(weight, backend.largest_int8), bias, activation)
 
 
 def exact(target: str, x: Tensor, weight: Tensor) -> Tensor:
     """float64: the product of the integers that both are made, times what they stand for."""
-    kernels = kernels_for(target)
-    integers, scales = quantize(weight, kernels.peregrine_max_weight())
+    quantized = quantize_rows(weight, native_backend(target).largest_int8)
     row_scales = x.float().abs().amax(1, keepdim=True) / 127
     inputs = (x.float() * (1 / row_scales)).round().double()
-    return inputs @ integers.double().T * row_scales * scales
+    return inputs @ quantized.values.double().T * row_scales * quantized.scales
 
 
 @targets
@@ -53,9 +52,3 @@ def test_rows_of_zeros_are_zero(target: str) -> None:
     weight = torch.randn(64, 32).bfloat16()
     assert (pack(target, weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
     assert (pack(target, torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
-
-
-def test_other_devices_refuse_in_one_line() -> None:
-    """Where there are no such linears, the error names the option."""
-    with pytest.raises(ValueError, match="--quantize int8 needs a CPU"):
-        backend_for(torch.device("meta"), "int8")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peregrine_kernels import backend_for
-from peregrine_kernels.dense_linear import PlainLinear
+from peregrine_kernels import DenseWeight, backend_for
+from peregrine_kernels.dense_linear import DenseLinear
 from peregrine_kernels.gpu.activation import NAMES, activation_launch
 from peregrine_kernels.gpu.backend import TritonBackend
 from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
@@ -73,8 +73,10 @@ def test_linear(rows: int, activation: str | None, has_bias: bool, has_residual:
     weight, x = torch.randn(200, 96), torch.randn(rows, 96)
     bias = torch.randn(200) if has_bias else None
     residual = torch.randn(rows, 200) if has_residual else None
-    expected = REFERENCE.linear(weight, bias, activation)(x, residual)
-    torch.testing.assert_close(BACKEND.linear(weight, bias, activation)(x, residual), expected, rtol=1e-5, atol=1e-5)
+    expected = REFERENCE.linear(DenseWeight(weight), bias, activation)(x, residual)
+    torch.testing.assert_close(
+        BACKEND.linear(DenseWeight(weight), bias, activation)(x, residual), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -88,10 +90,12 @@ def test_one_row(
     weight = (torch.randn(out_features, in_features) / in_features**0.5).to(dtype)
     x, bias = torch.randn(1, in_features).to(dtype), torch.randn(out_features).to(dtype) if has_bias else None
     wide = torch.full((1, out_features + 9), 7.0, dtype=dtype)
-    linear = BACKEND.linear(weight, bias, activation)
-    assert isinstance(linear, PlainLinear)
+    linear = BACKEND.linear(DenseWeight(weight), bias, activation)
+    assert isinstance(linear, DenseLinear)
     linear.into(x, wide[:, 4:-5])
-    expected = REFERENCE.linear(weight.float(), None if bias is None else bias.float(), activation)(x.float())
+    expected = REFERENCE.linear(DenseWeight(weight.float()), None if bias is None else bias.float(), activation)(
+        x.float()
+    )
     torch.testing.assert_close(wide[:, 4:-5].float(), expected, rtol=BOUNDS[dtype], atol=BOUNDS[dtype])
     assert (wide[:, :4] == 7.0).all()
     assert (wide[:, -5:] == 7.0).all()

@@ -8,7 +8,7 @@ from transformers import FalconConfig
 from transformers.activations import ACT2FN
 from transformers.models.falcon.modeling_falcon import FalconAttention, FalconRotaryEmbedding, build_alibi_tensor
 
-from peregrine_kernels import KVCache, PagedBatch, Rotary
+from peregrine_kernels import DenseWeight, KVCache, PagedBatch, Rotary
 from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 
 BLOCK_SIZE = 16
@@ -101,4 +101,4 @@ def test_layer_norm_is_that_of_torch(dtype: torch.dtype) -> None:
 def test_linear_rounds_before_the_bias() -> None:
     """In bfloat16 the bias is added to the rounded product, as FalconLinear does."""
     x, weight, bias = torch.randn(4, 64).bfloat16(), torch.randn(8, 64).bfloat16(), torch.randn(8).bfloat16()
-    assert torch.equal(ReferenceBackend().linear(weight, bias)(x), x @ weight.T + bias)
+    assert torch.equal(ReferenceBackend().linear(DenseWeight(weight), bias)(x), x @ weight.T + bias)

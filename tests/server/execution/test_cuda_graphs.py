@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from transformers import FalconForCausalLM
 
 from checkpoints import build_model, write_checkpoint
+from falcons import forward, load, model_context
 from paged_cases import page_batch, slot_rows
 from peregrine_kernels import PagedBatch
 from peregrine_kernels.gpu.backend import TritonBackend
@@ -15,11 +16,8 @@ from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
-from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.cuda_graphs import DecodeGraphs, DecodeInputs, Replay, capture_sizes, no_capture
 from peregrine_server.execution.runner import Runner
-from peregrine_server.models.falcon.config import load_config
-from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.protocol import decode_to_shard, encode
 from runners import free_draft_budget, generated, load_runner, make_scheduler, run, shard_config
@@ -41,7 +39,7 @@ def path(oracle: FalconForCausalLM, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def model(path: Path) -> Falcon:
-    return load_falcon(path, load_config(path), TensorParallel(), CPU, torch.float32, TritonBackend())
+    return load(path, model_context(torch.float32, TritonBackend()))
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 5, 8, 12, 16, 33, 64, 100, 128, 257, 512])
@@ -89,7 +87,7 @@ def test_a_recorded_step_is_the_step_itself(model: Falcon) -> None:
         return no_capture(step)
 
     torch.manual_seed(0)
-    kv = model.allocate_kv_cache(64, BLOCK_SIZE)
+    kv = model.allocate_cache(64, BLOCK_SIZE)
     for pages in kv.layers:
         pages.normal_()
     graphs = DecodeGraphs(model, kv, capture_sizes(6), MAX_TOKENS, BLOCK_SIZE, record)
@@ -101,7 +99,7 @@ def test_a_recorded_step_is_the_step_itself(model: Falcon) -> None:
         after = [pages.clone() for pages in kv.layers]
         for pages, original in zip(kv.layers, before, strict=True):
             pages.copy_(original)
-        plain = model.logits(model.forward(token_ids, batch, kv))
+        plain = model.logits(forward(model, token_ids, batch, kv))
         torch.testing.assert_close(recorded, plain, rtol=1e-4, atol=1e-5)
         for pages, written in zip(kv.layers, after, strict=True):
             torch.testing.assert_close(written, pages, rtol=1e-4, atol=1e-5)

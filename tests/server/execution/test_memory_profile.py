@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from peregrine_server.execution.memory_profile import GIB, MemoryProfile, describe_profile, out_of_memory
+from peregrine_server.execution.memory_profile import GIB, MemoryProfile, out_of_memory
 
 A10G = MemoryProfile(24 * GIB, 0.9, others=GIB, weights=14 * GIB, activations=GIB, graphs=GIB // 2)
 
@@ -20,7 +20,7 @@ def test_no_room_is_no_negative_room() -> None:
 
 def test_an_error_names_numbers_and_flags() -> None:
     """What was measured, and what an operator may change."""
-    words = describe_profile(A10G)
+    words = A10G.describe()
     for part in ("24.0 GiB", "--cuda-memory-fraction 0.9", "14.0 GiB", "--max-batch-prefill-tokens"):
         assert part in words
     error = out_of_memory("cuda:0", 24 * GIB, 3 * GIB, 26 * GIB, 1)
@@ -31,4 +31,4 @@ def test_an_error_names_numbers_and_flags() -> None:
 
 def test_a_cpu_has_nothing_to_say_of_it() -> None:
     """Where nothing was measured, nothing is added to the error."""
-    assert describe_profile(MemoryProfile(GIB, 1.0, 0, 0, 0, 0)) == ""
+    assert MemoryProfile(GIB, 1.0, 0, 0, 0, 0).describe() == ""

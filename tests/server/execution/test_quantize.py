@@ -7,13 +7,12 @@ import torch
 
 import peregrine_server
 from cpu_backends import native
-from peregrine_kernels import PagedBatch, backend_for
+from falcons import falcon_config, forward, load, model_context
+from peregrine_kernels import KVCache, PagedBatch
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.models.falcon.config import load_config
 from peregrine_server.models.falcon.footprint import kv_bytes_per_token, weight_bytes
-from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
+from peregrine_server.models.formats.int8 import Int8Format
 from runners import load_runner
 
 DEMO = Path(peregrine_server.__file__).parent / "demo"
@@ -21,17 +20,15 @@ HELD_OUT = Path(__file__).parents[3] / "scripts" / "demo" / "heldout.txt"
 LENGTH, BLOCK_SIZE = 512, 64
 
 
-def load(quantize: str | None) -> Falcon:
-    cpu = torch.device("cpu")
-    backend = backend_for(cpu, quantize)
-    return load_falcon(DEMO, load_config(DEMO), TensorParallel(), cpu, torch.bfloat16, backend)
+def demo(quantize: str | None) -> Falcon:
+    return load(DEMO, model_context(torch.bfloat16, quantize=quantize))
 
 
 def nats(model: Falcon, ids: torch.Tensor) -> float:
-    """Of the tokens after the first, on the average."""
+    """The mean loss of the tokens after the first."""
     positions, blocks = torch.arange(LENGTH), LENGTH // BLOCK_SIZE
     batch = PagedBatch(positions, positions, torch.arange(blocks)[None], (LENGTH,), (LENGTH,), 0)
-    hidden = model.forward(ids, batch, model.allocate_kv_cache(blocks, BLOCK_SIZE))
+    hidden = forward(model, ids, batch, model.allocate_cache(blocks, BLOCK_SIZE))
     return torch.nn.functional.cross_entropy(model.logits(hidden[:-1]), ids[1:]).item()
 
 
@@ -40,15 +37,15 @@ def test_int8_predicts_as_well_as_bfloat16() -> None:
     """On held-out text the quantized demo needs at most half a per cent more nats a token, on 1,024 tokens."""
     ids = torch.tensor(Tokenizer.load(DEMO).encode(HELD_OUT.read_text()[:20_000]))
     parts = [ids[:LENGTH], ids[LENGTH : 2 * LENGTH]]
-    exact, quantized = load(None), load("int8")
+    exact, quantized = demo(None), demo("int8")
     assert sum(nats(quantized, part) for part in parts) < 1.005 * sum(nats(exact, part) for part in parts)
 
 
 @native
 def test_int8_weights_take_a_byte_each() -> None:
-    """What the loaded model says of its size is what `memory` computes: linears of half the bytes."""
-    model, config = load("int8"), load_config(DEMO)
-    assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", has_packed_head=True, is_int8=True)
+    """What the loaded model says of its size is what `footprint` computes: linears of half the bytes."""
+    model, config = demo("int8"), falcon_config(DEMO)
+    assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", Int8Format(), has_packed_head=True)
     assert model.weight_bytes < 0.65 * weight_bytes(config, 1, "bfloat16", has_packed_head=True)
 
 
@@ -57,8 +54,10 @@ def test_a_runner_keeps_kv_in_8_bits(kv_dtype: str, monkeypatch: pytest.MonkeyPa
     """Where the backend has such pages, the cache is of them, and its tokens are counted with their scales."""
     monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
     runner = load_runner(DEMO, kv_cache_dtype=kv_dtype)
-    assert runner.ready.kv_bytes_per_token == kv_bytes_per_token(load_config(DEMO), 1, "float32", is_8_bit=True)
-    assert runner.model.allocate_kv_cache(1, 16).layers[0].dtype.itemsize == 1
+    assert runner.ready.cache.kv_bytes_per_token == kv_bytes_per_token(falcon_config(DEMO), 1, "float32", is_8_bit=True)
+    cache = runner.model.allocate_cache(1, 16, 1)
+    assert isinstance(cache, KVCache)
+    assert cache.layers[0].dtype.itemsize == 1
 
 
 def test_kv_of_8_bits_is_refused_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,16 @@
-"""What a Falcon is: the one place that knows the dialects of config.json. Imports no torch."""
+"""A Falcon's shape, from config.json in any of its dialects. Imports no torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
+
+from peregrine_server.models.interface import ConfigError, UnsupportedModel
+from peregrine_server.models.loading.config_reader import ConfigReader, is_int
 
 SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"
 
-MAX_SIZE = 2**24
 MAX_LAYERS = 1000
-"""No published model comes near; more is a damaged or hostile file."""
+"""A bound on layers: no published model comes near, more is a damaged or hostile file."""
 
 _FALCON_TYPES = ("falcon", "RefinedWebModel", "RefinedWeb")
 _FALCON_ARCHITECTURES = ("FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel")
@@ -23,16 +23,6 @@ _RELATIVES = {
 }
 _ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 """Names of transformers' activations; every published Falcon has "gelu", the exact one."""
-
-_REQUIRED = object()
-
-
-class ConfigError(ValueError):
-    """config.json is missing or says something impossible. One line for the operator."""
-
-
-class UnsupportedModel(ValueError):
-    """config.json describes a model of another kind. One line that says which and what is supported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +42,7 @@ class FalconConfig:
     num_layer_norms: int
     """LayerNorms of a block: 1 or 2. A sequential block always has 2."""
     has_bias: bool
-    """Of the linear layers; LayerNorms always have one."""
+    """Whether the linear layers have biases; LayerNorms always have."""
     has_alibi: bool
     """ALiBi in place of rotary positions."""
     rope_theta: float
@@ -76,6 +66,11 @@ class FalconConfig:
         """Query heads of one KV head."""
         return self.num_heads // self.num_kv_heads
 
+    def summary(self) -> str:
+        """Layers, heads and vocabulary, for the start-up lines."""
+        kv_heads = f"{self.num_kv_heads} KV head{'s' * (self.num_kv_heads > 1)}"
+        return f"{self.num_layers} layers, {self.num_heads} heads, {kv_heads}, vocabulary {self.vocab_size:,}"
+
     @staticmethod
     def from_hf(hf: Mapping[str, Any]) -> "FalconConfig":
         """Reads config.json's content in any of its dialects (old RefinedWeb, transition, transformers' own).
@@ -83,7 +78,7 @@ class FalconConfig:
         Raises UnsupportedModel for another kind of model, ConfigError for values that make no Falcon.
         """
         _check_supported(hf)
-        read = _Reader(hf)
+        read = ConfigReader(hf)
         hidden_size = read.size("hidden_size", "n_embed", "n_embd")
         num_heads = read.size("num_attention_heads", "n_head")
         is_new = read.flag("new_decoder_architecture", default=hf.get("n_head_kv") is not None)
@@ -114,72 +109,6 @@ class FalconConfig:
         return config
 
 
-def load_config(path: Path) -> FalconConfig:
-    """Reads `path`/config.json. Raises ConfigError or UnsupportedModel, one line each."""
-    file = path / "config.json"
-    try:
-        hf = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file} does not exist: give the directory of a downloaded Falcon model") from None
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}): download it again") from None
-    if not isinstance(hf, dict):
-        raise ConfigError(f"{file} must hold a JSON object, not a {type(hf).__name__}")
-    try:
-        return FalconConfig.from_hf(hf)
-    except UnsupportedModel as error:
-        raise UnsupportedModel(f"{file}: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
-
-
-class _Reader:
-    """Typed values under the first of several names; null counts as absent, as in transformers."""
-
-    def __init__(self, hf: Mapping[str, Any]) -> None:
-        self._hf = hf
-
-    def _value(self, names: tuple[str, ...], default: Any) -> tuple[str, Any]:
-        for name in names:
-            if self._hf.get(name) is not None:
-                return name, self._hf[name]
-        if default is _REQUIRED:
-            raise ConfigError(f"{names[0]} is missing")
-        return names[0], default
-
-    def size(self, *names: str, default: Any = _REQUIRED, limit: int = MAX_SIZE) -> int:
-        name, value = self._value(names, default)
-        if not _is_int(value):
-            raise ConfigError(f"{name} must be an integer, not {value!r:.80}")
-        if not 0 < value <= limit:
-            raise ConfigError(f"{name} must be between 1 and {limit}, not {value!r:.80}")
-        return int(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        _, value = self._value((name,), default)
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} must be true or false, not {value!r:.80}")
-        return value
-
-    def text(self, name: str, default: str) -> str:
-        _, value = self._value((name,), default)
-        if not isinstance(value, str):
-            raise ConfigError(f"{name} must be a string, not {value!r:.80}")
-        return value
-
-    def positive(self, name: str, default: float) -> float:
-        _, value = self._value((name,), default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ConfigError(f"{name} must be a positive number, not {value!r:.80}")
-        return float(value)
-
-
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check_supported(hf: Mapping[str, Any]) -> None:
     model_type = hf.get("model_type")
     if model_type not in _FALCON_TYPES:
@@ -197,7 +126,7 @@ def _check_supported(hf: Mapping[str, Any]) -> None:
         raise UnsupportedModel("apply_residual_connection_post_layernorm is not supported: no published Falcon sets it")
 
 
-def _num_kv_heads(read: _Reader, num_heads: int, is_new: bool) -> int:
+def _num_kv_heads(read: ConfigReader, num_heads: int, is_new: bool) -> int:
     """Under plain multi-query the file's number means nothing: transformers 5 writes `num_heads` there."""
     if not is_new and read.flag("multi_query", default=True):
         return 1
@@ -207,7 +136,7 @@ def _num_kv_heads(read: _Reader, num_heads: int, is_new: bool) -> int:
     return num_kv_heads
 
 
-def _num_layer_norms(read: _Reader, is_new: bool, is_parallel: bool) -> int:
+def _num_layer_norms(read: ConfigReader, is_new: bool, is_parallel: bool) -> int:
     if not is_parallel:
         return 2
     if not is_new:
@@ -226,19 +155,21 @@ def _rope(hf: Mapping[str, Any]) -> tuple[float, float]:
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind not in ("default", "linear"):
         raise UnsupportedModel(f"rotary positions of type {kind!r:.80} are not supported; default and linear are")
-    theta = _Reader(scaling).positive("rope_theta", default=_Reader(hf).positive("rope_theta", default=10000.0))
-    return theta, _Reader(scaling).positive("factor", default=1.0) if kind == "linear" else 1.0
+    theta = ConfigReader(scaling).positive(
+        "rope_theta", default=ConfigReader(hf).positive("rope_theta", default=10000.0)
+    )
+    return theta, ConfigReader(scaling).positive("factor", default=1.0) if kind == "linear" else 1.0
 
 
 def _eos_token_ids(value: object) -> tuple[int, ...]:
     """An id, a list of ids, or nothing (11, as in transformers)."""
     ids = [11] if value is None else value if isinstance(value, list) else [value]
-    if not all(_is_int(token) and token >= 0 for token in ids):
+    if not all(is_int(token) and token >= 0 for token in ids):
         raise ConfigError(f"eos_token_id must be a token id or a list of them, not {value!r:.80}")
     return tuple(ids)
 
 
-def _dtype(read: _Reader) -> str:
+def _dtype(read: ConfigReader) -> str:
     name = read.text("dtype", default=read.text("torch_dtype", default="bfloat16")).removeprefix("torch.")
     return name if name in ("bfloat16", "float16", "float32") else "bfloat16"
 

@@ -8,52 +8,7 @@ import math
 from dataclasses import dataclass
 
 from peregrine_server.models.falcon.config import FalconConfig
-
-ALIGNMENT = 64
-"""Split widths are padded to it: rows stay 128-byte aligned in 16 bits, and quantization groups stay whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`length` consecutive elements: where they are in the checkpoint's tensor and where in the rank's."""
-
-    source: int
-    target: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A rank's part of one axis: `runs` of the checkpoint's axis, zeros everywhere else."""
-
-    size: int
-    """Of the rank's axis, padding included."""
-    runs: tuple[Run, ...]
-
-    @property
-    def num_real(self) -> int:
-        """Elements that come from the checkpoint."""
-        return sum(run.length for run in self.runs)
-
-    @property
-    def is_padded(self) -> bool:
-        return self.num_real < self.size
-
-    def scaled(self, factor: int) -> "Slice":
-        """The same slice where every element stands for `factor` consecutive ones."""
-        runs = (Run(run.source * factor, run.target * factor, run.length * factor) for run in self.runs)
-        return Slice(self.size * factor, tuple(runs))
-
-    def merged(self) -> "Slice":
-        """The same slice with runs that continue one another joined."""
-        runs: list[Run] = []
-        for run in self.runs:
-            last = runs[-1] if runs else None
-            if last and (last.source + last.length, last.target + last.length) == (run.source, run.target):
-                runs[-1] = Run(last.source, last.target, last.length + run.length)
-            else:
-                runs.append(run)
-        return Slice(self.size, tuple(runs))
+from peregrine_server.models.loading.slices import Run, Slice, even
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +33,6 @@ class Partition:
     def vocab_start(self) -> int:
         """The first token id of this rank's table."""
         return self.vocab.runs[0].source if self.vocab.runs else 0
-
-
-def whole(size: int) -> Slice:
-    """An axis that is not split."""
-    return Slice(size, (Run(0, 0, size),))
 
 
 def partition(config: FalconConfig, rank: int, num_ranks: int) -> Partition:
@@ -116,8 +66,8 @@ def partition(config: FalconConfig, rank: int, num_ranks: int) -> Partition:
         heads=heads,
         qkv=_qkv(config, heads, groups, num_groups).scaled(config.head_dim).merged(),
         dense=heads.scaled(config.head_dim).merged(),
-        ffn=_even(config.ffn_size, rank, num_ranks),
-        vocab=_even(config.vocab_size, rank, num_ranks),
+        ffn=even(config.ffn_size, rank, num_ranks),
+        vocab=even(config.vocab_size, rank, num_ranks),
     )
 
 
@@ -131,13 +81,3 @@ def _qkv(config: FalconConfig, heads: Slice, groups: range, num_groups: int) -> 
     keys = [Run(group * stride + config.group_size, heads.size + local, 1) for local, group in enumerate(groups)]
     values = [Run(key.source + 1, key.target + num_groups, 1) for key in keys]
     return Slice(heads.size + 2 * num_groups, (*queries, *keys, *values))
-
-
-def _even(size: int, rank: int, num_ranks: int) -> Slice:
-    """Consecutive equal parts; one rank takes the axis as it is."""
-    if num_ranks == 1:
-        return whole(size)
-    part = math.ceil(size / num_ranks / ALIGNMENT) * ALIGNMENT
-    start = rank * part
-    length = max(0, min(part, size - start))
-    return Slice(part, (Run(start, 0, length),) if length else ())

@@ -1,16 +1,15 @@
 """From a checkpoint's tensors to one rank's: every name accounted for, then streamed into place piece by piece."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from re import Pattern
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from peregrine_server.models.falcon import footprint as memory
-from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.partition import Slice, whole
+from peregrine_server.models.interface import Progress
 from peregrine_server.models.loading.checkpoint import (
     CheckpointError,
     TensorFile,
@@ -18,18 +17,12 @@ from peregrine_server.models.loading.checkpoint import (
     close_all,
     open_checkpoint,
 )
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes loaded, bytes in all) of this rank, in the serving dtype."""
+from peregrine_server.models.loading.slices import Slice, whole
 
 PIECE_BYTES = 4 * 2**20
-"""Of the serving dtype: what is staged on the host at a time."""
+"""Bytes, in the serving dtype, that are staged on the host at a time."""
 
-_EMBEDDING = "word_embeddings.weight"
-_HEAD = "lm_head.weight"
 _ANOTHER = "config.json may be of another model"
-_HARMLESS = re.compile(r"\b(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\b(self_attention|attention)\.(masked_)?bias$")
-"""Buffers that older code saved with the weights: recomputable tables and causal masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +33,65 @@ class _Source:
     info: TensorInfo
 
 
+class TensorSource(Protocol):
+    """One rank's tensors, by name and slice."""
+
+    def rows(self, *parts: tuple[str, Slice]) -> Tensor:
+        """Row slices of matrices of equal width, one below the other: [sum of the slices' sizes, width]."""
+
+    def columns(self, *parts: tuple[str, Slice]) -> Tensor:
+        """Column slices of matrices of equal height, side by side: [height, sum of the slices' sizes]."""
+
+    def vector(self, *parts: tuple[str, Slice]) -> Tensor:
+        """Slices of vectors, one after the other: [sum of the slices' sizes]."""
+
+
 class Weights:
-    """A checkpoint that was checked against a config, as a source of one rank's tensors. A context manager."""
+    """A checkpoint as a source of one rank's tensors. A context manager; `check` comes before the first read."""
 
     def __init__(
         self,
         path: Path,
-        config: FalconConfig,
-        num_ranks: int,
         device: torch.device,
         dtype: torch.dtype,
         progress: Progress | None = None,
+        *,
+        prefix: str = "",
     ) -> None:
-        """Opens the checkpoint in directory `path` and accounts for every tensor. Raises CheckpointError.
-
-        `config` is then the given one with the LayerNorms that the checkpoint has.
-        """
-        self._device, self._dtype, self._progress = device, dtype, progress
+        """Opens the checkpoint in directory `path`. Its tensors are named without `prefix`. Raises CheckpointError."""
+        self._path, self._device, self._dtype, self._progress = path, device, dtype, progress
         self._files = open_checkpoint(path)
         try:
-            sources = _by_name(self._files)
-            self.config = _confirm_layer_norms(config, sources)
-            self._sources = _check(path, sources, expected_tensors(self.config), self.config.is_tied)
+            self._sources = _by_name(self._files, prefix)
         except CheckpointError:
             close_all(self._files)
             raise
-        self._loaded_bytes = 0
-        self._total_bytes = memory.weight_bytes(self.config, num_ranks, str(dtype).removeprefix("torch."))
+        self._loaded_bytes = self._total_bytes = 0
+
+    @property
+    def names(self) -> set[str]:
+        """The tensors in the checkpoint."""
+        return set(self._sources)
+
+    def check(
+        self,
+        expected: Mapping[str, tuple[int, ...]],
+        total_bytes: int,
+        *,
+        ignored: Pattern[str] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        """Accounts for every tensor: `expected` are the shapes by name, `ignored` matches names that may be left over.
+
+        `aliases`: name -> another name under which a checkpoint may hold the same tensor, alone or as well.
+        `total_bytes`: what this rank will load, in the serving dtype, for the progress. Raises CheckpointError.
+        """
+        sources = {name: source for name, source in self._sources.items() if not (ignored and ignored.search(name))}
+        for name, alias in (aliases or {}).items():
+            if (source := sources.pop(alias, None)) is not None:
+                sources.setdefault(name, source)
+        _check(self._path, sources, expected)
+        self._sources, self._total_bytes = sources, total_bytes
 
     def __enter__(self) -> "Weights":
         return self
@@ -75,7 +100,6 @@ class Weights:
         close_all(self._files)
 
     def rows(self, *parts: tuple[str, Slice]) -> Tensor:
-        """Row slices of matrices of equal width, one below the other: [sum of the slices' sizes, width]."""
         width = self._sources[parts[0][0]].info.shape[1]
         out, start = self._empty(sum(rows.size for _, rows in parts), width), 0
         for name, rows in parts:
@@ -84,7 +108,6 @@ class Weights:
         return out
 
     def columns(self, *parts: tuple[str, Slice]) -> Tensor:
-        """Column slices of matrices of equal height, side by side: [height, sum of the slices' sizes]."""
         height = self._sources[parts[0][0]].info.shape[0]
         out, start = self._empty(height, sum(columns.size for _, columns in parts)), 0
         for name, columns in parts:
@@ -93,7 +116,6 @@ class Weights:
         return out
 
     def vector(self, *parts: tuple[str, Slice]) -> Tensor:
-        """Slices of vectors, one after the other: [sum of the slices' sizes]."""
         out, start = self._empty(sum(rows.size for _, rows in parts), 1), 0
         for name, rows in parts:
             self._fill(out.narrow(0, start, rows.size), name, rows, whole(1))
@@ -125,63 +147,20 @@ class Weights:
             self._progress(self._loaded_bytes, self._total_bytes)
 
 
-def expected_tensors(config: FalconConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor a checkpoint of this config holds, by name without the `transformer.` prefix."""
-    hidden, ffn = config.hidden_size, config.ffn_size
-    qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (config.vocab_size, hidden)}
-    for layer in range(config.num_layers):
-        linears = {
-            "self_attention.query_key_value": (qkv, hidden),
-            "self_attention.dense": (hidden, hidden),
-            "mlp.dense_h_to_4h": (ffn, hidden),
-            "mlp.dense_4h_to_h": (hidden, ffn),
-        }
-        shapes |= {f"h.{layer}.{name}.weight": shape for name, shape in linears.items()}
-        if config.has_bias:
-            shapes |= {f"h.{layer}.{name}.bias": shape[:1] for name, shape in linears.items()}
-        for norm in layer_norms(config):
-            shapes |= {f"h.{layer}.{norm}.{kind}": (hidden,) for kind in ("weight", "bias")}
-    shapes |= {"ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
-    return shapes if config.is_tied else shapes | {_HEAD: (config.vocab_size, hidden)}
-
-
-def layer_norms(config: FalconConfig) -> tuple[str, ...]:
-    """Names of a block's LayerNorms: attention's, then the MLP's where it has its own."""
-    if not config.is_parallel:
-        return "input_layernorm", "post_attention_layernorm"
-    return ("ln_attn", "ln_mlp") if config.num_layer_norms == 2 else ("input_layernorm",)
-
-
-def _by_name(files: list[TensorFile]) -> dict[str, _Source]:
+def _by_name(files: list[TensorFile], prefix: str) -> dict[str, _Source]:
     """Every tensor of every file under its canonical name."""
     sources: dict[str, _Source] = {}
     for file in files:
         for name, info in file.tensors.items():
-            canonical = name.removeprefix("transformer.")
+            canonical = name.removeprefix(prefix)
             if canonical in sources:
                 raise CheckpointError(f"tensor {name!r:.200} is in {sources[canonical].file.path} and in {file.path}")
             sources[canonical] = _Source(file, name, info)
     return sources
 
 
-def _confirm_layer_norms(config: FalconConfig, sources: dict[str, _Source]) -> FalconConfig:
-    """Parallel blocks have one LayerNorm or two, and config.json may leave the number out: the weights decide."""
-    for num, name in (1, "input_layernorm"), (2, "ln_attn"):
-        if config.is_parallel and f"h.0.{name}.weight" in sources:
-            return replace(config, num_layer_norms=num)
-    return config
-
-
-def _check(
-    path: Path, sources: dict[str, _Source], expected: dict[str, tuple[int, ...]], is_tied: bool
-) -> dict[str, _Source]:
-    """The sources of the expected tensors, once there is one for each and none is left over."""
-    sources = {name: source for name, source in sources.items() if not _HARMLESS.search(name)}
-    if is_tied and _EMBEDDING not in sources and _HEAD in sources:
-        sources[_EMBEDDING] = sources[_HEAD]
-    if is_tied:
-        sources.pop(_HEAD, None)
+def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises CheckpointError unless there is a source of the right shape for each name, and none is left over."""
     if missing := sorted(expected.keys() - sources.keys()):
         raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_ANOTHER}")
     if unknown := sorted(sources.keys() - expected.keys()):
@@ -192,7 +171,6 @@ def _check(
             raise CheckpointError(f"{file.path}: {name} has shape {list(info.shape)}, not {list(shape)}; {_ANOTHER}")
         if info.dtype is None:
             raise CheckpointError(f"{file.path}: {name} is of no type that can be loaded; give floating-point weights")
-    return sources
 
 
 def _first(names: list[str]) -> str:

@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from falcons import forward, load, model_context
 from peregrine_kernels import Backend, PagedBatch
 from peregrine_kernels.kv_cache import KV_DTYPES
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.models.falcon.config import load_config
-from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 
 BLOCK_SIZE = 8
@@ -57,7 +56,7 @@ class Sequences:
         self.logits: list[list[Tensor]] = [[] for _ in prompts]
         self._tables: list[list[int]] = [[] for _ in prompts]
         self._free = random.Random(0).sample(range(NUM_BLOCKS), NUM_BLOCKS)
-        self._kv = model.allocate_kv_cache(NUM_BLOCKS, BLOCK_SIZE)
+        self._kv = model.allocate_cache(NUM_BLOCKS, BLOCK_SIZE)
         for pages in self._kv.layers:
             # NaN in every floating-point type, scales of 8-bit pages included: what no token wrote must not be read.
             torch.empty(0, dtype=torch.uint8).set_(pages.untyped_storage()).fill_(0xFF)
@@ -70,7 +69,7 @@ class Sequences:
             while len(self._tables[i]) * BLOCK_SIZE < span.stop:
                 self._tables[i].append(self._free.pop())
             self.done[i] += count
-        hidden = self.model.forward(torch.tensor(token_ids), self._batch(work, positions), self._kv)
+        hidden = forward(self.model, torch.tensor(token_ids), self._batch(work, positions), self._kv)
         logits = self.model.logits(hidden)
         for (i, _), rows in zip(work, logits.split([count for _, count in work]), strict=True):
             self.logits[i].append(rows)
@@ -118,14 +117,13 @@ def triton_backend(split_tokens: int) -> Backend:
 def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
     """Loads a checkpoint; for every schedule, every sequence's tokens, float32 logits of every position, and the sizes
     of the chunks that it was computed in."""
-    path, device = Path(case["path"]), torch.device("cpu")
+    path = Path(case["path"])
     progress: list[tuple[int, int]] = []
     dtype = getattr(torch, case["dtype"])
-    config, backend = load_config(path), triton_backend(case["split_tokens"]) if "split_tokens" in case else None
+    backend = triton_backend(case["split_tokens"]) if "split_tokens" in case else None
     kv_dtype = KV_DTYPES[case["kv_dtype"]] if "kv_dtype" in case else None
-    model = load_falcon(
-        path, config, parallel, device, dtype, backend, progress=lambda *p: progress.append(p), kv_dtype=kv_dtype
-    )
+    context = model_context(dtype, backend, parallel=parallel, kv_dtype=kv_dtype)
+    model = load(path, context, lambda *reported: progress.append(reported))
     results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
     for name in case["schedules"]:
         sequences = Sequences(model, case["prompts"])

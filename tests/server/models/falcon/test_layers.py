@@ -7,8 +7,9 @@ from transformers.models.falcon.modeling_falcon import FalconRotaryEmbedding, bu
 from checkpoints import build_model, config_json
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.layers import Embedding, RotaryPositions, alibi_slopes
-from peregrine_server.models.falcon.partition import Run, Slice, whole
+from peregrine_server.models.layers.embedding import Embedding
+from peregrine_server.models.layers.positions import RotaryPositions, alibi_slopes
+from peregrine_server.models.loading.slices import Run, Slice, whole
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,9 @@ def test_rotary_tables_are_those_of_transformers(variant: str, dtype: torch.dtyp
     hf = build_model(variant).config
     positions = torch.tensor([0, 1, 2047, 2048, 8192, 100_000])
     expected = FalconRotaryEmbedding(hf)(torch.empty(0, dtype=dtype), positions[None])
-    found = RotaryPositions.of(FalconConfig.from_hf(config_json(hf)), dtype, CPU)(positions)
+    config = FalconConfig.from_hf(config_json(hf))
+    rotary = RotaryPositions.of(config.head_dim, config.rope_theta, config.rope_factor, dtype, CPU)
+    found = rotary(positions)
     assert all(torch.equal(table[:, 0], other[0]) for table, other in zip(found, expected, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from torch import Tensor
 from transformers import FalconForCausalLM
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
-from peregrine_server.models.falcon.config import load_config
+from falcons import falcon_config
 from peregrine_server.models.falcon.footprint import weight_bytes
 
 PROCESS = Path(__file__).with_name("falcon_process.py")
@@ -74,7 +75,8 @@ def run_group(directory: Path, size: int, cases: list[dict[str, Any]]) -> list[l
         output = directory / f"rank-{rank}"
         job = {"rank": rank, "size": size, "rendezvous": f"{directory}/meet", "output": str(output), "cases": cases}
         command = [sys.executable, "-W", "error", str(PROCESS)]
-        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=200)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=200, env=environment)
         results: list[Result] = torch.load(output)
         return results
 
@@ -150,10 +152,10 @@ def test_ranks_agree_to_the_bit(size: int, groups: Groups) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_progress_ends_at_the_weights_that_were_planned(size: int, groups: Groups, checkpoints: Path) -> None:
-    """A load reports growing numbers of bytes up to the number that memory.py computes from the config alone."""
+    """A load reports growing numbers of bytes up to the number that footprint.py computes from the config alone."""
     for rank in groups[size]:
         for (variant, dtype), result in rank.items():
-            config = load_config(checkpoints / f"torch.{dtype}" / variant)
+            config = falcon_config(checkpoints / f"torch.{dtype}" / variant)
             total = weight_bytes(config, size, dtype)
             assert result["progress"] == sorted(result["progress"])
             assert result["progress"][-1] == (total, total)

@@ -1,6 +1,7 @@
 """The whole model on the GPU's kernels, under Triton's interpreter, against transformers, at one and two shards."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,8 @@ def results(oracles: dict[str, FalconForCausalLM], tmp_path_factory: pytest.Temp
         cases, output = [job_of(case) for case in CASES[size]], root / f"{rank}-of-{size}"
         job = {"rank": rank, "size": size, "rendezvous": f"{root}/{size}", "output": str(output), "cases": cases}
         command = [sys.executable, "-W", "error", str(PROCESS)]
-        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=500)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=500, env=environment)
         loaded: list[dict[str, Any]] = torch.load(output)
         return loaded
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from checkpoints import PUBLISHED
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.partition import Partition, Run, Slice, partition
+from peregrine_server.models.falcon.partition import Partition, partition
+from peregrine_server.models.loading.slices import Run, Slice
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 3), st.integers(1, 400), st.integers(1, 9))
 """KV heads, query heads of each, half the head dimension, width of MLP and vocabulary, ranks."""

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import torch
 
-from peregrine_kernels import backend_for
-from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.models.falcon.config import load_config
-from peregrine_server.models.falcon.load import load_falcon
+from falcons import load, model_context
+from peregrine_kernels import DenseWeight, backend_for
 
 
 def memory(field: str) -> int:
@@ -22,7 +20,7 @@ def memory(field: str) -> int:
 
 def warm_up(dtype: torch.dtype) -> None:
     """Loads the libraries that the first linear needs: their pages are no weights."""
-    linear = backend_for(torch.device("cpu")).linear(torch.zeros(64, 64, dtype=dtype))
+    linear = backend_for(torch.device("cpu")).linear(DenseWeight(torch.zeros(64, 64, dtype=dtype)))
     linear(torch.zeros(1, 64, dtype=dtype))
 
 
@@ -32,7 +30,7 @@ def main() -> None:
     warm_up(dtype)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-    model = load_falcon(path, load_config(path), TensorParallel(), torch.device("cpu"), dtype)
+    model = load(path, model_context(dtype))
     results = {"peak": memory("VmHWM") - before, "after": memory("VmRSS") - before, "weights": model.weight_bytes}
     print(json.dumps(results))
 

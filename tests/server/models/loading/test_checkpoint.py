@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from checkpoints import build_model, write_checkpoint, write_tensors
-from peregrine_server.models.falcon.config import load_config
+from falcons import load, model_context
 from peregrine_server.models.loading.checkpoint import CheckpointError, close_all, open_checkpoint
-from peregrine_server.models.loading.weights import Weights
 
 CPU = torch.device("cpu")
 QKV = "transformer.h.0.self_attention.query_key_value.weight"
@@ -35,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 def failure(path: Path) -> str:
     """The one-line error of loading from `path`."""
     with pytest.raises(CheckpointError) as caught:
-        Weights(path, load_config(path), 1, CPU, torch.float32)
+        load(path, model_context(torch.float32))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 from checkpoints import build_model, write_checkpoint, write_tensors
+from falcons import falcon_config, load, model_context
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.models.falcon.config import FalconConfig, load_config
+from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import weight_bytes
-from peregrine_server.models.falcon.load import load_falcon
-from peregrine_server.models.falcon.partition import Run, Slice, whole
-from peregrine_server.models.loading.weights import PIECE_BYTES, Weights, expected_tensors
+from peregrine_server.models.falcon.load import check_weights
+from peregrine_server.models.falcon.tensors import PREFIX, expected_tensors
+from peregrine_server.models.formats.dense import DenseFormat
+from peregrine_server.models.interface import Progress
+from peregrine_server.models.loading.slices import Run, Slice, whole
+from peregrine_server.models.loading.weights import PIECE_BYTES, Weights
 
 CPU = torch.device("cpu")
 UP = "h.1.mlp.dense_h_to_4h.weight"
@@ -29,6 +33,14 @@ ROWS = Slice(130, (Run(40, 3, 20), Run(100, 50, 80)))
 
 def state(variant: str) -> dict[str, Tensor]:
     return dict(build_model(variant).state_dict())
+
+
+def checked(
+    path: Path, dtype: torch.dtype, progress: Progress | None = None, config: FalconConfig | None = None
+) -> tuple[Weights, FalconConfig]:
+    """The tensors of a Falcon's checkpoint, each accounted for, and the config with which."""
+    weights = Weights(path, CPU, dtype, progress, prefix=PREFIX)
+    return weights, check_weights(weights, config or falcon_config(path), model_context(dtype))
 
 
 def gather(source: Tensor, part: Slice) -> Tensor:
@@ -47,7 +59,7 @@ def test_slices_are_read_from_every_format(file_format: str, num_shards: int, tm
     full = {name.removeprefix("transformer."): tensor for name, tensor in model.state_dict().items()}
     write_checkpoint(tmp_path, model, "new", file_format, num_shards)
     down = "h.0.mlp.dense_4h_to_h.weight"
-    with Weights(tmp_path, load_config(tmp_path), 1, CPU, torch.float32) as weights:
+    with checked(tmp_path, torch.float32)[0] as weights:
         rows = weights.rows((UP, ROWS), (UP, whole(200)))
         columns = weights.columns((down, ROWS), ("h.0.self_attention.dense.weight", whole(56)))
         vector = weights.vector(("h.1.mlp.dense_h_to_4h.bias", ROWS), ("ln_f.weight", whole(56)))
@@ -62,7 +74,7 @@ def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
     model = build_model("7b-odd", vocab_size=3 * PIECE_BYTES // (2 * 56) + 5)
     write_checkpoint(tmp_path, model)
     reports: list[tuple[int, int]] = []
-    with Weights(tmp_path, load_config(tmp_path), 1, CPU, torch.bfloat16, lambda *p: reports.append(p)) as weights:
+    with checked(tmp_path, torch.bfloat16, lambda *reported: reports.append(reported))[0] as weights:
         table = weights.rows(("word_embeddings.weight", whole(model.config.vocab_size)))
     assert torch.equal(table, model.transformer.word_embeddings.weight.bfloat16())
     assert [loaded for loaded, _ in reports] == sorted(loaded for loaded, _ in reports)
@@ -74,19 +86,20 @@ def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
 def test_expected_names_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     """The tensors that a config implies are exactly those that transformers' model has, shapes included."""
     model = build_model(variant)
-    config = load_config(write_checkpoint(tmp_path, model))
+    config = falcon_config(write_checkpoint(tmp_path, model))
     names = {name.removeprefix("transformer."): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if config.is_tied:
         del names["lm_head.weight"]
-    assert expected_tensors(config) == names
+    assert expected_tensors(config, DenseFormat()) == names
 
 
 def opened(path: Path, tensors: dict[str, Tensor], variant: str) -> FalconConfig:
     """The config that a checkpoint of these tensors is loaded with."""
     write_checkpoint(path, build_model(variant))
     write_tensors(path, tensors)
-    with Weights(path, load_config(path), 1, CPU, torch.float32) as weights:
-        return weights.config
+    weights, config = checked(path, torch.float32)
+    with weights:
+        return config
 
 
 def test_harmless_buffers_and_missing_prefix_are_accepted(tmp_path: Path) -> None:
@@ -109,10 +122,11 @@ def test_a_tied_table_may_have_either_name(absent: list[str], tmp_path: Path) ->
 def test_the_weights_decide_how_many_layer_norms(variant: str, num_layer_norms: int, tmp_path: Path) -> None:
     """The new architecture has one LayerNorm or two, as the checkpoint has, whatever config.json assumes."""
     write_checkpoint(tmp_path, build_model(variant))
-    config = load_config(tmp_path)
+    config = falcon_config(tmp_path)
     for assumed in (1, 2):
-        with Weights(tmp_path, replace(config, num_layer_norms=assumed), 1, CPU, torch.float32) as weights:
-            assert weights.config == replace(config, num_layer_norms=num_layer_norms)
+        weights, found = checked(tmp_path, torch.float32, config=replace(config, num_layer_norms=assumed))
+        with weights:
+            assert found == replace(config, num_layer_norms=num_layer_norms)
 
 
 def bytes_read() -> int:
@@ -124,9 +138,9 @@ def bytes_read() -> int:
 def test_a_rank_reads_only_its_slices(variant: str, tmp_path: Path) -> None:
     """The second of two ranks reads no more of the files than the weights that it keeps, and their headers."""
     path = write_checkpoint(tmp_path, build_model(variant))
-    config = load_config(path)
+    config = falcon_config(path)
     before = bytes_read()
-    load_falcon(path, config, TensorParallel(1, 2), CPU, torch.float32)
+    load(path, model_context(torch.float32, parallel=TensorParallel(1, 2)))
     assert bytes_read() - before <= weight_bytes(config, 2, "float32") + 10_000
     assert weight_bytes(config, 2, "float32") < 0.7 * (path / "model.safetensors").stat().st_size
 
@@ -144,7 +158,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
         paths[file_format] = write_checkpoint(root / file_format, model, "new", file_format)
         for file in paths[file_format].glob("*model*"):
             file.unlink()
-        shapes = expected_tensors(load_config(paths[file_format]))
+        shapes = expected_tensors(falcon_config(paths[file_format]), DenseFormat())
         tensors = {name: torch.empty(shape, dtype=torch.bfloat16).uniform_() for name, shape in shapes.items()}
         write_tensors(paths[file_format], tensors, file_format, num_shards)
     yield paths
@@ -159,7 +173,7 @@ def test_memory_at_load(large: dict[str, Path], file_format: str, dtype: str) ->
     process = Path(__file__).with_name("load_process.py")
     command = [sys.executable, str(process), str(large[file_format]), dtype]
     # So that glibc gives back what is freed at once, and no more than what is held is measured.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_MMAP_THRESHOLD_": "1000000"}
     taken = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
     largest = 2048 * (34 * 64 + 4 * 2048) * torch.empty(0, dtype=getattr(torch, dtype)).itemsize
     assert taken["weights"] > 250e6

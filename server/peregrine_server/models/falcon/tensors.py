@@ -1,0 +1,53 @@
+"""The names and shapes of a Falcon checkpoint's tensors."""
+
+import re
+from collections.abc import Container
+from dataclasses import replace
+
+from peregrine_server.models.falcon.config import FalconConfig
+from peregrine_server.models.formats.interface import WeightFormat
+
+PREFIX = "transformer."
+"""Left off by some checkpoints, and by every name below."""
+EMBEDDING = "word_embeddings.weight"
+HEAD = "lm_head.weight"
+IGNORED = re.compile(r"\b(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\b(self_attention|attention)\.(masked_)?bias$")
+"""Buffers that older code saved with the weights: recomputable tables and causal masks."""
+
+
+def expected_tensors(config: FalconConfig, format: WeightFormat) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor a checkpoint of this config holds, by name without the `transformer.` prefix."""
+    hidden, ffn = config.hidden_size, config.ffn_size
+    qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
+    for layer in range(config.num_layers):
+        linears = {
+            "self_attention.query_key_value": (qkv, hidden),
+            "self_attention.dense": (hidden, hidden),
+            "mlp.dense_h_to_4h": (ffn, hidden),
+            "mlp.dense_4h_to_h": (hidden, ffn),
+        }
+        for name, shape in linears.items():
+            shapes |= format.expected(f"h.{layer}.{name}", *shape)
+        if config.has_bias:
+            shapes |= {f"h.{layer}.{name}.bias": shape[:1] for name, shape in linears.items()}
+        for norm in layer_norms(config):
+            shapes |= {f"h.{layer}.{norm}.{kind}": (hidden,) for kind in ("weight", "bias")}
+    shapes |= {"ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
+    return shapes if config.is_tied else shapes | {HEAD: (config.vocab_size, hidden)}
+
+
+def layer_norms(config: FalconConfig) -> tuple[str, ...]:
+    """Names of a block's LayerNorms: attention's, then the MLP's where it has its own."""
+    if not config.is_parallel:
+        return "input_layernorm", "post_attention_layernorm"
+    return ("ln_attn", "ln_mlp") if config.num_layer_norms == 2 else ("input_layernorm",)
+
+
+def confirm_layer_norms(config: FalconConfig, names: Container[str]) -> FalconConfig:
+    """The config with the number of LayerNorms that the checkpoint has: parallel blocks have one or two, and
+    config.json may leave the number out."""
+    for num, name in (1, "input_layernorm"), (2, "ln_attn"):
+        if config.is_parallel and f"h.0.{name}.weight" in names:
+            return replace(config, num_layer_norms=num)
+    return config
