@@ -1,18 +1,15 @@
-"""What a request must satisfy: TGI's checks, in its order and wording, with a few more. Pure functions.
+"""Rules that a request must satisfy: TGI's checks, in its order and wording, with a few more. Pure functions."""
 
-A rule is (whether it is broken, what to tell the client).
-"""
-
-import ctypes
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from peregrine_router.admission.parameters import MAX_TIMEOUT, GenerateParameters
+from peregrine_router.admission.generate_parameters import MAX_TIMEOUT, GenerateParameters
+from peregrine_router.admission.parameters import has_warper, implies_sampling, range_rules
+from peregrine_router.admission.ranges import Rules
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.request import InvalidRequest
 from peregrine_router.settings import Settings
 
-Rules = Iterator[tuple[bool, str]]
 REQUEST_TIMEOUT = "x-request-timeout"
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
@@ -25,9 +22,8 @@ def check(rules: Rules) -> None:
 
 
 def is_sampling(given: GenerateParameters) -> bool:
-    """Whether tokens are drawn. A parameter that only means something when sampling turns it on, unless it is off."""
-    shaped = (given.temperature, given.top_p, given.typical_p)
-    return bool(given.do_sample or given.top_k or given.min_p or any(value not in (None, 1.0) for value in shaped))
+    """Whether tokens are drawn: asked for by `do_sample`, or implied by another parameter."""
+    return bool(given.do_sample) or implies_sampling(given)
 
 
 def parse_timeout(header: str) -> float:
@@ -55,10 +51,9 @@ def count_rules(best_of: int, settings: Settings) -> Rules:
 def parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
     """The parameters by themselves."""
     best_of = given.best_of or 1
-    warpers = (given.temperature, given.top_k, given.top_p, given.typical_p, given.min_p)
-    has_warper = any(value is not None for value in warpers)
-    yield best_of > 1 and not given.do_sample and not has_warper, "you must use sampling when `best_of` is > 1"
-    yield from _sampling_rules(given)
+    needs_sampling = best_of > 1 and not given.do_sample and not has_warper(given)
+    yield needs_sampling, "you must use sampling when `best_of` is > 1"
+    yield from range_rules(given)
     yield given.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"
     yield from _stop_rules(given, settings)
     yield best_of > 1 and given.seed is not None, "`seed` must not be set when `best_of` > 1"
@@ -117,26 +112,6 @@ def support_rules(given: GenerateParameters, settings: Settings) -> Rules:
     yield given.adapter_id is not None, "adapter_id is not supported"
 
 
-def _sampling_rules(given: GenerateParameters) -> Rules:
-    for name in ("temperature", "repetition_penalty"):
-        yield from _positive_rules(name, getattr(given, name))
-    for name in ("frequency_penalty", "presence_penalty"):
-        penalty = getattr(given, name) or 0.0
-        yield not -2.0 <= penalty <= 2.0, f"`{name}` must be >= -2.0 and <= 2.0"
-    for name in ("top_p", "typical_p"):
-        value = getattr(given, name)
-        # TGI refuses 1.0, which every client takes for "off".
-        yield value is not None and not 0.0 < _float32(value) <= 1.0, f"`{name}` must be > 0.0 and < 1.0"
-    yield given.top_k is not None and given.top_k <= 0, "`top_k` must be strictly positive"
-    yield not 0.0 <= (given.min_p or 0.0) <= 1.0, "`min_p` must be >= 0.0 and <= 1.0"
-
-
-def _positive_rules(name: str, value: float | None) -> Rules:
-    if value is not None:
-        yield _float32(value) <= 0.0, f"`{name}` must be strictly positive"
-        yield _float32(value) == float("inf"), f"`{name}` is too large"
-
-
 def _stop_rules(given: GenerateParameters, settings: Settings) -> Rules:
     stop, max_stop, max_length = given.stop or [], settings.max_stop_sequences, settings.max_stop_length
     yield len(stop) > max_stop, f"`stop` supports up to {max_stop} stop sequences. Given: {len(stop)}"
@@ -145,8 +120,3 @@ def _stop_rules(given: GenerateParameters, settings: Settings) -> Rules:
     yield longest > max_length, f"`stop` sequences must have at most {max_length} characters. Given: {longest}"
     count, max_ids = len(given.stop_token_ids or []), settings.max_stop_token_ids
     yield count > max_ids, f"`stop_token_ids` supports up to {max_ids} tokens. Given: {count}"
-
-
-def _float32(value: float) -> float:
-    """As the device will see it: 1e-50 is zero there, 1e39 infinite."""
-    return ctypes.c_float(value).value

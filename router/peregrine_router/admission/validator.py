@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.grammar_schema import parse_grammar
-from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.admission.parameters import sampling_values
 from peregrine_router.admission.rules import (
     check,
     count_rules,
@@ -224,17 +225,9 @@ def _sampling(job: PromptJob, number: int, grammar: Grammar | None, end_token_id
     do_sample = is_sampling(given) or job.num_sequences > 1 if job.is_tgi else bool(given.do_sample)
     seed = secrets.randbits(64) if given.seed is None else (given.seed + number) % 2**64
     return SamplingParams(
+        **sampling_values(given),
         do_sample=do_sample,
-        temperature=1.0 if given.temperature is None else given.temperature,
-        top_k=given.top_k or 0,
-        top_p=1.0 if given.top_p is None else given.top_p,
-        typical_p=1.0 if given.typical_p is None else given.typical_p,
-        min_p=given.min_p or 0.0,
-        repetition_penalty=1.0 if given.repetition_penalty is None else given.repetition_penalty,
-        frequency_penalty=given.frequency_penalty or 0.0,
-        presence_penalty=given.presence_penalty or 0.0,
         logit_bias=tuple((int(id), bias) for id, bias in (given.logit_bias or {}).items()),
-        watermark=bool(given.watermark),
         seed=seed if do_sample else 0,
         logprobs=job.has_logprobs,
         top_n_tokens=given.top_n_tokens or 0,

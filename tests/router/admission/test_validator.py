@@ -9,8 +9,8 @@ import pytest
 
 from fakes import INFO, FakeEngine, make_tokenizer, serve
 from peregrine_router.admission import validator as validation
+from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
-from peregrine_router.admission.parameters import GenerateParameters
 from peregrine_router.admission.validator import Validator, tgi_prompt_job
 from peregrine_router.request import InvalidRequest, Request
 from peregrine_router.settings import Settings

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fakes import INFO, FakeEngine, make_tokenizer, serve, wait_until
-from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.validator import Validator, tgi_prompt_job
 from peregrine_router.http import sse
 from peregrine_router.settings import Settings

@@ -1,9 +1,12 @@
 """OpenAI's parameters in TGI's names, which is what is validated."""
 
+from peregrine_router.admission.generate_parameters import CommonParameters, GenerateParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
-from peregrine_router.admission.parameters import GenerateParameters
 from peregrine_router.api.openai.schemas import OpenAiParameters
 from peregrine_router.request import InvalidRequest
+
+ZERO_IS_OFF = ("temperature", "top_k")
+"""Parameters that OpenAI's clients set to 0 for greedy decoding and for "off"; TGI's rules refuse 0."""
 
 
 def generate_parameters(
@@ -17,26 +20,12 @@ def generate_parameters(
     """The same request; `grammar` goes before `response_format`. Raises InvalidRequest."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("`stream_options` is only allowed with `stream`")
-    is_greedy = body.temperature == 0.0
+    common = {name: getattr(body, name) for name in CommonParameters.model_fields}
     return GenerateParameters(
-        do_sample=not is_greedy,
-        temperature=None if is_greedy else body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k or None,
-        min_p=body.min_p,
-        typical_p=body.typical_p,
-        repetition_penalty=body.repetition_penalty,
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
-        logit_bias=body.logit_bias,
-        watermark=body.watermark,
+        **common | {name: common[name] or None for name in ZERO_IS_OFF},
+        do_sample=body.temperature != 0.0,
         max_new_tokens=max_tokens,
-        min_tokens=body.min_tokens,
         stop=_stops(body),
-        stop_token_ids=body.stop_token_ids,
-        ignore_eos=body.ignore_eos,
-        priority=body.priority,
-        timeout=body.timeout,
         seed=None if body.seed is None else body.seed % 2**64,
         top_n_tokens=top_n,
         decoder_input_details=has_prompt_logprobs,

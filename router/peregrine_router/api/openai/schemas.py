@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
+from peregrine_router.admission.generate_parameters import U32, CommonParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
-from peregrine_router.admission.parameters import I32, U32, Float, LogitBias, Priority, Timeout, parameter
+from peregrine_router.admission.parameters import Float, optional
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 TokenIds = Annotated[list[U32], Field(min_length=1)]
@@ -25,33 +26,19 @@ class StreamOptions(Body):
     include_usage: bool | None = Field(None, description="End with a chunk that has no choices, but `usage`.")
 
 
-class OpenAiParameters(Body):
-    """What completions and chat have in common; from `top_k` on, more than OpenAI has."""
+class OpenAiParameters(CommonParameters):
+    """Parameters of completions and chat. Those of `CommonParameters` go beyond OpenAI's."""
 
-    model: str | None = parameter("Any name: it is answered as it is.", "tgi")
-    max_tokens: U32 | None = parameter("Most tokens to generate. Not set: as many as there is room for.", 20)
-    temperature: Float | None = parameter("0 takes the likeliest token. Not set: 1.", 0.7)
-    top_p: Float | None = parameter("Sample among the likeliest tokens that hold this probability.", 0.95)
-    n: U32 | None = parameter("Answers to each prompt.", 1)
-    stop: str | list[str] | None = parameter("Stop before one of these texts; it is left out.", ["\nUser:"])
-    stream: bool | None = parameter("Answer with server-sent events.", False)
-    stream_options: StreamOptions | None = parameter("Only with `stream`.", {"include_usage": True})
-    seed: Seed | None = parameter("The same seed samples the same tokens. Not set: a random one.", 42)
-    frequency_penalty: Float | None = parameter("Lowers a token by this for each time it was generated. -2 to 2.", 0.1)
-    presence_penalty: Float | None = parameter("Lowers a token by this once it was generated. -2 to 2.", 0.1)
-    logit_bias: LogitBias | None = parameter("Token id to what is added to its logit, -100 to 100.", {"42": -100})
-    user: str | None = parameter("Ignored.", "alice")
-    response_format: GrammarSpec | None = parameter("What the text must conform to.", {"type": "json_object"})
-    top_k: I32 | None = parameter("Sample among the k likeliest tokens. > 0.", 10)
-    min_p: Float | None = parameter("Drop tokens less likely than this times the likeliest. 0 to 1; 0 is off.", 0.05)
-    typical_p: Float | None = parameter("Locally typical sampling with this mass. 1 is off.", 0.95)
-    repetition_penalty: Float | None = parameter("Above 1 makes tokens seen before less likely. > 0.", 1.03)
-    watermark: bool | None = parameter("Mark the text by a bias that depends on the tokens before.", False)
-    min_tokens: U32 | None = parameter("No end of text or stop token before this many tokens.", 5)
-    stop_token_ids: list[U32] | None = parameter("Stop after one of these tokens.", [11])
-    ignore_eos: bool | None = parameter("Go on after an end of text token.", False)
-    priority: Priority | None = parameter("Of one client's waiting requests the highest is next.", 0)
-    timeout: Timeout | None = parameter("Seconds until the request ends, with an error unless it is complete.", 30.0)
+    model: str | None = optional("Any name: it is answered as it is.", "tgi")
+    max_tokens: U32 | None = optional("Most tokens to generate. Not set: as many as there is room for.", 20)
+    temperature: Float | None = optional("0 takes the likeliest token. Not set: 1.", 0.7)
+    n: U32 | None = optional("Answers to each prompt.", 1)
+    stop: str | list[str] | None = optional("Stop before one of these texts; it is left out.", ["\nUser:"])
+    stream: bool | None = optional("Answer with server-sent events.", False)
+    stream_options: StreamOptions | None = optional("Only with `stream`.", {"include_usage": True})
+    seed: Seed | None = optional("The same seed samples the same tokens. Not set: a random one.", 42)
+    user: str | None = optional("Ignored.", "alice")
+    response_format: GrammarSpec | None = optional("What the text must conform to.", {"type": "json_object"})
 
 
 class CompletionRequest(OpenAiParameters):
@@ -60,10 +47,10 @@ class CompletionRequest(OpenAiParameters):
     prompt: str | list[str] | TokenIds | list[TokenIds] = Field(
         description="Text or token ids, or a list of either.", examples=["My name is Olivier and I"]
     )
-    suffix: str | None = parameter("Not supported.", None)
-    echo: bool | None = parameter("Put the prompt before the text.", False)
-    logprobs: U32 | None = parameter("Log-probabilities, and those of this many likeliest tokens.", 1)
-    best_of: U32 | None = parameter("Generate so many, answer with the likeliest `n`. Not with `stream`.", 1)
+    suffix: str | None = optional("Not supported.", None)
+    echo: bool | None = optional("Put the prompt before the text.", False)
+    logprobs: U32 | None = optional("Log-probabilities, and those of this many likeliest tokens.", 1)
+    best_of: U32 | None = optional("Generate so many, answer with the likeliest `n`. Not with `stream`.", 1)
 
 
 class ContentPart(Body):
@@ -133,16 +120,16 @@ class ChatRequest(OpenAiParameters):
     """A conversation and how to continue it."""
 
     messages: list[Message] = Field(min_length=1, description="The conversation so far, the oldest first.")
-    max_completion_tokens: U32 | None = parameter("The newer name of `max_tokens`.", 20)
-    logprobs: bool | None = parameter("Answer with log-probabilities.", True)
-    top_logprobs: U32 | None = parameter("And those of this many likeliest tokens.", 2)
+    max_completion_tokens: U32 | None = optional("The newer name of `max_tokens`.", 20)
+    logprobs: bool | None = optional("Answer with log-probabilities.", True)
+    top_logprobs: U32 | None = optional("And those of this many likeliest tokens.", 2)
     tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
-    tool_choice: str | ToolChoice | None = parameter(
+    tool_choice: str | ToolChoice | None = optional(
         "auto: the model may call a tool; required: it must; none: it must not; a name, or the object: that one.",
         "auto",
     )
-    tool_prompt: str | None = parameter("How tools are explained to a model whose chat template knows none.", None)
-    parallel_tool_calls: bool | None = parameter("Ignored: one call at a time.", False)
+    tool_prompt: str | None = optional("How tools are explained to a model whose chat template knows none.", None)
+    parallel_tool_calls: bool | None = optional("Ignored: one call at a time.", False)
 
 
 class PromptTokensDetails(TypedDict):

@@ -4,7 +4,7 @@ from typing import cast
 
 import msgspec
 
-from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.api.tgi.schemas import (
     BestOfSequence,
     Details,

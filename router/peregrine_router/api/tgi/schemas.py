@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
-from peregrine_router.admission.parameters import GenerateParameters
+from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.request import FinishReason, Token
 
 

@@ -1,0 +1,57 @@
+"""The parameters of a request in TGI's names: every API translates into `GenerateParameters`."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from peregrine_router.admission.grammar_schema import GrammarSpec
+from peregrine_router.admission.parameters import Float, optional, pydantic_fields
+
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+U64 = Annotated[int, Field(ge=0, lt=2**64)]
+MAX_TIMEOUT = 86_400.0
+"""Seconds: a day."""
+Timeout = Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=-100, le=100)]
+LogitBias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Float]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def with_sampling_parameters(model: type[Model]) -> type[Model]:
+    """Adds a field for each row of the table of sampling parameters."""
+    return create_model(
+        model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **pydantic_fields()
+    )
+
+
+@with_sampling_parameters
+class CommonParameters(BaseModel):
+    """Parameters that TGI's and OpenAI's routes have in common. Null means not set; unknown names are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    logit_bias: LogitBias | None = optional("Token id to what is added to its logit, -100 to 100.", {"42": -100})
+    min_tokens: U32 | None = optional("No end of text or stop token before this many tokens.", 5)
+    stop_token_ids: list[U32] | None = optional("Stop after one of these tokens.", [11])
+    ignore_eos: bool | None = optional("Go on after an end of text token.", False)
+    priority: Priority | None = optional("Of one client's waiting requests the highest is next.", 0)
+    timeout: Timeout | None = optional("Seconds until the request ends, with an error unless it is complete.", 30.0)
+
+
+class GenerateParameters(CommonParameters):
+    """How to generate. Unknown names are ignored."""
+
+    best_of: U64 | None = optional("Generate this many sequences, answer with the likeliest. Needs sampling.", 1)
+    do_sample: bool | None = optional("Sample instead of taking the likeliest token; implied by the above.", True)
+    max_new_tokens: U32 | None = optional("Most tokens to generate. Not set: as many as there is room for.", 20)
+    return_full_text: bool | None = optional("Put the prompt before the generated text.", False)
+    stop: list[str] | None = optional("Stop after one of these texts; it stays in the generated text.", ["\nUser:"])
+    truncate: U64 | None = optional("Keep only the last n tokens of the prompt.", 1000)
+    details: bool | None = optional("Answer with `details`.", True)
+    decoder_input_details: bool | None = optional("Answer with the prompt's tokens and log-probabilities.", False)
+    seed: U64 | None = optional("The same seed samples the same tokens. Not set: a random one.", 42)
+    top_n_tokens: U32 | None = optional("Show the n likeliest tokens at each step.", 5)
+    grammar: GrammarSpec | None = optional(
+        "What the text must conform to.", {"type": "regex", "value": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
+    )
+    adapter_id: str | None = optional("Not supported.", None)
