@@ -1,9 +1,9 @@
-"""From what a client asked for to `Request`s: checked, tokenized, its grammar compiled, off the event loop."""
+"""Turns a client's prompt and parameters into `Request`s: checks, tokenization and grammars, off the event loop."""
 
 import asyncio
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.grammar_schema import parse_grammar
 from peregrine_router.admission.parameters import sampling_values
+from peregrine_router.admission.prompts import Prompt, PromptSource, TextPrompt
 from peregrine_router.admission.rules import (
     check,
     count_rules,
@@ -20,10 +21,8 @@ from peregrine_router.admission.rules import (
     parse_timeout,
     stream_rules,
     support_rules,
-    text_rules,
     token_rules,
     truncate_rules,
-    vocabulary_rules,
 )
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams, Tenant
@@ -42,29 +41,20 @@ MAX_GRAMMARS_COMPILED = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model is given: as a client reads it, and in tokens."""
-
-    text: str
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class PromptJob:
-    """One prompt and what is wanted of it."""
+    """One prompt and how to continue it."""
 
-    inputs: str | tuple[int, ...] | Callable[[], Awaitable[Prompt]]
-    """Text, or tokens, or what makes them: a chat template is rendered only for a request that was let in."""
+    source: PromptSource
     parameters: GenerateParameters
     num_sequences: int = 1
     is_tgi: bool = True
-    """TGI's own rules hold, and a stop sequence stays in the text; else it is left out, as with OpenAI."""
+    """Whether TGI's own rules apply and a matched stop sequence stays in the text; OpenAI's routes leave it out."""
     is_stream: bool = False
     has_logprobs: bool = False
     extra_stop: tuple[str, ...] = ()
-    """Stop sequences of the server's own, which count against no limit."""
+    """Stop sequences of the chat template, exempt from the limit on the client's."""
     name: str = "inputs"
-    """What the client calls the prompt."""
+    """The client's name for the prompt, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +71,7 @@ def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_str
     best_of = 1 if given.best_of is None else given.best_of
     has_details = bool(given.details or given.decoder_input_details)
     return PromptJob(
-        inputs,
+        TextPrompt(inputs),
         given,
         num_sequences=best_of,
         is_stream=is_stream,
@@ -90,7 +80,7 @@ def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_str
 
 
 class Validator:
-    """Owns the threads that tokenize and those that compile grammars."""
+    """Owns the threads that tokenize and those that compile grammars. Is the `PromptTokenizer` of its sources."""
 
     def __init__(
         self,
@@ -101,8 +91,8 @@ class Validator:
     ) -> None:
         """`check_grammar` compiles a grammar, for as long as it takes, and raises InvalidRequest saying where."""
         self.tokenizer = tokenizer
+        self.info = info
         self._settings = settings
-        self._info = info
         self._check_grammar = check_grammar
         self._num_compiling = 0
         self._threads = ThreadPoolExecutor(settings.validation_workers, thread_name_prefix="validation")
@@ -118,7 +108,7 @@ class Validator:
 
         `deadline` is that of `Request`.
         """
-        given, info = job.parameters, self._info
+        given, info = job.parameters, self.info
         if job.is_stream and job.is_tgi:
             check(stream_rules(given))
         check(count_rules(job.num_sequences, self._settings))
@@ -152,23 +142,21 @@ class Validator:
         except Exception as error:  # The library raises bare Exception.
             raise InvalidRequest(f"tokenizer error {error}") from None
 
-    async def _prompt(self, job: PromptJob) -> Prompt:
-        inputs, truncate = job.inputs, job.parameters.truncate
-        if isinstance(inputs, str):
-            check(text_rules(inputs, job.name))
-        check(truncate_rules(truncate, self._info))
-        if isinstance(inputs, str):
-            prompt = Prompt(inputs, await self._tokenize(inputs))
-        elif isinstance(inputs, tuple):
-            check(vocabulary_rules(inputs, self._info))
-            prompt = Prompt(await self.on_thread(lambda: self.tokenizer.decode(list(inputs))), inputs)
-        else:
-            prompt = await inputs()
-        return prompt if truncate is None else Prompt(prompt.text, prompt.ids[-truncate:])
-
-    async def _tokenize(self, text: str) -> tuple[int, ...]:
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """The tokens of a prompt; special tokens in its text are read as such only if the operator says so."""
         has_special = self._settings.special_tokens_in_prompts
         return tuple(await self.on_thread(lambda: self.tokenizer.encode(text, has_special_tokens=has_special)))
+
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        """The text of a prompt."""
+        return await self.on_thread(lambda: self.tokenizer.decode(list(ids)))
+
+    async def _prompt(self, job: PromptJob) -> Prompt:
+        truncate = job.parameters.truncate
+        check(job.source.rules(job.name))
+        check(truncate_rules(truncate, self.info))
+        prompt = await job.source.tokenize(self)
+        return prompt if truncate is None else Prompt(prompt.text, prompt.ids[-truncate:])
 
     async def _compile(self, grammar: Grammar) -> None:
         if self._num_compiling >= MAX_GRAMMARS_COMPILED:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from peregrine_router.admission.prompts import PromptSource, TextPrompt, TokenPrompt
 from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import (
@@ -40,7 +41,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
     has_logprobs = body.logprobs is not None or best_of > n
     return [
         PromptJob(
-            inputs,
+            source,
             parameters,
             num_sequences=best_of,
             is_tgi=False,
@@ -48,7 +49,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
             has_logprobs=has_logprobs,
             name="prompt",
         )
-        for inputs in given
+        for source in given
     ]
 
 
@@ -191,16 +192,17 @@ def _top(top: tuple[Token, ...]) -> dict[str, float] | None:
     return {token.text: finite(token.logprob) for token in top} or None
 
 
-def _prompts(body: CompletionRequest) -> list[str | tuple[int, ...]]:
+def _prompts(body: CompletionRequest) -> list[PromptSource]:
     given = body.prompt
     if isinstance(given, str):
-        return [given]
+        return [TextPrompt(given)]
     if not given:
         raise InvalidRequest(EMPTY_PROMPT)
     ids = [each for each in given if isinstance(each, int)]
     if ids:
-        return [tuple(ids)]
-    return [each if isinstance(each, str) else tuple(each) for each in given if not isinstance(each, int)]
+        return [TokenPrompt(tuple(ids))]
+    texts_or_ids = [each for each in given if not isinstance(each, int)]
+    return [TextPrompt(each) if isinstance(each, str) else TokenPrompt(tuple(each)) for each in texts_or_ids]
 
 
 def _counts(body: CompletionRequest) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from peregrine_router.admission.validator import Prompt, PromptJob
+from peregrine_router.admission.prompts import Prompt, RenderedPrompt
+from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.chat_completions import ChatAnswer
 from peregrine_router.api.openai.completions import CompletionAnswer, chosen, completion_jobs
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
@@ -118,7 +119,7 @@ class OpenAiApi:
         top_n = body.top_logprobs if body.logprobs else None
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         return PromptJob(
-            partial(self._prompt, body, plan),
+            RenderedPrompt(partial(self._prompt, body, plan)),
             generate_parameters(body, max_tokens=max_tokens, top_n=top_n, grammar=plan.grammar),
             num_sequences=1 if body.n is None else body.n,
             is_tgi=False,
