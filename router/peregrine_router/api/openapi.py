@@ -4,7 +4,7 @@ from typing import Any
 
 from peregrine_router.admission.generate_parameters import MAX_TIMEOUT
 from peregrine_router.admission.rules import REQUEST_TIMEOUT
-from peregrine_router.api.openai.schemas import OpenAiErrorResponse
+from peregrine_router.api.openai.answer_schemas import OpenAiErrorResponse
 from peregrine_router.http.errors import ErrorResponse
 
 Responses = dict[int | str, dict[str, Any]]

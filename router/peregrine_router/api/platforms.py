@@ -10,8 +10,9 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from peregrine_router.admission.validator import PromptJob, tgi_prompt_job
+from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
-from peregrine_router.api.openai.schemas import ChatCompletion, ChatRequest, Completion, CompletionRequest
+from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
 from peregrine_router.api.openai.tools import plan_tools
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
 from peregrine_router.api.tgi.routes import TgiApi

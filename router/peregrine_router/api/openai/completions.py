@@ -1,34 +1,24 @@
-"""From tokens to OpenAI's text completions."""
+"""Text completions: the jobs of a request, and tokens as OpenAI's JSON."""
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from peregrine_router.admission.prompts import PromptSource, TextPrompt, TokenPrompt
 from peregrine_router.admission.validator import PromptJob
+from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason, finite
+from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from peregrine_router.api.openai.parameters import generate_parameters
-from peregrine_router.api.openai.schemas import (
-    Completion,
-    CompletionChoice,
-    CompletionLogprobs,
-    CompletionRequest,
-    FinishReason,
-    Usage,
-)
-from peregrine_router.http.errors import BatchTooLarge, ErrorSpec, SuffixUnsupported, openai_error
+from peregrine_router.api.openai.schemas import CompletionRequest
+from peregrine_router.http.errors import BatchTooLarge, SuffixUnsupported
 from peregrine_router.http.request_lifecycle import RequestLifecycle, SequenceOutput
-from peregrine_router.http.sse import DONE, encode_events
-from peregrine_router.request import Finished, InvalidRequest, Token, TokenEvent
-from peregrine_router.request import FinishReason as Reason
+from peregrine_router.request import InvalidRequest, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 
-SMALLEST_LOGPROB = -9999.0
-"""OpenAI's for what is all but impossible; JSON has no infinity."""
 EMPTY_PROMPT = "Empty array detected. Do not use an empty array for the prompt."
 
 
 def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJob]:
-    """One for each prompt. Raises what is wrong with the request as a whole."""
+    """One job for each prompt. Raises InvalidRequest, SuffixUnsupported or BatchTooLarge."""
     if body.suffix:
         raise SuffixUnsupported
     given = _prompts(body)
@@ -54,127 +44,80 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
 
 
 def chosen(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
-    """Of each prompt's `best_of` sequences the likeliest `n`, or all in order."""
+    """The `n` likeliest of each prompt's `best_of` sequences; all of them in order if those are equal."""
     n, best_of = _counts(body)
     if best_of == n:
         return groups
     return [sorted(group, key=lambda each: each.mean_logprob, reverse=True)[:n] for group in groups]
 
 
-def usage(run: RequestLifecycle, num_completion_tokens: int) -> Usage:
-    """OpenAI's sum."""
-    return {
-        "prompt_tokens": run.num_prompt_tokens,
-        "completion_tokens": num_completion_tokens,
-        "total_tokens": run.num_prompt_tokens + num_completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": run.num_cached_tokens},
-    }
-
-
-def finish_reason(finished: Finished) -> FinishReason:
-    """OpenAI knows no difference between an end of text and a stop sequence."""
-    return "length" if finished.reason is Reason.LENGTH else "stop"
-
-
-def finite(logprob: float | None) -> float:
-    """A log-probability that JSON can hold; NaN compares false with everything."""
-    return logprob if logprob is not None and logprob >= SMALLEST_LOGPROB else SMALLEST_LOGPROB
-
-
-class CompletionAnswer:
+class CompletionAnswer(OpenAiAnswer):
     """The answer to one request: whole, or as the chunks of a stream."""
 
-    def __init__(
-        self, body: CompletionRequest, run: RequestLifecycle, tokenizer: Tokenizer, fingerprint: str, model: str
-    ) -> None:
+    id_prefix = "cmpl"
+    stream_object = "text_completion"
+
+    def __init__(self, body: CompletionRequest, lifecycle: RequestLifecycle, tokenizer: Tokenizer, model: str) -> None:
+        super().__init__(body, lifecycle, model)
         self._body = body
-        self._run = run
         self._tokenizer = tokenizer
         self._n = _counts(body)[0]
-        self._id = f"cmpl-{run.requests[0].id}"
-        self._created = int(time.time())
-        self._fingerprint = fingerprint
-        self._model = body.model or model
-        self._logprobs: dict[int, _Logprobs] = {}
-        self._num_generated = 0
+        self._logprobs: dict[int, _LogprobsFormatter] = {}
 
-    def whole(self, groups: list[list[SequenceOutput]], num_generated: int) -> Completion:
-        """Not streamed: the choices in the order of prompts. `num_generated` counts the losers of `best_of` too."""
+    def whole(self, groups: list[list[SequenceOutput]], num_completion_tokens: int) -> Completion:
+        """The answer that is not streamed; `num_completion_tokens` includes sequences that `best_of` dropped."""
         choices = [
-            self._choice(prompt * self._n + number, generated)
+            self._choice(prompt * self._n + number, output)
             for prompt, group in enumerate(groups)
-            for number, generated in enumerate(group)
+            for number, output in enumerate(group)
         ]
-        return self._frame(choices) | {"usage": usage(self._run, num_generated)}
+        usage = self._usage(num_completion_tokens)
+        return {**self._frame, "object": "text_completion", "choices": choices, "usage": usage}
 
-    def event(self, number: int, event: TokenEvent) -> Completion:
-        """The chunk of a token."""
-        is_first = event.index == 1
-        text = (self._echoed(number) if is_first else "") + event.text_delta
+    def event(self, number: int, event: TokenEvent) -> CompletionChunk:
+        """The chunk of a token of sequence `number`."""
+        logprobs, finished = None, event.finished
+        if self._body.logprobs is not None:
+            formatter = self._logprobs.setdefault(number, self._logprobs_formatter())
+            logprobs = formatter.add([*event.prefill, event.token], [*(() for _ in event.prefill), event.top_tokens])
+        if finished is not None:
+            self._num_completion_tokens += finished.generated_tokens
+        choice: CompletionChoice = {
+            "index": number,
+            "text": (self._echoed(number) if event.index == 1 else "") + event.text_delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason(finished) if finished else None,
+        }
+        return {**self._frame, "object": "text_completion", "choices": [choice]}
+
+    def _choice(self, number: int, output: SequenceOutput) -> CompletionChoice:
         logprobs = None
         if self._body.logprobs is not None:
-            offset = self._logprobs.setdefault(number, _Logprobs(self._tokenizer, bool(self._body.logprobs)))
-            logprobs = offset.take([*event.prefill, event.token], [*(() for _ in event.prefill), event.top_tokens])
-        finished = event.finished
-        self._num_generated += finished.generated_tokens if finished else 0
-        return self._frame(
-            [
-                {
-                    "index": number,
-                    "text": text,
-                    "logprobs": logprobs,
-                    "finish_reason": finish_reason(finished) if finished else None,
-                }
-            ]
-        )
-
-    def end(self) -> bytes:
-        """OpenAI's last events."""
-        options = self._body.stream_options
-        if options is None or not options.include_usage:
-            return DONE
-        return encode_events(self._frame([]) | {"usage": usage(self._run, self._num_generated)}) + DONE
-
-    def error(self, kind: ErrorSpec, message: str) -> object:
-        """As in a body."""
-        return openai_error(kind, message)
-
-    def _choice(self, number: int, generated: SequenceOutput) -> CompletionChoice:
-        logprobs = None
-        if self._body.logprobs is not None:
-            tops = [*(() for _ in generated.prefill), *generated.top_tokens]
-            tokens = [*generated.prefill, *generated.tokens]
-            logprobs = _Logprobs(self._tokenizer, bool(self._body.logprobs)).take(tokens, tops)
+            tops = [*(() for _ in output.prefill), *output.top_tokens]
+            logprobs = self._logprobs_formatter().add([*output.prefill, *output.tokens], tops)
         return {
             "index": number,
-            "text": self._echoed(number) + generated.end.generated_text,
+            "text": self._echoed(number) + output.end.generated_text,
             "logprobs": logprobs,
-            "finish_reason": finish_reason(generated.end),
+            "finish_reason": finish_reason(output.end),
         }
 
     def _echoed(self, number: int) -> str:
-        return self._run.groups[number // self._n].prompt.text if self._body.echo else ""
+        return self._lifecycle.groups[number // self._n].prompt.text if self._body.echo else ""
 
-    def _frame(self, choices: list[CompletionChoice]) -> Completion:
-        return {
-            "id": self._id,
-            "object": "text_completion",
-            "created": self._created,
-            "model": self._model,
-            "system_fingerprint": self._fingerprint,
-            "choices": choices,
-        }
+    def _logprobs_formatter(self) -> "_LogprobsFormatter":
+        return _LogprobsFormatter(self._tokenizer, has_top=bool(self._body.logprobs))
 
 
 @dataclass
-class _Logprobs:
-    """Describes tokens; knows how many characters came before."""
+class _LogprobsFormatter:
+    """Formats the tokens of one sequence; counts its characters for `text_offset`."""
 
     tokenizer: Tokenizer
     has_top: bool
-    num_characters: int = field(default=0)
+    num_characters: int = 0
 
-    def take(self, tokens: list[Token], tops: list[tuple[Token, ...]]) -> CompletionLogprobs:
+    def add(self, tokens: list[Token], tops: list[tuple[Token, ...]]) -> CompletionLogprobs:
         texts = [self.tokenizer.describe(token.id).text for token in tokens]
         offsets = []
         for text in texts:

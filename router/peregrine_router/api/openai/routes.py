@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,18 +10,12 @@ from starlette.responses import Response
 
 from peregrine_router.admission.prompts import Prompt, RenderedPrompt
 from peregrine_router.admission.validator import PromptJob
+from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList, OpenAiErrorResponse
 from peregrine_router.api.openai.chat_completions import ChatAnswer
 from peregrine_router.api.openai.completions import CompletionAnswer, chosen, completion_jobs
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
 from peregrine_router.api.openai.parameters import generate_parameters
-from peregrine_router.api.openai.schemas import (
-    ChatCompletion,
-    ChatRequest,
-    Completion,
-    CompletionRequest,
-    ModelList,
-    OpenAiErrorResponse,
-)
+from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
 from peregrine_router.api.openai.tools import ToolPlan, describe_tools, plan_tools
 from peregrine_router.api.openapi import (
     CHAT_EVENTS,
@@ -84,7 +77,7 @@ class OpenAiApi:
         """Continues one prompt or several. With `stream`, chunks as server-sent events, then `[DONE]`."""
         async with self.runs.opening(request) as run:
             await run.start(completion_jobs(body, self.settings))
-            answer = CompletionAnswer(body, run, self.runs.validator.tokenizer, fingerprint(), self.info.model_id)
+            answer = CompletionAnswer(body, run, self.runs.validator.tokenizer, self.info.model_id)
             if body.stream:
                 return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
         async with run:
@@ -99,7 +92,7 @@ class OpenAiApi:
         async with self.runs.opening(request) as run:
             plan = plan_tools(body, self.settings.max_tools)
             await run.start([self.job(body, plan)])
-            answer = ChatAnswer(body, plan, run, self.runs.validator.tokenizer, fingerprint(), self.info.model_id)
+            answer = ChatAnswer(body, plan, run, self.runs.validator.tokenizer, self.info.model_id)
             if body.stream:
                 return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
         async with run:
@@ -139,8 +132,3 @@ class OpenAiApi:
         if self.chat.knows_tools:
             return await self.chat.render(messages, describe_tools(plan) or None)
         return await self.chat.render(explain_tools(messages, plan, body.tool_prompt), None)
-
-
-def fingerprint() -> str:
-    """TGI's form: the version, and how it was installed."""
-    return f"{version('peregrine')}-native"
