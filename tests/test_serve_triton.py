@@ -14,7 +14,7 @@ from peregrine_kernels.kv_cache import KV_DTYPES
 from peregrine_router.request import Request, SamplingParams
 from peregrine_server.models.falcon.footprint import kv_bytes_per_token
 from runners import generated, load_runner, make_scheduler, run
-from serving import ServerProcess, failure, write_model
+from serving import ServerProcess, write_model
 
 WARPED = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "do_sample": True, "seed": 7}
 """Of the last of the requests: sampled in steps in which others are greedy."""
@@ -107,11 +107,3 @@ def test_8_bit_pages_from_the_command_line(kv_dtype: str, path: Path, monkeypatc
         num_bytes = kv_bytes_per_token(falcon_config(path), 1, "float32", is_8_bit=True)
         assert line.rstrip().endswith(f"tokens of {num_bytes:,} bytes, {kv_dtype}")
         assert server.generate("falcon", max_new_tokens=2, ignore_eos=True).status_code == 200
-
-
-def test_e5m2_pages_are_refused(path: Path) -> None:
-    """In one line that names what there is instead."""
-    code, lines = failure("--model-id", str(path), "--kv-cache-dtype", "fp8_e5m2", env=ON_TRITON)
-    assert code == 1
-    (line,) = lines
-    assert line.endswith("--kv-cache-dtype fp8_e5m2 has no kernels: choose one of int8, fp8_e4m3fn")

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from peregrine_router.settings import parse_settings
+from peregrine_router.launch.command_line import parse_settings
 from peregrine_router.shards.process_group import ShardError
 
 USAGE = """\

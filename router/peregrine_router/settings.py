@@ -1,12 +1,11 @@
 """Every option once: flag, environment variable, default, bounds, help. Names and meanings are TGI's launcher's."""
 
 import os
-import sys
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
@@ -22,13 +21,17 @@ NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 KeyList = Annotated[tuple[str, ...], BeforeValidator(_split), Field(repr=False)]
 
 
-def option(default: Any, env: str, help: str, **bounds: Any) -> Any:
-    """A field that the command line sets, else the environment variable `env`."""
-    return Field(default, description=f"{help} [env: {env}]", json_schema_extra={"env": env}, **bounds)
+def option(default: Any, env: str, help: str, *, metavar: str | None = None, **bounds: Any) -> Any:
+    """A field that the command line sets, else the environment variable `env`.
+
+    `metavar` stands for the value in the help; by default the choices, or N for a number.
+    """
+    shown: dict[str, Any] = {"env": env, "metavar": metavar}
+    return Field(default, description=f"{help} [env: {env}]", json_schema_extra=shown, **bounds)
 
 
 class Settings(BaseSettings):
-    """Serve a Falcon model over HTTP. A flag wins over its environment variable; `auto` stands for "not set"."""
+    """Serve a Falcon model over HTTP. A flag overrides its environment variable; `auto` stands for "not set"."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -43,55 +46,75 @@ class Settings(BaseSettings):
         cli_shortcuts={"port": "p"},
     )
 
-    model_id: str | None = option(None, "MODEL_ID", "A model of the hub, or a folder. Not set: the demo model.")
-    revision: str | None = option(None, "REVISION", "Commit, branch or tag of the hub's model.")
-    num_shard: int = option(1, "NUM_SHARD", "Devices (on a CPU: processes) that share the model. Any number works.")
+    model_id: str | None = option(
+        None, "MODEL_ID", "Model of the Hugging Face Hub, or a local folder. Not set: the demo model.", metavar="MODEL"
+    )
+    revision: str | None = option(
+        None, "REVISION", "Commit, branch or tag of the model on the Hub.", metavar="REVISION"
+    )
+    num_shard: int = option(
+        1,
+        "NUM_SHARD",
+        "Tensor parallel size: GPUs, or CPU processes, that the model is split over. Any number works.",
+    )
     dtype: Dtype | None = option(
-        None, "DTYPE", "Number format. Not set: bfloat16 where the device computes in it, else float32."
+        None,
+        "DTYPE",
+        "Data type of weights and activations. Not set: bfloat16 where the device computes in it, else float32.",
     )
     quantize: Literal["int8"] | None = option(
-        None, "QUANTIZE", "Weights of 8-bit integers, quantized as they are loaded; with dtype bfloat16."
+        None, "QUANTIZE", "Quantize the weights to 8-bit integers as they are loaded; computes in bfloat16."
     )
-    kv_cache_dtype: Literal["fp8_e4m3fn", "fp8_e5m2", "int8"] | None = option(
-        None, "KV_CACHE_DTYPE", "Keys and values of 8 bits, on a GPU: half the memory. Not set: as dtype."
+    kv_cache_dtype: Literal["fp8_e4m3fn", "int8"] | None = option(
+        None, "KV_CACHE_DTYPE", "8-bit KV cache on a GPU, in half the memory. Not set: as dtype."
     )
-    device: Device | None = option(None, "DEVICE", "Where the model runs. Not set: cuda if there is one.")
-    port: int = option(3000, "PORT", "TCP port; 0 lets the system choose.", ge=0, le=65535)
+    device: Device | None = option(None, "DEVICE", "Device of the model. Not set: cuda if there is a GPU, else cpu.")
+    port: int = option(3000, "PORT", "TCP port; 0 lets the system choose.", metavar="PORT", ge=0, le=65535)
     # Shells and containers set HOSTNAME to the machine's name: reading it would open the server to the network unasked.
-    hostname: str = option("127.0.0.1", "PEREGRINE_HOSTNAME", "Address to listen on; 0.0.0.0 is every interface.")
+    hostname: str = option(
+        "127.0.0.1", "PEREGRINE_HOSTNAME", "Address to listen on; 0.0.0.0 is every interface.", metavar="HOST"
+    )
     max_concurrent_requests: int = option(
-        128, "MAX_CONCURRENT_REQUESTS", "Requests in the server at once; more are answered 429.", ge=1
+        128, "MAX_CONCURRENT_REQUESTS", "Requests in the server, running or waiting; more are answered 429.", ge=1
     )
     max_queue_size: int | None = option(
         None, "MAX_QUEUE_SIZE", "Requests that wait for a place in the batch; more are answered 429.", ge=1
     )
     max_queue_tokens: int | None = option(
-        None, "MAX_QUEUE_TOKENS", "Prompt tokens that wait together; more are answered 429.", ge=1
+        None, "MAX_QUEUE_TOKENS", "Prompt tokens of all waiting requests; more are answered 429.", ge=1
     )
     max_request_timeout: float | None = option(
-        None, "MAX_REQUEST_TIMEOUT", "Seconds after which any request ends with an error. Not set: never.", gt=0
+        None,
+        "MAX_REQUEST_TIMEOUT",
+        "Time after which any request ends with an error. Not set: never.",
+        metavar="SECONDS",
+        gt=0,
     )
     max_input_tokens: int | None = option(
-        None, "MAX_INPUT_TOKENS", "Longest prompt. Not set: one less than max_total_tokens.", ge=1
+        None, "MAX_INPUT_TOKENS", "Tokens of the longest prompt. Not set: one less than max_total_tokens.", ge=1
     )
     max_total_tokens: int | None = option(
-        None, "MAX_TOTAL_TOKENS", "Longest prompt and answer together. Not set: as long as the model allows.", ge=2
+        None, "MAX_TOTAL_TOKENS", "Tokens of prompt and output together. Not set: the model's context length.", ge=2
     )
     max_batch_prefill_tokens: int | None = option(
-        None, "MAX_BATCH_PREFILL_TOKENS", "Tokens one step computes at most; longer prompts are split.", ge=1
+        None,
+        "MAX_BATCH_PREFILL_TOKENS",
+        "Token budget of a step; longer prompts are prefilled in chunks. Not set: 256 on a CPU, 4096 on GPUs.",
+        ge=1,
     )
     max_mixed_step_seconds: float | None = option(
         None,
         "MAX_MIXED_STEP_SECONDS",
-        "About how long prompts may hold up answers that are being generated; they are split accordingly. Not set: 0.3 "
-        "on a CPU, 0.05 on GPUs.",
+        "Target time of a step that both prefills and decodes: prefill chunks are sized so that decoding requests wait "
+        "about this long. Not set: 0.3 on a CPU, 0.05 on GPUs.",
+        metavar="SECONDS",
         gt=0,
     )
     max_batch_total_tokens: int | None = option(
-        None, "MAX_BATCH_TOTAL_TOKENS", "Tokens the KV cache holds. Not set: as many as fit in memory.", ge=1
+        None, "MAX_BATCH_TOTAL_TOKENS", "Tokens that the KV cache holds. Not set: as many as fit in memory.", ge=1
     )
     max_batch_size: int | None = option(
-        None, "MAX_BATCH_SIZE", "Requests computed at once. Not set: max_concurrent_requests."
+        None, "MAX_BATCH_SIZE", "Sequences in the running batch. Not set: max_concurrent_requests."
     )
     max_best_of: int = option(2, "MAX_BEST_OF", "Largest `best_of` of a request.", ge=1)
     max_stop_sequences: int = option(4, "MAX_STOP_SEQUENCES", "Most `stop` sequences of a request.", ge=0)
@@ -108,51 +131,87 @@ class Settings(BaseSettings):
     special_tokens_in_prompts: bool = option(
         False,
         "SPECIAL_TOKENS_IN_PROMPTS",
-        "Read special tokens in the text of raw prompts, for clients that apply chat templates themselves. "
+        "Parse special tokens in the text of raw prompts, for clients that apply chat templates themselves. "
         "Chat messages stay text.",
     )
     tokenizer_config_path: str | None = option(
-        None, "TOKENIZER_CONFIG_PATH", "A tokenizer_config.json whose chat template is used instead of the model's."
+        None,
+        "TOKENIZER_CONFIG_PATH",
+        "A tokenizer_config.json whose chat template is used instead of the model's.",
+        metavar="FILE",
     )
     validation_workers: int = option(2, "VALIDATION_WORKERS", "Threads that tokenize prompts.")
-    api_key: KeyList = option((), "API_KEY", "Key that clients must send as `Authorization: Bearer`; several by comma.")
+    api_key: KeyList = option(
+        (), "API_KEY", "API keys: clients must send one as `Authorization: Bearer`.", metavar="KEY[,KEY...]"
+    )
     api_key_file: str | None = option(
-        None, "API_KEY_FILE", "More keys: one a line, plain or as SHA-256 in hex. Read again when it changes."
+        None,
+        "API_KEY_FILE",
+        "File of more API keys: one a line, plain or as SHA-256 in hex. Reloaded when it changes.",
+        metavar="FILE",
     )
     cors_allow_origin: NameList = option(
-        (), "CORS_ALLOW_ORIGIN", "Origin whose pages may call the server; several by comma. Not set: any."
+        (),
+        "CORS_ALLOW_ORIGIN",
+        "Origins whose pages may call the server (CORS). Not set: any.",
+        metavar="ORIGIN[,ORIGIN...]",
     )
     slow_client_timeout: float = option(
-        60.0, "SLOW_CLIENT_TIMEOUT", "Seconds until a client that does not read its stream is dropped.", gt=0
+        60.0,
+        "SLOW_CLIENT_TIMEOUT",
+        "Time after which a client that does not read its stream is disconnected.",
+        metavar="SECONDS",
+        gt=0,
     )
-    payload_limit: int = option(2_000_000, "PAYLOAD_LIMIT", "Largest request body in bytes; above is 413.", ge=1)
+    payload_limit: int = option(
+        2_000_000, "PAYLOAD_LIMIT", "Largest request body; larger ones are answered 413.", metavar="BYTES", ge=1
+    )
     prefix_caching: bool = option(
-        True, "PREFIX_CACHING", "Keep what was computed, for prompts that begin with the same tokens."
+        True,
+        "PREFIX_CACHING",
+        "Automatic prefix caching: reuse KV blocks of earlier requests that start with the same tokens.",
     )
     prefix_cache_tenant_fraction: float = option(
         0.5,
         "PREFIX_CACHE_TENANT_FRACTION",
-        "Largest part of the KV cache that one API key's ended requests may keep while other keys' are kept too.",
+        "Largest part of the KV cache for cached blocks of one API key while other keys have cached blocks too.",
+        metavar="FRACTION",
         gt=0,
         le=1,
     )
-    overlap: bool = option(True, "OVERLAP", "Send each step before the tokens of the last one are back.")
-    speculate: int = option(
-        0, "SPECULATE", "Tokens that a sequence guesses in a step, from what its text repeats; 0 is off.", ge=0, le=16
+    overlap: bool = option(
+        True, "OVERLAP", "Overlap scheduling: send each step before the previous step's tokens have arrived."
     )
-    block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens of a block of the KV cache.", ge=1, le=1024)
+    speculate: int = option(
+        0,
+        "SPECULATE",
+        "Speculative decoding by prompt lookup: maximum draft tokens per step. 0 disables it.",
+        ge=0,
+        le=16,
+    )
+    block_size: int = option(64, "KV_BLOCK_SIZE", "Tokens in a block of the KV cache.", ge=1, le=1024)
     cuda_memory_fraction: float = option(
-        1.0, "CUDA_MEMORY_FRACTION", "Share of each GPU's memory that a shard may take.", gt=0, le=1
+        1.0, "CUDA_MEMORY_FRACTION", "Part of each GPU's memory that a shard may use.", metavar="FRACTION", gt=0, le=1
     )
     huggingface_hub_cache: str | None = option(
-        None, "HUGGINGFACE_HUB_CACHE", "Folder of downloaded models. Not set: the hub library's own."
+        None,
+        "HUGGINGFACE_HUB_CACHE",
+        "Folder of downloaded models. Not set: the default of huggingface_hub.",
+        metavar="FOLDER",
     )
     compute_type: str | None = option(
-        None, "COMPUTE_TYPE", "The response header x-compute-type. Not set: cpu+optimized or gpu+optimized."
+        None,
+        "COMPUTE_TYPE",
+        "Value of the response header x-compute-type. Not set: cpu+optimized or gpu+optimized.",
+        metavar="TYPE",
     )
-    json_output: bool = option(False, "JSON_OUTPUT", "Log in JSON, one object a line.")
+    json_output: bool = option(False, "JSON_OUTPUT", "Log in JSON, one object per line.")
     graceful_termination_timeout: int = option(
-        90, "GRACEFUL_TERMINATION_TIMEOUT", "Seconds that running requests have to finish after SIGTERM.", ge=0
+        90,
+        "GRACEFUL_TERMINATION_TIMEOUT",
+        "Time for running requests to finish after SIGTERM.",
+        metavar="SECONDS",
+        ge=0,
     )
 
     @model_validator(mode="after")
@@ -177,16 +236,17 @@ class Settings(BaseSettings):
 
 class _Environment(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return os.environ.get(_env_name(field)) or None, field_name, False
+        return os.environ.get(extra(field, "env")) or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _env_name(field: FieldInfo) -> str:
+def extra(field: FieldInfo, name: Literal["env", "metavar"]) -> Any:
+    """The environment variable or metavar of an option."""
     assert isinstance(field.json_schema_extra, dict)
-    return str(field.json_schema_extra["env"])
+    return field.json_schema_extra[name]
 
 
 def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
@@ -213,27 +273,3 @@ def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
             f"`max_total_tokens` must be <= `max_batch_total_tokens`. Given: {total} and {cache}",
         ),
     ]
-
-
-def parse_settings(argv: list[str]) -> Settings:
-    """The settings of `peregrine serve <argv>`. A wrong option is one line on stderr and exit code 2."""
-    try:
-        return CliApp.run(Settings, cli_args=argv)
-    except ValidationError as error:
-        _refuse(_describe(error))
-    except SettingsError as error:
-        _refuse(str(error).removeprefix("error parsing CLI: "))
-
-
-def _describe(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    name = str(first["loc"][0])
-    flag, env = "--" + name.replace("_", "-"), _env_name(Settings.model_fields[name])
-    return f"{flag} (or {env}): {first['msg'].replace('Input', 'it', 1)}. Given: {first['input']!r}"
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"peregrine serve: {message} (see peregrine serve --help)", file=sys.stderr)
-    raise SystemExit(2)

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from peregrine_router.settings import Settings, parse_settings
+from peregrine_router.launch.command_line import parse_settings
+from peregrine_router.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -11,16 +12,6 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in Settings.model_fields.values():
         assert isinstance(field.json_schema_extra, dict)
         monkeypatch.delenv(str(field.json_schema_extra["env"]), raising=False)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        parse_settings(list(argv))
-    assert stop.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    return err
 
 
 def test_defaults() -> None:
@@ -71,55 +62,6 @@ def test_hostname_of_the_machine_is_not_the_address(monkeypatch: pytest.MonkeyPa
 def test_auto_is_not_set() -> None:
     """`auto` takes an option back to "not set"."""
     assert parse_settings(["--max-total-tokens", "auto"]).max_total_tokens is None
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--port", "99999"], "--port (or PORT): it should be less than or equal to 65535. Given: '99999'"),
-        (["--port", "x"], "--port (or PORT): it should be a valid integer"),
-        (["--device", "tpu"], "--device (or DEVICE): it should be 'cpu' or 'cuda'. Given: 'tpu'"),
-        (["--nope"], "unrecognized arguments: --nope"),
-        (["--model-id"], "argument --model-id: expected one argument"),
-        (["--num-shard", "0"], "`num_shard` cannot be < 1"),
-        (["--validation-workers", "0"], "`validation_workers` must be > 0"),
-        (["--max-batch-size", "0"], "`max_batch_size` must be > 0"),
-        (
-            ["--max-input-tokens", "8", "--max-total-tokens", "8"],
-            "`max_input_tokens` must be < `max_total_tokens`. Given: 8 and 8",
-        ),
-        (
-            ["--max-batch-prefill-tokens", "9", "--max-batch-total-tokens", "8"],
-            "`max_batch_prefill_tokens` must be <= `max_batch_total_tokens`. Given: 9 and 8",
-        ),
-        (
-            ["--max-total-tokens", "9", "--max-batch-total-tokens", "8"],
-            "`max_total_tokens` must be <= `max_batch_total_tokens`. Given: 9 and 8",
-        ),
-    ],
-)
-def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    """A wrong option is one line on stderr and exit code 2."""
-    assert refusal(capsys, *argv).startswith(f"peregrine serve: {message}")
-
-
-def test_refusal_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """So is a wrong environment variable, even one with a line break."""
-    monkeypatch.setenv("MAX_BEST_OF", "ma\nny")
-    assert "--max-best-of (or MAX_BEST_OF)" in refusal(capsys)
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help explains every option, with its environment variable and default."""
-    with pytest.raises(SystemExit) as stop:
-        parse_settings(["--help"])
-    assert stop.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for name, field in Settings.model_fields.items():
-        assert "--" + name.replace("_", "-") in text
-        assert field.description is not None
-        assert field.description in text
-    assert "(default: 3000)" in text
 
 
 def test_frozen() -> None:

@@ -1,0 +1,47 @@
+"""The options of `peregrine serve` on the command line: parsing, help, and what is wrong in one line."""
+
+import sys
+from argparse import Action, ArgumentParser
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
+
+from peregrine_router.settings import Settings, extra
+
+METAVARS = {"int": "N", "float": "N"}
+"""Python's types, which pydantic-settings would show, in the words of other commands' help."""
+
+
+def parse_settings(argv: list[str]) -> Settings:
+    """The settings of `peregrine serve <argv>`. A wrong option is one line on stderr and exit code 2."""
+    try:
+        source = CliSettingsSource[Any](Settings, add_argument_method=_add_argument)
+        return CliApp.run(Settings, cli_args=argv, cli_settings_source=source)
+    except ValidationError as error:
+        _refuse(_describe(error))
+    except SettingsError as error:
+        _refuse(str(error).removeprefix("error parsing CLI: "))
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    flag, env = "--" + name.replace("_", "-"), extra(Settings.model_fields[name], "env")
+    return f"{flag} (or {env}): {first['msg'].replace('Input', 'it', 1)}. Given: {first['input']!r}"
+
+
+def _add_argument(parser: ArgumentParser, *flags: str, **options: Any) -> Action:
+    """Adds an option to the parser, its value named by the field's metavar."""
+    if "metavar" in options:
+        metavar = extra(Settings.model_fields[options["dest"]], "metavar")
+        options["metavar"] = metavar or METAVARS.get(options["metavar"], options["metavar"])
+    options["help"] = options["help"].removesuffix(" (default: ())")
+    return parser.add_argument(*flags, **options)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"peregrine serve: {message} (see peregrine serve --help)", file=sys.stderr)
+    raise SystemExit(2)
