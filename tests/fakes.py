@@ -18,6 +18,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from peregrine_router.app import build_app
 from peregrine_router.interfaces import EngineStats, ModelInfo
 from peregrine_router.launch.http_protocol import BoundedHttpProtocol
+from peregrine_router.observability.observer import RequestObserver
 from peregrine_router.request import Cancelled, Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -189,9 +190,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(engine: FakeEngine, info: ModelInfo = INFO, chat: Chat | None = None, **settings: Any) -> Iterator[Server]:
+def serve(
+    engine: FakeEngine,
+    info: ModelInfo = INFO,
+    chat: Chat | None = None,
+    observers: Sequence[RequestObserver] = (),
+    **settings: Any,
+) -> Iterator[Server]:
     """The app on a free port."""
-    app = build_app(engine, engine.tokenizer, Settings(**settings), info, chat=chat)
+    app = build_app(engine, engine.tokenizer, Settings(**settings), info, chat=chat, observers=observers)
     with listen(app) as url:
         server = Server(url, engine)
         with server.client:
@@ -200,7 +207,7 @@ def serve(engine: FakeEngine, info: ModelInfo = INFO, chat: Chat | None = None, 
 
 @contextlib.contextmanager
 def listen(app: FastAPI) -> Iterator[str]:
-    """LiveRequests uvicorn in a thread until the block ends."""
+    """Runs uvicorn in a thread until the block ends."""
     config = uvicorn.Config(
         app, http=BoundedHttpProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
     )

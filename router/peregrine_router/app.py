@@ -1,6 +1,6 @@
 """The ASGI application."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,9 @@ from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
 from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.observer import RequestObserver, RequestObservers
+from peregrine_router.observability.request_log import LogObserver
+from peregrine_router.observability.request_metrics import MetricsObserver
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
@@ -47,8 +50,12 @@ def build_app(
     chat: Chat | None = None,
     metrics: Metrics | None = None,
     check_grammar: Callable[[Grammar], None] = lambda grammar: None,
+    observers: Sequence[RequestObserver] = (),
 ) -> FastAPI:
-    """Wires the routes to an engine that is ready. Raises OSError or ValueError for a bad --api-key-file."""
+    """Wires the routes to an engine that is ready. Raises OSError or ValueError for a bad --api-key-file.
+
+    `observers` follow every request besides those of metrics and log.
+    """
     chat = chat or Chat(tokenizer, None, {})
     metrics = metrics or Metrics(info)
     metrics.watch(engine)
@@ -70,18 +77,24 @@ def build_app(
     )
     install_error_handlers(app)
     _add_access(app, settings)
-    _add_routes(
-        app, engine, LiveRequests(engine, validator, metrics, settings.max_concurrent_requests), chat, settings, info
-    )
+    everyone = RequestObservers((MetricsObserver(metrics), LogObserver(), *observers))
+    requests = LiveRequests(engine, validator, everyone, settings.max_concurrent_requests)
+    _add_routes(app, engine, requests, chat, metrics, settings, info)
     return app
 
 
 def _add_routes(
-    app: FastAPI, engine: EngineClient, runs: LiveRequests, chat: Chat, settings: Settings, info: ModelInfo
+    app: FastAPI,
+    engine: EngineClient,
+    requests: LiveRequests,
+    chat: Chat,
+    metrics: Metrics,
+    settings: Settings,
+    info: ModelInfo,
 ) -> None:
     headers = AnswerHeaders(settings, info)
-    tgi = TgiApi(engine, runs, settings, info, headers)
-    openai = OpenAiApi(runs, chat, settings, info, headers)
+    tgi = TgiApi(engine, requests, metrics, settings, info, headers)
+    openai = OpenAiApi(requests, chat, settings, info, headers)
     for api in (tgi, openai, PlatformApi(tgi, openai)):
         app.include_router(api.router())
 

@@ -1,4 +1,4 @@
-"""The requests that are in the server: let in, found by their id, ended on demand."""
+"""The requests in the server, found by their id to be cancelled."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,64 +11,63 @@ from peregrine_router.admission.rules import REQUEST_TIMEOUT
 from peregrine_router.admission.validator import Validator
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.interfaces import EngineClient
-from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.observer import RequestObservers
 
-Caller = tuple[str, str]
-"""Whose request (by API key), and which: a client cannot end another's, whatever id it guesses."""
+RequestKey = tuple[str, str]
+"""(key id, request id). With the id of the API key in it a client cannot cancel another's request."""
 
 
 class LiveRequests:
-    """Makes every `RequestLifecycle`, and knows those that have not ended."""
+    """Makes every `RequestLifecycle` and keeps it until it is closed."""
 
     def __init__(
-        self, engine: EngineClient, validator: Validator, metrics: Metrics, max_concurrent_requests: int
+        self, engine: EngineClient, validator: Validator, observers: RequestObservers, max_concurrent_requests: int
     ) -> None:
-        self.metrics = metrics
         self.validator = validator
         self._engine = engine
+        self._observers = observers
         self._admission = ConcurrencyLimit(max_concurrent_requests)
-        self._live: dict[Caller, set[RequestLifecycle]] = {}
+        self._live: dict[RequestKey, set[RequestLifecycle]] = {}
 
     def new(self, request: Request) -> RequestLifecycle:
-        """A request that has just arrived. Clients choose ids, so several may share one."""
-        caller = _caller(request, request.state.request_id)
-        forget = partial(self._forget, caller)
-        run = RequestLifecycle(
+        """The life cycle of a request that has just arrived. Clients choose ids, so several may share one."""
+        key = _key(request, request.state.request_id)
+        lifecycle = RequestLifecycle(
             self._engine,
             self.validator,
             self._admission,
-            self.metrics,
+            self._observers,
             request.state.request_id,
             request.state.tenant,
             request.headers.get(REQUEST_TIMEOUT),
-            forget,
+            partial(self._forget, key),
         )
-        self._live.setdefault(caller, set()).add(run)
-        return run
+        self._live.setdefault(key, set()).add(lifecycle)
+        return lifecycle
 
     @asynccontextmanager
     async def opening(self, request: Request) -> AsyncIterator[RequestLifecycle]:
-        """A run that is closed if what is done here fails; else it is the caller's to close."""
-        run = self.new(request)
+        """A new life cycle, closed if the block raises; otherwise the caller closes it."""
+        lifecycle = self.new(request)
         try:
-            yield run
+            yield lifecycle
         except BaseException as error:
-            await run.close(error)
+            await lifecycle.close(error)
             raise
 
     def cancel(self, request: Request, request_id: str) -> bool:
-        """Ends the caller's requests of that id, whose readers are told so. False if there is none."""
-        found = list(self._live.get(_caller(request, request_id), ()))
-        for run in found:
-            run.cancel()
+        """Cancels the live requests of that id made with the API key of `request`. False if there is none."""
+        found = list(self._live.get(_key(request, request_id), ()))
+        for lifecycle in found:
+            lifecycle.cancel()
         return bool(found)
 
-    def _forget(self, caller: Caller, run: RequestLifecycle) -> None:
-        runs = self._live.get(caller, set())
-        runs.discard(run)
-        if not runs:
-            self._live.pop(caller, None)
+    def _forget(self, key: RequestKey, lifecycle: RequestLifecycle) -> None:
+        live = self._live.get(key, set())
+        live.discard(lifecycle)
+        if not live:
+            self._live.pop(key, None)
 
 
-def _caller(request: Request, request_id: str) -> Caller:
+def _key(request: Request, request_id: str) -> RequestKey:
     return request.state.key_id, request_id

@@ -27,23 +27,23 @@ class AnswerHeaders:
         device = "cpu" if info.model_device_type == "cpu" else "gpu"
         self._compute_type = settings.compute_type or f"{device}+optimized"
 
-    def stream(self, run: RequestLifecycle) -> dict[str, str]:
+    def stream(self, lifecycle: RequestLifecycle) -> dict[str, str]:
         """Of a stream."""
-        return {"x-compute-type": self._compute_type, "x-compute-characters": str(run.num_prompt_characters)}
+        return {"x-compute-type": self._compute_type, "x-compute-characters": str(lifecycle.num_prompt_characters)}
 
-    def whole(self, run: RequestLifecycle, num_tokens: int) -> dict[str, str]:
+    def whole(self, lifecycle: RequestLifecycle, num_tokens: int) -> dict[str, str]:
         """Of an answer of `num_tokens` generated tokens; times in milliseconds, but x-compute-time in seconds."""
-        timings = run.timings
-        return self.stream(run) | {
+        timings = lifecycle.timings
+        return self.stream(lifecycle) | {
             "x-compute-time": str(timings.total),
             "x-total-time": _milliseconds(timings.total),
             "x-validation-time": _milliseconds(timings.validation),
             "x-queue-time": _milliseconds(timings.queue),
             "x-inference-time": _milliseconds(timings.inference),
             "x-time-per-token": _milliseconds(timings.inference / max(num_tokens, 1)),
-            "x-prompt-tokens": str(run.num_prompt_tokens),
+            "x-prompt-tokens": str(lifecycle.num_prompt_tokens),
             "x-generated-tokens": str(num_tokens),
-            "x-cached-tokens": str(run.num_cached_tokens),
+            "x-cached-tokens": str(lifecycle.num_cached_tokens),
         }
 
 

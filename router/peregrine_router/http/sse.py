@@ -50,12 +50,12 @@ class EventStreamResponse(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, run: RequestLifecycle, describe: EventFormatter, headers: Mapping[str, str], send_timeout: float
+        self, lifecycle: RequestLifecycle, describe: EventFormatter, headers: Mapping[str, str], send_timeout: float
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({**HEADERS, **headers})
-        self._run = run
+        self._lifecycle = lifecycle
         self._describe = describe
         self._send_timeout = send_timeout
         self._sent_at = time.monotonic()
@@ -74,14 +74,14 @@ class EventStreamResponse(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._run.close()
+            await self._lifecycle.close()
 
     async def _stream(self, start: Send, send: Send) -> None:
         await start({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # However long the first token takes, the client is not slow.
         self._is_sending, self._sent_at = False, time.monotonic()
         try:
-            async with contextlib.aclosing(self._run.events()) as batches:
+            async with contextlib.aclosing(self._lifecycle.events()) as batches:
                 async for number, events in batches:
                     if chunk := self._encode(number, events):
                         await self._send(send, chunk)
@@ -98,7 +98,7 @@ class EventStreamResponse(Response):
         return encode_events(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:
-        await self._run.close(error)
+        await self._lifecycle.close(error)
         kind = spec_of(error, STREAM_ERRORS)
         if kind is INTERNAL:
             log.exception("a stream failed")

@@ -18,7 +18,8 @@ from peregrine_router.api.openai.answer_schemas import (
 )
 from peregrine_router.api.openai.schemas import ChatRequest
 from peregrine_router.api.openai.tools import CallReader, ToolPlan
-from peregrine_router.http.request_lifecycle import RequestLifecycle, SequenceOutput
+from peregrine_router.http.request_lifecycle import RequestLifecycle
+from peregrine_router.http.sequence_output import SequenceOutput
 from peregrine_router.request import Finished, Token, TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
 

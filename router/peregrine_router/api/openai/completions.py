@@ -9,7 +9,8 @@ from peregrine_router.api.openai.answer_schemas import Completion, CompletionCho
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import CompletionRequest
 from peregrine_router.http.errors import BatchTooLarge, SuffixUnsupported
-from peregrine_router.http.request_lifecycle import RequestLifecycle, SequenceOutput
+from peregrine_router.http.request_lifecycle import RequestLifecycle
+from peregrine_router.http.sequence_output import SequenceOutput
 from peregrine_router.request import InvalidRequest, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer

@@ -14,7 +14,7 @@ from peregrine_router.api.tgi.schemas import (
     StreamEvent,
 )
 from peregrine_router.http.errors import ErrorSpec, tgi_error
-from peregrine_router.http.request_lifecycle import SequenceOutput
+from peregrine_router.http.sequence_output import SequenceOutput
 from peregrine_router.request import Finished, Request, Token, TokenEvent
 
 

@@ -30,6 +30,7 @@ from peregrine_router.http.request_body import json_route
 from peregrine_router.http.response_headers import AnswerHeaders
 from peregrine_router.http.sse import EventStreamResponse
 from peregrine_router.interfaces import EngineClient, ModelInfo
+from peregrine_router.observability.metrics import Metrics
 from peregrine_router.settings import Settings
 
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -46,10 +47,17 @@ class TgiApi:
     """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into TGI's JSON."""
 
     def __init__(
-        self, engine: EngineClient, runs: LiveRequests, settings: Settings, info: ModelInfo, headers: AnswerHeaders
+        self,
+        engine: EngineClient,
+        runs: LiveRequests,
+        metrics: Metrics,
+        settings: Settings,
+        info: ModelInfo,
+        headers: AnswerHeaders,
     ) -> None:
         self._engine = engine
         self._runs = runs
+        self._metrics = metrics
         self._settings = settings
         self._info = info
         self._headers = headers
@@ -143,7 +151,7 @@ class TgiApi:
 
     async def get_metrics(self) -> Response:
         """Prometheus metrics."""
-        return Response(self._runs.metrics.render(), media_type="text/plain; version=0.0.4")
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
     async def answer(
         self, request: Request, body: GenerateRequest, has_prompt: bool
