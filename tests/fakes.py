@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from exposition import parse_metrics
 from peregrine_router.app import build_app
 from peregrine_router.interfaces import EngineStats, ModelInfo
 from peregrine_router.launch.http_protocol import BoundedHttpProtocol
@@ -184,9 +185,7 @@ class Server:
 
     def metrics(self) -> dict[str, float]:
         """Every series by its name and labels."""
-        lines = self.client.get("/metrics").text.splitlines()
-        series = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, _, value in series}
+        return parse_metrics(self.client.get("/metrics").text)
 
 
 @contextlib.contextmanager

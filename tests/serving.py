@@ -17,6 +17,7 @@ import httpx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from checkpoints import build_model, write_checkpoint
+from exposition import parse_metrics
 
 START_SECONDS = 90
 """Generous: several start at once on a slow machine. The promise of 10 s has a test of its own."""
@@ -76,11 +77,13 @@ class ServerProcess:
                 if line.startswith("data:"):
                     yield json.loads(line[5:])
 
+    def metrics(self) -> dict[str, float]:
+        """Every series by its name and labels."""
+        return parse_metrics(self.client.get("/metrics").text)
+
     def metric(self, name: str) -> float:
-        for line in self.client.get("/metrics").text.splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-        raise KeyError(name)
+        """One of them; KeyError if it is not there."""
+        return self.metrics()[name]
 
     def shard_pids(self) -> list[int]:
         """The worker processes of this server."""

@@ -138,7 +138,7 @@ def test_guesses_change_no_text(server: ServerProcess, model: Path) -> None:
                 for each in (server, guessing)
             ]
             assert answers[0] == answers[1]
-        assert guessing.metric("peregrine_guessed_right_tokens") > 0
+        assert guessing.metric("peregrine_accepted_tokens") > 0
 
 
 BAD_BODIES = {

@@ -14,7 +14,30 @@ DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
 """Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
 NUM_LENGTH_BUCKETS = 100
 METHODS = ("prefill", "decode")
-# The client library insists on `_total` at the end of a counter's name, and adds a series with its time of creation.
+GAUGES: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
+    ("tgi_queue_size", "Requests waiting for their first step.", lambda stats: stats.queue_size),
+    ("tgi_batch_current_size", "Requests being computed.", lambda stats: stats.batch_size),
+    ("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used),
+    ("peregrine_kv_blocks_cached", "Unused blocks kept for prefix cache hits.", lambda stats: stats.kv_blocks_cached),
+    ("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total),
+    ("peregrine_preemptions", "Preemptions for lack of free blocks, in all.", lambda stats: stats.preemptions),
+    ("peregrine_cached_tokens", "Prompt tokens found in the prefix cache, in all.", lambda stats: stats.cached_tokens),
+    ("peregrine_draft_tokens", "Draft tokens proposed by speculative decoding.", lambda stats: stats.draft_tokens),
+    ("peregrine_accepted_tokens", "Draft tokens accepted, each a step saved.", lambda stats: stats.accepted_tokens),
+    (
+        "peregrine_guessed_tokens",
+        "Deprecated, removed in the next release: peregrine_draft_tokens replaces it.",
+        lambda stats: stats.draft_tokens,
+    ),
+    (
+        "peregrine_guessed_right_tokens",
+        "Deprecated, removed in the next release: peregrine_accepted_tokens replaces it.",
+        lambda stats: stats.accepted_tokens,
+    ),
+)
+"""(name, help, reader) of each gauge that shows a field of the engine's statistics."""
+# The client library insists on `_total` at the end of a counter's name, and adds a series with its time of creation,
+# which it can leave out for the whole process only (disable_created_metrics), not for one registry.
 _TOTAL_SUFFIX = re.compile(rb"\b((?:tgi|peregrine)_\w+)_total\b")
 _CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULTILINE)
 
@@ -108,44 +131,22 @@ class Metrics:
         )
 
     def watch(self, engine: EngineClient) -> None:
-        """Gauges that ask the engine whenever Prometheus asks the server."""
+        """Adds the gauges, which read the engine whenever Prometheus scrapes the server."""
 
-        def watch(name: str, help: str, read: Callable[[EngineStats], int]) -> None:
+        def gauge(name: str, help: str, read: Callable[[EngineStats], float]) -> None:
             Gauge(name, help, registry=self._registry).set_function(lambda: read(engine.stats))
 
-        watch("tgi_queue_size", "Requests that wait for their first step.", lambda stats: stats.queue_size)
-        watch("tgi_batch_current_size", "Requests that are being computed.", lambda stats: stats.batch_size)
-        watch("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used)
-        watch(
-            "peregrine_kv_blocks_cached",
-            "Blocks not in use whose tokens a prompt may begin with.",
-            lambda stats: stats.kv_blocks_cached,
-        )
-        watch("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total)
-        watch("peregrine_preemptions", "Requests set back for want of blocks.", lambda stats: stats.preemptions)
-        watch(
-            "peregrine_cached_tokens",
-            "Prompt tokens that earlier requests had computed, in all.",
-            lambda stats: stats.cached_tokens,
-        )
-        watch("peregrine_guessed_tokens", "Tokens guessed by speculation.", lambda stats: stats.draft_tokens)
-        watch(
-            "peregrine_guessed_right_tokens",
-            "Tokens guessed right: each saved its sequence a step.",
-            lambda stats: stats.accepted_tokens,
-        )
-        blocks = max(engine.stats.kv_blocks_total, 1)
-        block_size = self._info.max_batch_total_tokens // blocks
-        watch(
+        capacity = self._info.max_batch_total_tokens
+        block_size = capacity // max(engine.stats.kv_blocks_total, 1)
+        for name, help, read in GAUGES:
+            gauge(name, help, read)
+        gauge(
             "tgi_batch_current_max_tokens",
-            "Tokens for which there is room in the blocks in use.",
+            "Tokens for which the used blocks of the KV cache have room.",
             lambda stats: stats.kv_blocks_used * block_size,
         )
-        healthy = Gauge("peregrine_healthy", "1 if a token can be made now.", registry=self._registry)
-        healthy.set_function(lambda: engine.is_healthy)
-        Gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.", registry=self._registry).set(
-            self._info.max_batch_total_tokens
-        )
+        gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.", lambda stats: capacity)
+        gauge("peregrine_healthy", "1 if a token can be made now.", lambda stats: engine.is_healthy)
 
     def _counter(self, name: str, help: str) -> Counter:
         return Counter(name, help, registry=self._registry)

@@ -57,6 +57,8 @@ def test_gauges_are_the_engines(server: Server) -> None:
         kv_blocks_total=64,
         preemptions=1,
         cached_tokens=7,
+        draft_tokens=12,
+        accepted_tokens=8,
     )
     metrics = server.metrics()
     assert metrics["tgi_queue_size"] == 3
@@ -67,7 +69,21 @@ def test_gauges_are_the_engines(server: Server) -> None:
     assert metrics["peregrine_kv_blocks"] == 64
     assert metrics["peregrine_preemptions"] == 1
     assert metrics["peregrine_cached_tokens"] == 7
+    assert metrics["peregrine_draft_tokens"] == 12
+    assert metrics["peregrine_accepted_tokens"] == 8
     assert metrics["peregrine_healthy"] == 1
+
+
+def test_renamed_series_keep_their_old_names_for_a_release(server: Server) -> None:
+    """A dashboard that reads an old name shows the same value, and its help says what to read instead."""
+    server.engine.stats = EngineStats(draft_tokens=12, accepted_tokens=8)
+    metrics, text = server.metrics(), server.client.get("/metrics").text
+    for old, new in (
+        ("peregrine_guessed_tokens", "peregrine_draft_tokens"),
+        ("peregrine_guessed_right_tokens", "peregrine_accepted_tokens"),
+    ):
+        assert metrics[old] == metrics[new] > 0
+        assert f"# HELP {old} Deprecated, removed in the next release: {new} replaces it.\n" in text
 
 
 def test_format(server: Server) -> None:

@@ -247,7 +247,7 @@ async def test_guesses_are_counted() -> None:
     await asyncio.gather(stepping, return_exceptions=True)
     lines = metrics.render().decode().splitlines()
     assert engine.stats.accepted_tokens == 12
-    assert "peregrine_guessed_right_tokens 12.0" in lines
+    assert "peregrine_accepted_tokens 12.0" in lines
     assert "tgi_request_skipped_tokens_sum 12.0" in lines
     assert "tgi_request_skipped_tokens_count 2.0" in lines
 
