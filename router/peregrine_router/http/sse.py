@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
-from starlette.responses import Response
+from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from peregrine_router.http.disconnect import disconnected
@@ -17,54 +17,57 @@ from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.request import TokenEvent
 
 KEEP_ALIVE_SECONDS = 15.0
-"""TGI's. After so long without an event comes a comment, which clients ignore."""
+"""Seconds without an event after which a comment is sent, which clients ignore; TGI's interval."""
 KEEP_ALIVE = b":\n\n"
 DONE = b"data: [DONE]\n\n"
-"""The end of OpenAI's streams."""
-HEADERS = {"cache-control": "no-cache", "connection": "keep-alive", "x-accel-buffering": "no"}
+"""Last event of OpenAI's streams."""
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
 class EventFormatter(Protocol):
-    """What a route makes of a run's events."""
+    """Turns the tokens of a request into the events of one API."""
 
     def event(self, number: int, event: TokenEvent) -> object | None:
-        """The JSON object to send for a token of sequence `number`, if any."""
+        """The JSON object to send for a token of sequence `number`; None to send nothing."""
 
     def end(self) -> bytes:
-        """What follows the last token, encoded."""
+        """Encoded events to send after the last token."""
 
     def error(self, kind: ErrorSpec, message: str) -> object:
         """The JSON object that ends a stream that fails."""
 
 
 def encode_events(*bodies: object) -> bytes:
-    """One event for each. JSON holds no raw line break, so it is a single line."""
+    """One event for each object. JSON holds no raw line break, so each is a single line."""
     return b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies))
 
 
-class EventStreamResponse(Response):
-    """Streams a run's events, in one write all that have come since the last. Closes the run in every case."""
+class EventStreamResponse(EventSourceResponse):
+    """Streams a request's events; one write sends all events since the last write. Always closes the request.
 
-    media_type = "text/event-stream"
+    The send loop is not the library's, which writes each event by itself, starts a timer for each write, runs in a task
+    group, and cuts every stream when the server is told to stop: 1,102 us for a stream of 100 events in place of 289
+    (2 cores, uvloop, a `send` that does nothing), and no graceful end.
+    """
 
     def __init__(
-        self, lifecycle: RequestLifecycle, describe: EventFormatter, headers: Mapping[str, str], send_timeout: float
+        self, lifecycle: RequestLifecycle, formatter: EventFormatter, headers: Mapping[str, str], send_timeout: float
     ) -> None:
-        self.status_code = 200
-        self.background = None
-        self.init_headers({**HEADERS, **headers})
+        """`send_timeout`: seconds after which a write that the client does not read ends the stream."""
+        self._batches = lifecycle.events()
+        headers = {"cache-control": "no-cache", **headers}
+        super().__init__(self._batches, headers=headers, ping=KEEP_ALIVE_SECONDS)
         self._lifecycle = lifecycle
-        self._describe = describe
+        self._formatter = formatter
         self._send_timeout = send_timeout
         self._sent_at = time.monotonic()
         self._is_sending = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the stream, until its end, or the client leaves or is too slow: then its connection is of no use."""
-        send_piece = scope["state"]["send_piece"]
-        works = (self._stream(send, send_piece), self._watch(send_piece), disconnected(receive))
+        """Sends the stream until its end, or until the client leaves or reads too slowly to be sent more."""
+        send_chunk = scope["state"]["send_chunk"]
+        works = (self._stream(send, send_chunk), self._watch(send_chunk), disconnected(receive))
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -81,28 +84,29 @@ class EventStreamResponse(Response):
         # However long the first token takes, the client is not slow.
         self._is_sending, self._sent_at = False, time.monotonic()
         try:
-            async with contextlib.aclosing(self._lifecycle.events()) as batches:
+            async with contextlib.aclosing(self._batches) as batches:
                 async for number, events in batches:
                     if chunk := self._encode(number, events):
                         await self._send(send, chunk)
-            end = self._describe.end()
+            end = self._formatter.end()
         except Exception as error:
             end = await self._explain(error)
-        # Still sending when all is sent: nothing may follow.
+        # Stays true after the last write, so that no keep-alive follows it.
         self._is_sending, self._sent_at = True, time.monotonic()
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
     def _encode(self, number: int, events: list[TokenEvent]) -> bytes:
-        describe = self._describe.event
-        bodies = [body for event in events if (body := describe(number, event)) is not None]
+        format = self._formatter.event
+        bodies = [body for event in events if (body := format(number, event)) is not None]
         return encode_events(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:
+        """The error event; the request ends with that error."""
         await self._lifecycle.close(error)
         kind = spec_of(error, STREAM_ERRORS)
         if kind is INTERNAL:
             log.exception("a stream failed")
-        return encode_events(self._describe.error(kind, str(error)))
+        return encode_events(self._formatter.error(kind, str(error)))
 
     async def _send(self, send: Send, body: bytes) -> None:
         self._is_sending, self._sent_at = True, time.monotonic()
@@ -110,15 +114,15 @@ class EventStreamResponse(Response):
         self._is_sending = False
 
     async def _watch(self, send: Send) -> None:
-        """Comments in a silence; ends when a write has waited for the client too long: for the timeout, or up to twice.
+        """Sends keep-alive comments; returns when a write has blocked for one to two times `send_timeout`.
 
-        One sleep at a time for a whole stream: a timer for each write would cost as much as the write.
+        Sleeps once at a time for the whole stream: a timer for each write would cost as much as the write.
         """
         while True:
-            limit = self._send_timeout if self._is_sending else KEEP_ALIVE_SECONDS
+            limit = self._send_timeout if self._is_sending else self.ping_interval
             remaining = self._sent_at + limit - time.monotonic()
             if remaining > 0:
-                await asyncio.sleep(min(remaining, self._send_timeout, KEEP_ALIVE_SECONDS))
+                await asyncio.sleep(min(remaining, self._send_timeout, self.ping_interval))
             elif self._is_sending:
                 return
             else:

@@ -55,6 +55,15 @@ def test_who_waits_long_for_the_first_token_is_no_slow_client(engine: FakeEngine
     assert text.count("data: ") == 2
 
 
+def test_headers_of_a_stream(engine: FakeEngine) -> None:
+    """No cache keeps a stream and no proxy buffers it."""
+    with serve(engine) as server:
+        headers = server.generate(path="/generate_stream", max_new_tokens=1).headers
+    assert headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert headers["x-compute-characters"] == "3"
+
+
 async def test_a_long_prompt_delays_no_other_stream() -> None:
     """While a prompt that takes long to tokenize is validated, the event loop goes on: all the work is on a thread."""
     tokenizer: Tokenizer = make_tokenizer()
