@@ -1,4 +1,4 @@
-"""Logging: one readable line an event, or one JSON object. Prompts and generated text are never logged."""
+"""Logging: each event is one readable line or one JSON object. Prompts and generated text are never logged."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 QUIET = ("uvicorn.error", "asyncio", "httpx", "filelock", "urllib3")
-"""Libraries heard from WARNING up."""
+"""Libraries whose messages below WARNING are dropped."""
 
 
 def configure_logging(*, json_output: bool = False, level: int = logging.INFO) -> None:
@@ -23,7 +23,7 @@ def configure_logging(*, json_output: bool = False, level: int = logging.INFO) -
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO peregrine_router.http.request_lifecycle: done id=... generated_tokens=20`"""
+    """`2026-01-31T12:00:00.123Z INFO peregrine_router.http.request_lifecycle: done id=... input_tokens=7 ...`"""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
@@ -32,7 +32,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """TGI's keys: timestamp, level, message, target; the event's own fields beside them."""
+    """TGI's keys: timestamp, level, message, target; the event's own fields follow at the same level."""
 
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {
@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What the caller passed as `extra={"fields": {...}}`."""
+    """The fields that the caller passed as `extra={"fields": {...}}`."""
     fields = getattr(record, "fields", {})
     return fields if isinstance(fields, dict) else {}
 

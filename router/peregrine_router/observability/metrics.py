@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.interfaces import EngineClient, EngineStats, ModelInfo
-from peregrine_router.observability.histogram import Labelled, TokenHistogram
+from peregrine_router.observability.histogram import LabelledHistograms, TokenHistogram
 
 DURATIONS = tuple(0.0001 * 1.5**power for power in range(1, 36))
-"""Seconds: TGI's buckets, from 0.15 ms to two and a half minutes."""
+"""Upper bounds of the buckets of durations, in seconds: TGI's, from 0.15 ms to two and a half minutes."""
 NUM_LENGTH_BUCKETS = 100
+"""Buckets of lengths in tokens, evenly up to the limit; as in TGI."""
 METHODS = ("prefill", "decode")
 GAUGES: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
     ("tgi_queue_size", "Requests waiting for their first step.", lambda stats: stats.queue_size),
@@ -43,7 +44,7 @@ _CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULT
 
 
 class Metrics:
-    """Everything measured by one app, in a registry of its own."""
+    """All series of one app, in a registry of their own."""
 
     def __init__(self, info: ModelInfo) -> None:
         self._registry = CollectorRegistry()
@@ -62,27 +63,29 @@ class Metrics:
         self.queue_duration = self._seconds("tgi_request_queue_duration", "From the queue to the first step.")
         self.inference_duration = self._seconds("tgi_request_inference_duration", "From the first step to the end.")
         self.mean_time_per_token = self._seconds(
-            "tgi_request_mean_time_per_token_duration", "Time of inference by generated tokens."
+            "tgi_request_mean_time_per_token_duration", "Inference time divided by generated tokens."
         )
         self.input_length = self._tokens("tgi_request_input_length", "Prompt tokens.", info.max_input_tokens)
         self.generated_tokens = self._tokens("tgi_request_generated_tokens", "Generated tokens.", info.max_total_tokens)
-        self.max_new_tokens = self._tokens("tgi_request_max_new_tokens", "Tokens asked for.", info.max_total_tokens)
+        self.max_new_tokens = self._tokens(
+            "tgi_request_max_new_tokens", "Tokens requested, max_new_tokens.", info.max_total_tokens
+        )
         self.time_to_first_token = self._seconds(
             "peregrine_time_to_first_token_seconds", "From the request's arrival to its first token."
         )
         self.inter_token_latency = TokenHistogram(
-            "peregrine_inter_token_latency_seconds", "Between a token and the one before it.", DURATIONS
+            "peregrine_inter_token_latency_seconds", "From a token to the next of its sequence.", DURATIONS
         )
         self._registry.register(self.inter_token_latency)
         self.skipped_tokens = Summary(
             "tgi_request_skipped_tokens",
-            "Tokens that a sequence gained by guesses in a step that allowed them.",
+            "Draft tokens accepted of a sequence in a step that allowed drafts.",
             registry=self._registry,
         )
         self._add_batch_series()
 
     def render(self) -> bytes:
-        """The text that Prometheus reads, format 0.0.4."""
+        """The exposition text, format 0.0.4."""
         return _CREATED_LINES.sub(b"", _TOTAL_SUFFIX.sub(rb"\1", generate_latest(self._registry)))
 
     def observe_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
@@ -104,30 +107,33 @@ class Metrics:
         self.step_seconds[method].observe(seconds)
 
     def _add_batch_series(self) -> None:
-        """TGI's, by method. What it times apart and this design has not (filter, concat) stays at zero."""
+        """TGI's series of batches, by method. Phases that TGI times and that do not exist here stay at zero."""
         self.batch_count = self._by_method("tgi_batch_inference_count", "Steps sent to the shards.")
         self.batch_success = self._by_method("tgi_batch_inference_success", "Steps answered.")
         self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
-        # Looking a label up takes as long as what is done with it, and these are noted at every step.
+        # Finding a label takes as long as counting, and these count every step.
         self._step_sent = {method: self.batch_count.labels(method) for method in METHODS}
         self._step_done = {method: self.batch_success.labels(method) for method in METHODS}
         names = {
             "tgi_batch_inference_duration": "A step's round trip.",
-            "tgi_batch_forward_duration": "A step's forward pass.",
+            "tgi_batch_forward_duration": "A step's round trip; the router cannot time the forward pass by itself.",
         }
         self.step_seconds = {method: TokenHistogram(method, "A step's time.", DURATIONS) for method in METHODS}
-        self._registry.register(Labelled(names, "method", self.step_seconds))
+        self._registry.register(LabelledHistograms(names, "method", self.step_seconds))
         self._method_seconds("tgi_batch_decode_duration", "Always zero: text is decoded while the next step runs.")
         self._method_seconds("tgi_batch_filter_duration", "Always zero: sequences leave a batch within a step.")
         self._method_seconds("tgi_batch_concat_duration", "Always zero: sequences join within a step.", ("decode",))
         self.batch_concat = Counter(
-            "tgi_batch_concat", "Steps in which sequences joined others.", ["reason"], registry=self._registry
+            "tgi_batch_concat", "Steps in which new sequences joined running ones.", ["reason"], registry=self._registry
         )
         for reason in ("backpressure", "wait_exceeded", "chunking"):
             self.batch_concat.labels(reason)
         sizes = [float(size) for size in range(1, 1025)]
         self.batch_next_size = Histogram(
-            "tgi_batch_next_size", "Sequences that join in one step.", registry=self._registry, buckets=sizes
+            "tgi_batch_next_size",
+            "Sequences that are in a step for the first time.",
+            registry=self._registry,
+            buckets=sizes,
         )
 
     def watch(self, engine: EngineClient) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from peregrine_router.observability.histogram import Labelled, TokenHistogram
+from peregrine_router.observability.histogram import LabelledHistograms, TokenHistogram
 
 BOUNDS = (0.1, 0.5, 2.5)
 
@@ -25,7 +25,7 @@ def test_labelled_ones_read_as_the_librarys_own() -> None:
     """By the values of a label, also one that was never observed, under two names."""
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     apart = {value: TokenHistogram(value, "Of one value.", BOUNDS) for value in ("x", "y")}
-    ours.register(Labelled({"one": "First.", "two": "Second."}, "kind", apart))
+    ours.register(LabelledHistograms({"one": "First.", "two": "Second."}, "kind", apart))
     apart["x"].observe(0.3, 2)
     for name, help in (("one", "First."), ("two", "Second.")):
         other = Histogram(name, help, ["kind"], registry=theirs, buckets=BOUNDS)
