@@ -14,7 +14,7 @@ class Arrival:
     """One request."""
 
     at: float
-    """Seconds."""
+    """Seconds since the start of the day."""
     prompt_tokens: int
     new_tokens: int
 
@@ -26,17 +26,18 @@ class Day:
     mean_rate: float
     """Requests a second without the bursts."""
     seconds: float = DAY_SECONDS
-    """Of a shorter one, rise and fall are compressed, and the bursts are as many times shorter."""
+    """Length of the day in seconds. A shorter day compresses rise and fall, and shortens the bursts by the same
+    factor."""
     bursts: int = 24
     burst_share: float = 1 / 1000
-    """Of a day; each."""
+    """Length of each burst as a share of the day."""
     burst_factor: float = 4.0
-    """How much higher the rate is in a burst."""
+    """Factor by which the rate rises in a burst."""
     max_total_tokens: int = 2048
     seed: int = 0
 
     def arrivals(self) -> list[Arrival]:
-        """In order of time."""
+        """All arrivals, in order of time."""
         rng = random.Random(self.seed)
         bursts = sorted(rng.uniform(0, self.seconds) for _ in range(self.bursts))
         ceiling = self.mean_rate * 1.8 * self.burst_factor
@@ -53,7 +54,7 @@ class Day:
         return self.mean_rate * diurnal * (self.burst_factor if is_burst else 1.0)
 
     def _arrival(self, rng: random.Random, at: float) -> Arrival:
-        """Lengths are log-normal, as those of published traces about are; some prompts are documents."""
+        """One request; lengths are log-normal, as in published traces, and some prompts are documents."""
         median = 1200 if rng.random() < LONG_PROMPTS else 180
         new = min(512, max(4, round(rng.lognormvariate(math.log(120), 0.8))))
         prompt = min(self.max_total_tokens - new, max(8, round(rng.lognormvariate(math.log(median), 0.7))))

@@ -36,7 +36,8 @@ CONFIG = {
 
 
 def make_checkpoint(path: Path, config: Mapping[str, object] = CONFIG, device: torch.device = CPU) -> FalconConfig:
-    """Writes a model, drawn on `device`, to `path` unless it is there (the benchmark's own: 2.3 GB); its config."""
+    """Writes a model, drawn on `device`, to `path` unless it exists (the benchmark's own: 2.3 GB); returns its
+    config."""
     if not (path / "model.safetensors").exists():
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(config, indent=2))

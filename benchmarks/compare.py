@@ -39,12 +39,14 @@ SLO = Slo(first_token=5.0, per_token=0.25)
 ORDER = [scenario.name for scenario in SCENARIOS]
 WARM_UP_SESSIONS, WARM_UP_TOKENS = 4, 4
 FAR_BEHIND = 2.0
-"""More rounds would take hours and tell the same: llama.cpp takes six minutes where others take one."""
+"""A server this many times slower than the fastest runs a scenario once: llama.cpp takes six minutes where others take
+one, and more rounds would take hours and change nothing."""
 STEADY, ATTEMPTS, SHORT_SECONDS = 1.15, 4, 60.0
-"""Virtual cores that share a memory link for some seconds read 33 GB/s and then 58: turns of up to SHORT_SECONDS in all
-between which bandwidth differed by more than STEADY are begun again, whoever gained by it; the last attempt counts."""
+"""Turns that take up to SHORT_SECONDS in all are repeated, at most ATTEMPTS times, if bandwidth differed between them
+by more than the factor STEADY, whichever server gained by it; the last attempt counts. Virtual cores that share a
+memory link for some seconds read 33 GB/s and then 58."""
 ATTEMPT_SEEDS = 1000
-"""More than there are rounds."""
+"""Seeds reserved for each attempt; more than there are rounds."""
 
 
 @dataclass
@@ -54,12 +56,12 @@ class Comparison:
     peers: list[Peer]
     peak: Peak
     skipped: dict[str, str] = field(default_factory=dict)
-    """Why a server is not, or no longer, in the comparison."""
+    """Server name -> why it is not, or no longer, in the comparison."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     """One for each round, scenario and server."""
 
     def start(self, logs: Path) -> None:
-        """Those that cannot start are skipped."""
+        """Starts the servers; skips those that cannot start."""
         for peer in tqdm(list(self.peers), desc="starting", leave=False):
             try:
                 peer.start(logs)
@@ -67,13 +69,13 @@ class Comparison:
                 self._drop(peer, str(error))
 
     def warm_up(self, scenarios: Sequence[Scenario]) -> None:
-        """A few sessions of each scenario, a few tokens an answer: caches fill, what is made once is made."""
+        """Runs a few sessions of each scenario with a few tokens an answer, to fill caches and finish one-time work."""
         for scenario in scenarios:
             for peer in list(self.peers):
                 self._run(peer, [_shortened(each) for each in scenario.sessions(-1)[:WARM_UP_SESSIONS]])
 
     def round(self, number: int, scenarios: Sequence[Scenario]) -> None:
-        """Every scenario on every server; each round begins with another one."""
+        """Runs every scenario on every server; each round begins with another server."""
         for scenario in tqdm(scenarios, desc=f"round {number + 1}", leave=False):
             for attempt in range(ATTEMPTS):
                 # With prompts of their own: servers remember what they have seen.
@@ -99,7 +101,7 @@ class Comparison:
         return turns
 
     def data(self) -> dict[str, Any]:
-        """What is kept."""
+        """The data to save: machine, samples, skipped servers."""
         return {"machine": machine(), "skipped": self.skipped, "samples": self.samples}
 
     def stop(self) -> None:
@@ -139,7 +141,7 @@ class Turn:
 
 
 def is_steady(turns: Sequence[Turn]) -> bool:
-    """Whether memory kept its speed through all turns, or they take too long to be taken again."""
+    """Whether memory kept its speed through all turns, or the turns take too long to repeat."""
     devices = [device for turn in turns for device in (turn.before, turn.after) if device is not None]
     speeds = [device.bytes_per_second for device in devices]
     is_long = sum(turn.sample["seconds"] for turn in turns) > SHORT_SECONDS
@@ -147,7 +149,7 @@ def is_steady(turns: Sequence[Turn]) -> bool:
 
 
 def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], device: Device | None) -> dict[str, Any]:
-    """What is kept of one run; `device` is this machine at that time."""
+    """One sample of a run, as saved; `device` is this machine's limits at that time."""
     summary = summarize(answers, SLO)
     model = replace(FALCON_1B, bytes_per_parameter=2 if weights_of(peer.name) == "bf16" else 1)
     bound = device and load_seconds(device, model, scenario.lengths(), scenario.workload.shared_prefix)
@@ -165,7 +167,7 @@ def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], d
 
 
 def is_far_behind(peer: str, scenario: str, samples: Sequence[dict[str, Any]]) -> bool:
-    """Whether the peer's time so far is beyond that of another by more than any round's noise."""
+    """Whether the peer's time so far exceeds another's by more than any round's noise."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for each in samples:
         if each["scenario"] == scenario and weights_of(each["peer"]) == weights_of(peer):
@@ -177,12 +179,13 @@ def is_far_behind(peer: str, scenario: str, samples: Sequence[dict[str, Any]]) -
 
 
 def weights_of(peer: str) -> str:
-    """How large a weight of the server of that name is: `bf16` or `int8`."""
+    """The weight format of the named server: `bf16` or `int8`."""
     return "bf16" if "bf16" in peer else "int8"
 
 
 def faster(before: Device | None, after: Device | None) -> Device | None:
-    """The higher of two measurements of each limit: bandwidth swings within seconds, and only ever falls short."""
+    """The higher of two measurements of each limit: bandwidth varies within seconds, and always falls short of the
+    limit."""
     if before is None or after is None:
         return None
     return replace(
@@ -221,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def prepare(model: Path, names: Sequence[str]) -> Comparison:
-    """Of the servers of those names that are installed."""
+    """A comparison of the named servers, as far as they are installed."""
     threads = len(os.sched_getaffinity(0))
     chosen = [peer for peer in all_peers(model, threads) if peer.name in names]
     missing = {peer.name: peer.missing for peer in chosen if peer.missing}
@@ -231,7 +234,7 @@ def prepare(model: Path, names: Sequence[str]) -> Comparison:
 def measure(
     comparison: Comparison, scenarios: Sequence[Scenario], rounds: int, keep: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Gives `keep` all data after each round. Whatever happens, no server is left running."""
+    """Passes all data to `keep` after each round. Stops every server, also after an error."""
     logs = Path(tempfile.mkdtemp(prefix="peregrine-compare-"))
     tqdm.write(f"the servers' logs: {logs}", file=sys.stderr)
     try:
@@ -245,7 +248,7 @@ def measure(
 
 
 def save(group: str, data: dict[str, Any]) -> None:
-    """Beside what is kept of other groups, and of scenarios that this run does not have."""
+    """Saves the data beside that of other groups, and of scenarios that this run does not have."""
     file = RESULTS / f"compare-{instruction_set()}.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
     write_json(file, {**kept, group: renewed(kept.get(group, {}), data)})

@@ -10,7 +10,7 @@ OURS = "Peregrine"
 
 
 def table(data: dict[str, Any]) -> str:
-    """A block for each scenario, as Markdown: what the terminal prints and the page holds."""
+    """A Markdown block for each scenario, for the terminal and the page."""
     lines = []
     for scenario, by_peer in grouped(data["samples"]).items():
         lines += [
@@ -26,7 +26,7 @@ def table(data: dict[str, Any]) -> str:
 
 
 def grouped(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By scenario and server, both in the order of their first sample; the first round begins with ours."""
+    """Samples by scenario and server, both in the order of their first sample; the first round begins with ours."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         found[sample["scenario"]][sample["peer"]].append(sample)
@@ -34,14 +34,14 @@ def grouped(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[
 
 
 def ours_for(peer: str, by_peer: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:
-    """Our samples on weights of the same size; None for ourselves, or if ours did not run."""
+    """Our samples on weights of the same size; None for our own rows, or if ours did not run."""
     is_bf16 = "bf16" in peer
     own = f"{OURS} {'bf16' if is_bf16 else 'int8'}"
     return None if peer.startswith(OURS) else by_peer.get(own)
 
 
 def row(peer: str, samples: list[dict[str, Any]], ours: list[dict[str, Any]] | None) -> str:
-    """One server in one scenario."""
+    """The table row of one server in one scenario."""
     speeds = [sample["tokens_per_second"] for sample in samples]
     shares = [sample["of_hardware"] for sample in samples if sample["of_hardware"]]
     first = statistics.median(sample["first_token"]["p50"] for sample in samples)
@@ -59,18 +59,18 @@ def row(peer: str, samples: list[dict[str, Any]], ours: list[dict[str, Any]] | N
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """A line of a table."""
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
 def ratios(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> list[float]:
-    """Of tokens a second, in the rounds that both have."""
+    """Ratios of tokens a second, in the rounds that both servers have."""
     own = {sample["round"]: sample["tokens_per_second"] for sample in ours}
     return [own[s["round"]] / s["tokens_per_second"] for s in theirs if s["round"] in own]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Median, and least and most if there are several; empty for none."""
+    """Median, with minimum and maximum if there are several values; empty for none."""
     if not values:
         return ""
     median = f"{statistics.median(values):.{digits}f}"
@@ -78,14 +78,14 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 
 def quartiles(values: Sequence[float], digits: int) -> str:
-    """Median, and the first and the third quarter: of many short samples, the outermost are the machine's."""
+    """Median, first and third quartile: of many short samples, the extremes are the machine's noise."""
     low, median, high = statistics.quantiles(values, n=4)
     return f"{median:.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"
 
 
 def median_bounds(values: Sequence[float]) -> tuple[float, float]:
-    """Where the median of whatever these are samples of lies, 95 times of a hundred: between two of them in order, of
-    which a binomial distribution has so many below (here its normal approximation)."""
+    """95 % confidence interval of the median: two order statistics, whose ranks follow from the binomial distribution
+    (here its normal approximation)."""
     ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
     low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
     return ordered[max(low, 0)], ordered[min(high, len(values) - 1)]

@@ -45,12 +45,12 @@ CONTEXTS = (128, 2048, 8192)
 PREFILLS = (512, 2048)
 REPEATS = 20
 L2_BYTES = 256 * 2**20
-"""More than any device's cache."""
+"""Bytes to write between runs to flush the L2 cache: more than any device has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A median, and what it is of the roof."""
+    """A median time, and its fraction of the roof."""
 
     what: str
     model: str
@@ -65,7 +65,7 @@ class Figure:
 
 
 def main() -> None:
-    """Measures, prints, keeps."""
+    """Measures, prints, saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models", nargs="+", default=MODELS, choices=[shape.name for shape in SHAPES if is_served(shape)]
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def is_served(shape: Shape) -> bool:
-    """Whether the server runs it, whole, on one device."""
+    """Whether one device can serve the whole model."""
     return shape.num_ranks == 1 and not shape.is_gated
 
 
@@ -107,7 +107,7 @@ def this_device() -> Device:
 
 
 def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
-    """Median of REPEATS runs, by the device's own clock."""
+    """Median seconds of REPEATS runs, by the device's clock."""
     flush = torch.empty(L2_BYTES, dtype=torch.int8, device=CUDA)
     run()
     times = []
@@ -124,12 +124,12 @@ def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
 
 
 def recorded(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """As a CUDA graph, so that starting it takes no time of the host's."""
+    """Captures the work as a CUDA graph, so that the host's launch time does not count."""
     return CudaGraphCapturer()(run)
 
 
 def batch_of(work: Work) -> PagedBatch:
-    """`work` on shuffled blocks."""
+    """A batch that does `work` on shuffled blocks."""
     per_sequence = -(-work.context // BLOCK_SIZE)
     blocks = torch.randperm(work.num_sequences * per_sequence, device=CUDA).view(work.num_sequences, per_sequence)
     positions = torch.arange(work.context - work.num_tokens, work.context, device=CUDA).repeat(work.num_sequences)
@@ -145,7 +145,7 @@ def fits(num_bytes: float) -> bool:
 
 
 def kernel_figures(shape: Shape, device: Device) -> Iterator[Figure]:
-    """Attention of one layer, ours and torch's."""
+    """Figures of one layer's attention, ours and torch's."""
     decodes = [Work(batch, 1, context) for batch in BATCHES for context in CONTEXTS]
     for work in [*decodes, *(Work(1, length, length) for length in PREFILLS), Work(1, 2048, 8192)]:
         num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
@@ -164,7 +164,7 @@ def kernel_figures(shape: Shape, device: Device) -> Iterator[Figure]:
 
 
 def torch_attention(shape: Shape, work: Work) -> Callable[[], Tensor]:
-    """torch's fused attention on contiguous K and V: what it does without pages."""
+    """torch's fused attention on contiguous K and V, without pages."""
     q, k, v = (
         torch.randn(work.num_sequences, heads, tokens, shape.head_dim, device=CUDA, dtype=DTYPE)
         for heads, tokens in (
@@ -184,7 +184,7 @@ def torch_attention(shape: Shape, work: Work) -> Callable[[], Tensor]:
 
 
 class RandomWeights:
-    """In the place of a checkpoint's: tensors of the same shapes, made on the device."""
+    """A stand-in for a checkpoint's weights: random tensors of the same shapes, made on the device."""
 
     def __init__(self, config: FalconConfig) -> None:
         self.config = config
@@ -204,7 +204,7 @@ class RandomWeights:
 
 
 def hf_config(shape: Shape) -> dict[str, object]:
-    """As transformers writes it."""
+    """The config.json of a shape, as transformers writes it."""
     return {
         "model_type": "falcon",
         "vocab_size": shape.vocab_size,
@@ -223,7 +223,7 @@ def hf_config(shape: Shape) -> dict[str, object]:
 
 
 def random_falcon(shape: Shape) -> Falcon:
-    """A whole model of one rank."""
+    """A whole model on one rank, with random weights."""
     config = FalconConfig.from_hf(hf_config(shape))
     context = ModelContext(
         parallel=TensorParallel(), backend=TritonBackend(), format=DenseFormat(), device=CUDA, dtype=DTYPE
@@ -232,7 +232,7 @@ def random_falcon(shape: Shape) -> Falcon:
 
 
 def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure]:
-    """Whole decode steps as CUDA graphs, and whole prompts."""
+    """Figures of whole decode steps as CUDA graphs, and of whole prompts."""
     for context in CONTEXTS:
         for batch in BATCHES:
             work = Work(batch, 1, context)
@@ -251,12 +251,13 @@ def step_figures(model: Falcon, shape: Shape, device: Device) -> Iterator[Figure
 
 
 def prefill(model: Falcon, token_ids: Tensor, batch: PagedBatch, kv: KVCache) -> Tensor:
-    """Logits after the last token."""
+    """Computes a prompt; logits after its last token."""
     return model.logits(model.forward(token_ids, ForwardContext(batch, kv))[-1:])
 
 
 def decode_step(model: Falcon, work: Work, longest: int | None = None) -> Callable[[], Tensor]:
-    """Of the server's own graphs, inputs and all; they are for contexts of up to `longest`, if not for the work's."""
+    """A decode step of the server's own graphs, inputs included, captured for contexts of up to `longest` (default: the
+    work's)."""
     num_blocks = work.num_sequences * -(-work.context // BLOCK_SIZE)
     kv = model.allocate_cache(num_blocks, BLOCK_SIZE)
     graphs = DecodeGraphs(model, kv, [work.num_sequences], longest or work.context, BLOCK_SIZE, CudaGraphCapturer())
@@ -267,14 +268,14 @@ def decode_step(model: Falcon, work: Work, longest: int | None = None) -> Callab
 
 
 def step_trace(model: Falcon) -> dict[str, Any]:
-    """Of a replayed step, without the inputs' kernel, which is not of the graph."""
+    """The trace of a replayed step, without the input kernel, which is outside the graph."""
     run = decode_step(model, Work(1, 1, 2048))
     run()
     return trace(run).after("decode_inputs_kernel").as_data()
 
 
 def show(title: str, figures: list[Figure]) -> None:
-    """One line a figure."""
+    """Prints one line for each figure."""
     print(f"\n{title}")
     for f in figures:
         print(
@@ -284,7 +285,7 @@ def show(title: str, figures: list[Figure]) -> None:
 
 
 def save(device: Device, kernels: list[Figure], steps: list[Figure], traces: dict[str, Any]) -> None:
-    """With what they were measured on."""
+    """Saves the figures with the machine they were measured on."""
     driver = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
     data = {
         "status": "measured",

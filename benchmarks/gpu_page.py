@@ -13,16 +13,16 @@ peaks, kernel by kernel, over the time taken. A decode step is one CUDA graph; a
 """
 SERVED = """### What serving adds
 
-`python -m benchmarks.gpu_serve` on one {device}, commit {commit}: so many streams at once of {model}'s shape (random
-weights, 512 tokens each) from `peregrine serve`, against the same decodes as bare CUDA graphs. "Busy" is CPU time over
-wall time. {remark}
+`python -m benchmarks.gpu_serve` on one {device}, commit {commit}: simultaneous streams of {model}'s shape (random
+weights, 512 tokens each) from `peregrine serve`, compared with the same decodes as bare CUDA graphs. "Busy" is CPU time
+over wall time. {remark}
 """
 SHOWN_CONTEXT = 2048
-"""Of which the attention table tells every batch; longer ones are told too."""
+"""Shortest context, in tokens, that the attention table shows."""
 
 
 def measured(data: dict[str, Any]) -> str:
-    """Steps, attention, and what a step's time goes to."""
+    """The section on steps, attention, and where a step's time goes."""
     commit = data["commit"][:12]
     lines = [INTRODUCTION.format(**{**data, "gpu": data["gpu"].split(",")[0], "commit": commit})]
     lines += table("step", data["steps"])
@@ -34,7 +34,7 @@ def measured(data: dict[str, Any]) -> str:
 
 
 def table(what: str, figures: list[dict[str, Any]]) -> list[str]:
-    """A row a figure."""
+    """A table with a row for each figure."""
     rows = [
         [
             each["what"],
@@ -51,7 +51,8 @@ def table(what: str, figures: list[dict[str, Any]]) -> list[str]:
 
 
 def traced(model: str, trace: dict[str, Any]) -> str:
-    """A captured step by kernel, those of a hundredth of it or more; branches overlap, so that sums exceed the step."""
+    """One captured step by kernel, for kernels of at least 1 % of it; branches overlap, so that sums exceed the
+    step."""
     kernels = ", ".join(
         f"{name.split('(')[0].strip()} {each['runs']} x {each['microseconds'] / each['runs']:.1f} us"
         for name, each in trace["kernels"].items()
@@ -64,7 +65,7 @@ def traced(model: str, trace: dict[str, Any]) -> str:
 
 
 def served(data: dict[str, Any]) -> str:
-    """Of `python -m benchmarks.gpu_serve`."""
+    """The section on `python -m benchmarks.gpu_serve`."""
     commit, remark = data["machine"]["commit"][:12], data.get("remark", "")
     loads: dict[tuple[bool, int], list[dict[str, Any]]] = {}
     for turn in data["turns"]:

@@ -32,20 +32,21 @@ STREAMS = (1, 8, 64, 256)
 TOKENS = 512
 ROUNDS = 3
 WARM_UP_SECONDS = 3.0
-"""A GPU that has just begun is faster than it stays: an H200 takes 6.3 ms for 256 decodes at first, then 7.2."""
+"""Seconds of load before a measurement. A GPU that has just started is faster than it stays: an H200 takes 6.3 ms for
+256 decodes at first, then 7.2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One load: so many streams at once, of TOKENS each."""
+    """One load: a number of simultaneous streams, of TOKENS tokens each."""
 
     overlaps: bool
-    """Whether the server's loop does."""
+    """Whether the server runs the overlapped loop."""
     streams: int
     tokens_per_second: float
-    """While all of them run."""
+    """Tokens a second while all streams run."""
     bare_tokens_per_second: float
-    """Of the graph alone, at the context that is the streams' mean."""
+    """Tokens a second of the bare graph, at the streams' mean context."""
     router_busy: float
     shard_busy: float
     """CPU time over wall time of each process."""
@@ -58,7 +59,7 @@ class Turn:
 
 
 def main() -> None:
-    """Measures, prints, keeps."""
+    """Measures, prints, saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="falcon-7b", choices=[shape.name for shape in SHAPES])
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def bare_seconds(shape: Shape, streams: list[int]) -> dict[int, float]:
-    """By number of streams, a step at the context that is their mean."""
+    """Number of streams -> seconds of a bare step at their mean context."""
     model = random_falcon(shape)
     found = {}
     for count in streams:
@@ -102,7 +103,7 @@ def bare_seconds(shape: Shape, streams: list[int]) -> dict[int, float]:
 
 
 def warm_up(step: Callable[[], object]) -> None:
-    """Steps for about as long as a load's."""
+    """Runs steps for about as long as a load takes."""
     end = time.monotonic() + WARM_UP_SECONDS
     while time.monotonic() < end:
         step()
@@ -121,7 +122,7 @@ class Serving:
 
 @contextmanager
 def serving(path: Path, max_streams: int, overlaps: bool) -> Iterator[Serving]:
-    """As a user starts it."""
+    """Runs a server as a user starts it, until the block ends."""
     settings = {"OVERLAP": str(overlaps).lower(), "MAX_CONCURRENT_REQUESTS": str(max_streams)}
     peer = peregrine(path, "bf16", settings, kv_tokens=max_streams * MAX_TOTAL_TOKENS)
     peer.start(Path(tempfile.mkdtemp(prefix="peregrine-gpu-serve-")))
@@ -134,7 +135,7 @@ def serving(path: Path, max_streams: int, overlaps: bool) -> Iterator[Serving]:
 
 
 def take_turn(server: Serving, count: int, bare: float) -> Turn:
-    """One load."""
+    """Runs one load and measures it."""
     processes = server.router, server.shard
     before = [*map(cpu_seconds, processes)]
     load = run(server.port, request(TOKENS), count, TOKENS)

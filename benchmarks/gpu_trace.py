@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 REPLAYS = 5
-"""The median replay of them is the one that is told."""
+"""Replays to trace, of which the median one is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Trace:
 
     @property
     def gaps(self) -> list[float]:
-        """Between the end of all kernels before and the start of the next: none where kernels overlap."""
+        """Gaps, from the end of all earlier kernels to the start of the next one; none where kernels overlap."""
         gaps, end = [], self.kernels[0].end
         for kernel in self.kernels[1:]:
             gaps.append(max(0.0, kernel.start - end))
@@ -40,12 +40,12 @@ class Trace:
         return gaps
 
     def after(self, name: str) -> "Trace":
-        """What follows the first run of the kernel `name`."""
+        """The trace after the first run of the kernel `name`."""
         first = next(i for i, kernel in enumerate(self.kernels) if kernel.name == name)
         return Trace(self.kernels[first + 1 :])
 
     def shares(self) -> dict[str, dict[str, float]]:
-        """By kernel, most time first: how often it ran and for how long in all."""
+        """Kernel name -> (number of runs, total time), most time first."""
         times: dict[str, list[float]] = defaultdict(list)
         for kernel in self.kernels:
             times[kernel.name[:80]].append(kernel.end - kernel.start)
@@ -62,7 +62,7 @@ class Trace:
 
 
 def trace(run: Callable[[], Any]) -> Trace:
-    """Of a step that has run before."""
+    """Traces a step that has run before."""
     traces = sorted((_replay(run) for _ in range(REPLAYS)), key=lambda each: each.microseconds)
     return traces[REPLAYS // 2]
 

@@ -29,9 +29,9 @@ STREAMS = 8
 MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"
 END_OF_TEXT_ID = 11
 STEPS = 25
-"""Decode steps of one turn, of which the lower quartile counts: what else runs on the machine only ever adds."""
+"""Decode steps of one turn, of which the lower quartile counts: other work on the machine only adds time."""
 ARRIVAL_STEPS = 3
-"""Steps in which a newcomer's prompt is computed and its grammar compiled; the longest counts."""
+"""Steps in which a new request's prompt is computed and its grammar compiled; the longest counts."""
 MAX_TOKENS = 256
 PROMPT = tuple(range(100, 132))
 BAR = 1.05
@@ -47,7 +47,7 @@ def schema(size: int) -> Grammar:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who runs beside the eight, and whether its arrival is timed or the time after that."""
+    """The ninth stream, and whether its arrival is timed or the time afterwards."""
 
     name: str
     ninth: SamplingParams | None
@@ -80,7 +80,7 @@ def bench_model() -> Path:
 
 
 def turns(number: int) -> list[Turn]:
-    """A grammar of another size each round is one that no cache has; the other is compiled once."""
+    """The turns of a round. A grammar of a new size each round is in no cache; the other one is compiled once."""
     return [
         Turn("eight alone", None),
         Turn("with a ninth", SamplingParams()),
@@ -91,7 +91,7 @@ def turns(number: int) -> list[Turn]:
 
 
 def run(runner: Runner, turn: Turn) -> list[float]:
-    """Seconds of each step that the eight streams saw."""
+    """Runs one turn; seconds of each step of the eight streams."""
     pool = BlockPool(runner.ready.num_blocks, runner.ready.block_size)
     scheduler = Scheduler(
         pool,
@@ -114,7 +114,7 @@ def run(runner: Runner, turn: Turn) -> list[float]:
 
 
 def step(runner: Runner, scheduler: Scheduler) -> float:
-    """Seconds of one step, the router's part included."""
+    """Runs one step; its seconds, the router's part included."""
     start = time.perf_counter()
     work = scheduler.schedule()
     assert work is not None
@@ -133,7 +133,7 @@ def report(samples: dict[str, list[float]]) -> None:
 
 
 def median_ratio(samples: dict[str, list[float]], one: str, other: str) -> float:
-    """Of two turns of the same round."""
+    """Median ratio of two turns of the same round."""
     return statistics.median(a / b for a, b in zip(samples[one], samples[other], strict=True))
 
 

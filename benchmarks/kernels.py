@@ -24,11 +24,11 @@ COSTS = ("registers", "spill_bytes", "shared_bytes", "tensor_core_instructions",
 
 Entry = dict[str, Any]
 Job = tuple[int, int]
-"""Which of the variants, for which compute capability."""
+"""(index of the variant, compute capability)."""
 
 
 def main() -> None:
-    """Compiles what has changed, prints the table, keeps the figures."""
+    """Compiles changed kernels, prints the table, saves the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="compile again what has not changed, too")
     parser.add_argument("--accept", action="store_true", help="keep figures that are worse than before")
@@ -59,13 +59,13 @@ def main() -> None:
 
 
 def read() -> list[Entry]:
-    """The figures that are kept."""
+    """The saved figures."""
     entries: list[Entry] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     return entries
 
 
 def regressions(before: list[Entry], after: list[Entry]) -> list[str]:
-    """What takes more of anything than it did, as far as it was there before; registers by more than a twentieth."""
+    """Kernels that take more of any resource than the saved figures say; of registers, over 5 % more."""
     known = {tuple(entry[name] for name in IDENTITY): entry for entry in before}
     lines = []
     for entry in after:
@@ -79,7 +79,7 @@ def regressions(before: list[Entry], after: list[Entry]) -> list[str]:
 
 
 def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[Job, str]]:
-    """Every variant for every architecture, and its key."""
+    """Every variant for every architecture -> its key."""
     from peregrine_kernels.aot.compile import ARCHITECTURES, variants
 
     for index, of_each in enumerate(zip(*map(variants, ARCHITECTURES), strict=True)):
@@ -89,7 +89,7 @@ def jobs(kernel: str | None = None, model: str | None = None) -> Iterator[tuple[
 
 
 def key_of(variant: Any, capability: int) -> str:
-    """A hash of the kernel's source, of the helpers that it calls, and of everything it is compiled for."""
+    """Hash of the kernel's source, the helpers it calls, and all compile-time arguments."""
     from peregrine_kernels.aot.compile import specialization
 
     launch = variant.launch
@@ -99,7 +99,7 @@ def key_of(variant: Any, capability: int) -> str:
 
 
 def compile_all(todo: list[Job]) -> list[Entry]:
-    """In as many processes as this machine surely has cores."""
+    """Compiles the jobs in as many processes as this machine surely has cores."""
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         return list(pool.map(compile_one, todo, chunksize=4))
 
@@ -114,7 +114,7 @@ def compile_one(job: Job) -> Entry:
 
 
 def table(entries: list[Entry]) -> str:
-    """One line a compiled kernel."""
+    """A table with a line for each compiled kernel."""
     header = (
         f"{'kernel':18}{'arch':7}{'model':15}{'shape':28}{'regs':>5}{'spill':>6}{'shared':>8}{'tensor':>7}{'loads':>9}"
     )

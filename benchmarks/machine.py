@@ -1,4 +1,4 @@
-"""Results are data: where they are kept, and the machine that they came from."""
+"""Where results are saved, and a description of the machine they came from."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 INSTRUCTION_SETS = {"amx": "amx_tile", "avx512": "avx512_bf16"}
-"""The flag that a CPU with each has, beside AVX2."""
+"""Instruction set -> its flag in /proc/cpuinfo."""
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Hardware, versions and commit, which figures depend on."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "cpu": cpu_name(),
@@ -25,13 +25,13 @@ def machine() -> dict[str, Any]:
 
 
 def instruction_set() -> str:
-    """Which of the C kernels' libraries such a CPU runs: results of different ones are kept apart."""
+    """The C kernels' library that such a CPU runs; results of different libraries are kept apart."""
     flags = Path("/proc/cpuinfo").read_text()
     return next((name for name, flag in INSTRUCTION_SETS.items() if flag in flags), "avx2")
 
 
 def cpu_name() -> str:
-    """As the kernel calls it."""
+    """The CPU's name in /proc/cpuinfo."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -39,6 +39,6 @@ def cpu_name() -> str:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Indented, so that a diff of two runs can be read."""
+    """Writes indented JSON, so that a diff of two runs is readable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """`make bench`: how near a shard's steps come to their bare GEMMs, and how far ahead of transformers they are.
 
-Everything is measured in one run, probes taking turns, so that a machine whose speed drifts moves all of them alike.
+Everything is measured in one run, probes taking turns, so that a drift of the machine's speed affects all alike.
 Claims are the ratios; the absolute figures say which machine it was.
 """
 
@@ -30,7 +30,7 @@ STEPS = 12
 """Decode steps of one turn."""
 PEER_BATCHES = (1, 8)
 PACKINGS = ("ours", "oneDNN")
-"""Of the bare GEMMs: a step is held against the faster of the two."""
+"""Packings of the bare GEMMs; a step is compared with the faster one."""
 
 Samples = dict[str, list[float]]
 
@@ -54,7 +54,7 @@ class Claim:
 
 
 def main() -> None:
-    """Measures, prints, and keeps the data."""
+    """Measures, prints, and saves the data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--path", type=Path, default=ROOT / ".bench" / "falcon-1b", help="where the model is kept")
@@ -70,14 +70,14 @@ def main() -> None:
 
 
 def run_as_shards_do() -> None:
-    """Starts this process anew with the shards' malloc settings, which are not for its children."""
+    """Restarts this process with the shards' malloc settings, which its children do not get."""
     if os.environ.pop("GLIBC_TUNABLES", None) is None:
         command = [sys.executable, "-m", "benchmarks.model", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES})
 
 
 def measure(path: Path, rounds: int) -> Samples:
-    """Seconds by probe; the lists of one round's turns are in step with one another."""
+    """Probe -> seconds; the lists of one round's turns are aligned."""
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     ours, int8 = Ours(path, threads), Ours(path, threads, "int8")
@@ -105,7 +105,7 @@ def measure(path: Path, rounds: int) -> Samples:
 
 
 def decode_turn(turn: Samples, ours: Ours, int8: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
-    """Single steps and their bare GEMMs alternating, then transformers' on as many streams of the same context."""
+    """Alternates single steps and their bare GEMMs, then runs transformers on as many streams of the same context."""
     ours.rewind(CONTEXT)
     int8.rewind(CONTEXT)
     for _ in range(STEPS):
@@ -156,7 +156,7 @@ def make_claims(samples: Samples) -> list[Claim]:
 
 
 def table(samples: Samples, claims: list[Claim]) -> str:
-    """Medians over the rounds, least and most in brackets."""
+    """A table of medians over the rounds, minimum and maximum in brackets."""
     median = {name: statistics.median(values) for name, values in samples.items()}
     lines = [f"memory read {MEMORY_BYTES / median['memory'] / 1e9:.1f} GB/s; {len(samples['memory'])} rounds", ""]
     lines.append(
@@ -181,7 +181,7 @@ def table(samples: Samples, claims: list[Claim]) -> str:
 
 
 def save(samples: Samples, claims: list[Claim]) -> None:
-    """Results are data: machine, versions, commit, every sample."""
+    """Saves machine, versions, commit and every sample."""
     here = machine()
     data = {
         "machine": here,

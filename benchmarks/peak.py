@@ -1,4 +1,4 @@
-"""What this machine's memory and cores can do, measured beside what is held against it."""
+"""This machine's memory bandwidth and GEMM peak, measured beside the servers compared with them."""
 
 import time
 from collections.abc import Callable
@@ -15,11 +15,11 @@ MEMORY_BYTES = 2**30
 READ_WIDTH = 8192
 """Columns of the matrix that is read."""
 ROWS, OUT_FEATURES, IN_FEATURES = 512, 8192, 2048
-"""A prefill's largest product in the benchmark's model."""
+"""Shape of the largest product of a prefill in the benchmark's model."""
 
 
 class Memory:
-    """Reads a gigabyte that no cache holds, in the faster of two ways."""
+    """Reads a gigabyte, more than any cache holds, in the faster of two ways."""
 
     def __init__(self) -> None:
         # torch's sum alone understates slow memory: 24 GB/s where one row of our product read 30 (2 cores of Zen 4).
@@ -29,12 +29,12 @@ class Memory:
         self._readers = [torch.ones(MEMORY_BYTES // 4).sum, partial(product, one_row)]
 
     def seconds(self) -> float:
-        """Of the best of three reads in each way."""
+        """Seconds of the best of three reads in each way."""
         return min(map(best, self._readers))
 
 
 class Peak:
-    """The memory, and a large product in the faster of our packing and oneDNN's."""
+    """Measures memory, and a large product in the faster of our packing and oneDNN's."""
 
     def __init__(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
@@ -50,7 +50,7 @@ class Peak:
         self._int8 = [partial(backend.linear(quantize_rows(weight, largest)), x)] if largest else []
 
     def measure(self, weights: str) -> Device | None:
-        """For `bf16` or `int8` weights; None where the kernels have no such product."""
+        """Limits for `bf16` or `int8` weights; None where the kernels have no such product."""
         products = self._products if weights == "bf16" else self._int8
         if not products:
             return None
@@ -60,13 +60,13 @@ class Peak:
 
 
 def peer_dtype() -> torch.dtype:
-    """What others compute in here: bfloat16, or float32 on a CPU for which torch would only emulate it."""
+    """dtype of the other servers: bfloat16, or float32 on a CPU where torch only emulates bfloat16."""
     return torch.bfloat16 if is_packable(torch.bfloat16) else torch.float32
 
 
 @torch.inference_mode()
 def best(call: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds of the fastest of some calls: what else runs on the machine only ever adds."""
+    """Seconds of the fastest of several calls: other work on the machine only adds time."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

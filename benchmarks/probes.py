@@ -1,4 +1,4 @@
-"""What is timed: a step's bare GEMMs, our steps, transformers. A call is one run, in seconds."""
+"""Probes to time: a step's bare GEMMs, our steps, transformers. A call is one run; it returns seconds."""
 
 import time
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def timed(call: Callable[[], object]) -> float:
 class BareGemms:
     """The packed GEMMs of one step of the model and nothing else: its own weights, no bias, activation or sum.
 
-    In both packings that there are: what the model itself multiplies with, and oneDNN's.
+    In both packings: the model's own, and oneDNN's.
     """
 
     def __init__(self, model: Model) -> None:
@@ -56,8 +56,8 @@ class BareGemms:
 
     @torch.inference_mode()
     def seconds(self, packing: str, num_tokens: int, num_sampled: int) -> float:
-        """Every layer on `num_tokens` rows, the head on `num_sampled`. oneDNN's few rows are padded before the clock
-        runs: it is faster at four than at one."""
+        """Every layer on `num_tokens` rows, the head on `num_sampled`. For oneDNN few rows are padded before the clock
+        starts: it is faster at four than at one."""
         dtype = self._dtypes[packing]
         if packing == "oneDNN":
             num_tokens, num_sampled = (
@@ -76,7 +76,7 @@ class BareGemms:
 
 
 def product(linear: Linear) -> Linear:
-    """The same packed weight without what follows its product."""
+    """The same packed weight without bias, activation or residual."""
     assert isinstance(linear, NativeLinear | PackedLinear)
     return linear.bare() if isinstance(linear, NativeLinear) else replace(linear, bias=None, activation=None)
 
@@ -117,7 +117,7 @@ class Ours:
         return timed(lambda: self.runner.execute(step))
 
     def rewind(self, context: int) -> None:
-        """Every sequence is as when `context` tokens of it were computed, so that no turn lengthens the next one's."""
+        """Resets every sequence to `context` computed tokens, so that no turn lengthens the next one's context."""
         batch = self.runner._batch
         batch.lengths[:] = context + 1
         batch._computed[:] = context
@@ -128,8 +128,8 @@ class Ours:
 
 
 class Transformers:
-    """`generate` on the same weights, all streams in one static batch, in a process of its own with malloc as it
-    comes: as users run it."""
+    """`generate` on the same weights, all streams in one static batch, in a process of its own with malloc's defaults,
+    as users run it."""
 
     def __init__(self, path: Path, num_threads: int) -> None:
         self._path, self._num_threads = path, num_threads
@@ -162,14 +162,14 @@ def generate_in_peer(path: Path, num_threads: int, batch_size: int, length: int,
 
 @cache
 def load_peer(path: Path) -> FalconForCausalLM:
-    """Once a process."""
+    """Loads the model, once a process."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=peer_dtype())
     assert isinstance(model, FalconForCausalLM)
     return model.eval()
 
 
 class Clock(StoppingCriteria):
-    """Stops nothing; notes when each token was there."""
+    """A stopping criterion that never stops; records the time of each token."""
 
     def __init__(self) -> None:
         self.times = [time.perf_counter()]

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.promises`: what clients notice of each other on one server (1.15 B Falcon, bfloat16, CPU).
+"""`python -m benchmarks.promises`: how much clients of one server slow each other (1.15 B Falcon, bfloat16, CPU).
 
-Each promise is measured against the same server without the others, in the same round, with prompts that no round
-before has used. To be run on a machine with nothing else to do.
+Each promise is measured against the same server without the other clients, in the same round, with prompts that no
+earlier round has used. To be run on a machine with nothing else to do.
 """
 
 import argparse
@@ -35,13 +35,13 @@ PREFIX, OWN, NUM_LATER = 512, 16, 15
 STREAMS, STREAM_PROMPT, STREAM_TOKENS, LONG_PROMPT = 16, 32, 220, 2000
 FLOOD, FLOOD_PROMPT, FLOOD_TOKENS, NUM_ASKED, ASKED_PROMPT = 200, 64, 64, 7, 256
 SETTLE_SECONDS = 2.0
-"""What a flood is given to be under way."""
+"""Seconds after which a flood counts as under way."""
 STREAM_SETTLE_SECONDS = 6.0
-"""What streams are given: all have tokens before the long prompt comes, and are not done when it has been computed."""
+"""Seconds before the long prompt is sent: by then all streams have tokens, and none ends before it is computed."""
 
 
 class Clients:
-    """Of one server: two keys, and a source of prompts."""
+    """Clients of one server: two API keys, and a source of prompts."""
 
     def __init__(self, noisy: aiohttp.ClientSession, quiet: aiohttp.ClientSession, seed: int) -> None:
         self.noisy = noisy
@@ -50,15 +50,15 @@ class Clients:
         self._api = OpenAI("falcon")
 
     def ids(self, count: int) -> tuple[int, ...]:
-        """A prompt like no other."""
+        """A new prompt of random token ids."""
         return tuple(self.random.randrange(FIRST_ID, VOCAB_SIZE) for _ in range(count))
 
     async def ask(self, http: aiohttp.ClientSession, prompt: tuple[int, ...], count: int = 1) -> Answer:
-        """One request for `count` tokens."""
+        """Sends one request for `count` tokens."""
         return await ask(http, self._api, prompt, Turn(prompt, count))
 
     async def first_token(self, prompt: tuple[int, ...]) -> float:
-        """Seconds until the quiet client has one. Raises RuntimeError if it never comes."""
+        """Seconds until the quiet client's first token. Raises RuntimeError if it never comes."""
         answer = await self.ask(self.quiet, prompt)
         if answer.error or not answer.token_times:
             raise RuntimeError(f"no token: {answer.error}")
@@ -69,7 +69,7 @@ Sample = dict[str, float]
 
 
 async def shared_prefix(clients: Clients) -> Sample:
-    """Of requests that begin alike the first computes the beginning; the later ones come after it, one by one."""
+    """Requests with a shared prefix: the first computes it; the others follow one by one."""
     prefix = clients.ids(PREFIX)
     first = await clients.first_token(prefix + clients.ids(OWN))
     later = [await clients.first_token(prefix + clients.ids(OWN)) for _ in range(NUM_LATER)]
@@ -77,7 +77,7 @@ async def shared_prefix(clients: Clients) -> Sample:
 
 
 async def long_prefill(clients: Clients) -> Sample:
-    """Streams decode; a long prompt comes among them. A chunk's time is what it takes alone, over its chunks."""
+    """A long prompt among decoding streams. A chunk's time is the prompt's time alone over its number of chunks."""
     alone = await clients.first_token(clients.ids(LONG_PROMPT))
     # The streams' own prompts are a quarter of its tokens, beside the first of their answers.
     settle = max(STREAM_SETTLE_SECONDS, 0.4 * alone)
@@ -88,7 +88,7 @@ async def long_prefill(clients: Clients) -> Sample:
 
 
 async def _streams(clients: Clients, length: int, settle: float) -> tuple[float, float]:
-    """Their 99th percentile of the time between tokens, and until the first token of a prompt of `length`, if any."""
+    """The streams' 99th percentile between tokens, and the time to first token of a prompt of `length`, if any."""
     prompts = [clients.ids(STREAM_PROMPT) for _ in range(STREAMS)]
     async with asyncio.TaskGroup() as group:
         streams = [group.create_task(clients.ask(clients.noisy, prompt, STREAM_TOKENS)) for prompt in prompts]
@@ -108,7 +108,7 @@ async def _streams(clients: Clients, length: int, settle: float) -> tuple[float,
 
 
 async def noisy_tenant(clients: Clients) -> Sample:
-    """One key sends many requests at once; another's come now and then, all the while."""
+    """One key sends many requests at once, while another sends one now and then."""
     alone = await _now_and_then(clients)
     flood = [
         asyncio.create_task(clients.ask(clients.noisy, clients.ids(FLOOD_PROMPT), FLOOD_TOKENS)) for _ in range(FLOOD)
@@ -126,7 +126,7 @@ async def noisy_tenant(clients: Clients) -> Sample:
 
 
 async def _now_and_then(clients: Clients) -> float:
-    """The median time to a first token."""
+    """Sends requests now and then; their median time to first token."""
     seconds = []
     for _ in range(NUM_ASKED):
         await asyncio.sleep(clients.random.uniform(0.0, 1.0))
@@ -136,7 +136,7 @@ async def _now_and_then(clients: Clients) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is measured, and what it must come to."""
+    """A measured ratio and its bar."""
 
     name: str
     claim: str
@@ -172,7 +172,7 @@ PROMISES = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measures, prints, and keeps the data."""
+    """Measures, prints, and saves the data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [promise.name for promise in PROMISES]
     parser.add_argument("--promises", nargs="+", choices=names, default=names)
@@ -196,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 async def measure(url: str, promises: list[Promise], rounds: int) -> dict[str, list[Sample]]:
-    """Every promise once a round, after a round that warms up."""
+    """Measures every promise once a round, after a warm-up round."""
     samples: dict[str, list[Sample]] = {promise.name: [] for promise in promises}
     async with AsyncExitStack() as stack:
         noisy, quiet = [await stack.enter_async_context(_session(url, key)) for key in ("noisy", "quiet")]
@@ -221,7 +221,7 @@ def _entry(promise: Promise, samples: list[Sample]) -> dict[str, Any]:
 
 
 def save(entries: list[dict[str, Any]]) -> None:
-    """Other promises stay as they were measured last, each with its machine."""
+    """Saves the entries; other promises keep their last data, each with its machine."""
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
     fresh = {entry["name"]: {**entry, "machine": machine()} for entry in entries}
     by_name = {entry["name"]: entry for entry in kept} | fresh

@@ -1,4 +1,4 @@
-"""The least time that a step can take: bytes over bandwidth or operations over peak, kernel by kernel.
+"""Roofline model of a step: bytes over bandwidth or operations over peak, kernel by kernel.
 
 Each kernel's bytes and operations follow from the arguments of its own launch (grid, strides, tiles, padding), made on
 tensors without storage. Measured figures stand beside the predictions once there are any (`make bench-gpu`).
@@ -34,13 +34,13 @@ DTYPE = torch.bfloat16
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one start of a kernel, or of several."""
+    """Bytes and operations of one launch of a kernel, or of several."""
 
     kernel: str
     num_bytes: float
-    """To and from memory, each tensor once."""
+    """Bytes to and from memory, each tensor once."""
     flops: float
-    """On tensor cores, padding included."""
+    """Operations on tensor cores, padding included."""
 
     def seconds(self, device: Device) -> float:
         return max(self.num_bytes / device.bytes_per_second, self.flops / device.flops_per_second)
@@ -55,7 +55,7 @@ class Work:
 
     num_sequences: int
     num_tokens: int
-    """Of each sequence."""
+    """Tokens that the step computes of each sequence."""
     context: int
 
     @property
@@ -68,7 +68,7 @@ class Work:
 
 
 def main() -> None:
-    """Prints the table and keeps it as data."""
+    """Prints the table and saves it as data."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     entries = list(predictions(measured()))
     print(table(entries))
@@ -82,7 +82,8 @@ WORKS = (
 
 
 def predictions(known: dict[tuple[Any, ...], float]) -> Iterator[dict[str, Any]]:
-    """Every Falcon and step on every device; `known`: measured milliseconds by (device, model, rows, context)."""
+    """Predictions for every Falcon and step on every device; `known`: (device, model, rows, context) -> measured
+    milliseconds."""
     for shape in SHAPES:
         for work in WORKS:
             costs = step_costs(shape, work)
@@ -102,7 +103,7 @@ def predictions(known: dict[tuple[Any, ...], float]) -> Iterator[dict[str, Any]]
 
 
 def measured() -> dict[tuple[Any, ...], float]:
-    """What `make bench-gpu` left."""
+    """The saved measurements of `make bench-gpu`."""
     data = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     return {
         (data["device"], step["model"], step["rows"], step["context"]): step["milliseconds"]
@@ -111,7 +112,7 @@ def measured() -> dict[tuple[Any, ...], float]:
 
 
 def step_costs(shape: Shape, work: Work) -> list[Cost]:
-    """Embedding, every layer, the last norm and the output head; what layers have in common is one entry."""
+    """Costs of embedding, layers, last norm and output head; equal launches of all layers are one entry."""
     layer = [*layer_costs(shape, work)]
     rows = work.num_sequences
     return [
@@ -123,12 +124,12 @@ def step_costs(shape: Shape, work: Work) -> list[Cost]:
 
 
 def num_kernels(shape: Shape, work: Work) -> int:
-    """Launches of a step: gaps between them are time that no roof knows."""
+    """Number of launches of a step: gaps between them are not in the model."""
     return shape.num_layers * len([*layer_costs(shape, work)]) + 3
 
 
 def layer_costs(shape: Shape, work: Work) -> Iterator[Cost]:
-    """One layer, in the order of its launches."""
+    """Costs of one layer, in the order of its launches."""
     rows, hidden, attended = work.num_rows, shape.hidden_size, shape.num_heads * shape.head_dim
     up = shape.ffn_size * (2 if shape.is_gated else 1)
     yield cost_of(norm_launch(shape, work, shape.num_layer_norms if shape.is_parallel else 1), work)
@@ -149,7 +150,7 @@ def layer_costs(shape: Shape, work: Work) -> Iterator[Cost]:
 
 
 def gemm(name: str, rows: int, out_features: int, in_features: int) -> Cost:
-    """x [rows, in] @ weight [out, in]."""
+    """Cost of x [rows, in] @ weight [out, in]^T."""
     numbers = out_features * in_features + rows * (in_features + out_features)
     return Cost(name, numbers * DTYPE.itemsize, 2 * rows * out_features * in_features)
 
@@ -161,7 +162,7 @@ def norm_launch(shape: Shape, work: Work, count: int) -> Launch:
 
 
 def attention_launches(shape: Shape, work: Work) -> Iterator[Launch]:
-    """Rotary with KV write, then attention."""
+    """Launches of rotary with KV write, then of attention."""
     heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
     batch = _batch(work)
     pages = KVCache.allocate(1, 1, BLOCK_SIZE, kv_heads, dim, DTYPE, META).layers[0]
@@ -180,14 +181,14 @@ def attention_launches(shape: Shape, work: Work) -> Iterator[Launch]:
 
 
 def cost_of(launch: Launch, work: Work) -> Cost:
-    """From what it is started with."""
+    """Cost of a launch, from its own arguments."""
     name = launch.kernel.__name__.removesuffix("_kernel")
     num_bytes, flops = COSTS[name](launch, work)
     return Cost(name, num_bytes, flops)
 
 
 def decode_cost(launch: Launch, work: Work) -> tuple[float, float]:
-    """K and V of every context once; q, out and the splits' results; rows padded to tiles."""
+    """Cost of decode attention: K and V once; q, out and the splits' results; rows padded to tiles."""
     c, q = launch.constants, _tensor(launch, "q")
     rows = int(c["HEADS"]) + int(c["MORE_HEADS"])
     flops = 4 * rows * int(c["BLOCK_D"]) * int(c["NUM_KV_HEADS"]) * work.context * work.num_sequences
@@ -196,7 +197,8 @@ def decode_cost(launch: Launch, work: Work) -> tuple[float, float]:
 
 
 def prefill_cost(launch: Launch, work: Work) -> tuple[float, float]:
-    """K and V once (later tiles find them in L2); each program multiplies the tiles that its last row sees."""
+    """Cost of prefill attention: K and V once (later tiles find them in L2); each program multiplies the tiles that its
+    last row sees."""
     c, q, tiles = launch.constants, _tensor(launch, "q"), _tensor(launch, "tiles")
     prefix = work.context - work.num_tokens
     rows, keys, group = int(c["BLOCK_M"]), int(c["BLOCK_N"]), int(c["GROUP"])
@@ -209,7 +211,7 @@ def prefill_cost(launch: Launch, work: Work) -> tuple[float, float]:
 
 
 def kv_bytes(launch: Launch, work: Work) -> float:
-    """Of the pages that are read: a token's K and V are one stride."""
+    """Bytes of the pages read: a token's K and V are one stride."""
     pages, stride = _tensor(launch, "pages"), launch.arguments["stride_slot"]
     assert isinstance(stride, int)
     return stride * pages.itemsize * work.context * work.num_sequences
@@ -220,14 +222,14 @@ def merge_cost(launch: Launch, work: Work) -> tuple[float, float]:
 
 
 def rotary_cost(launch: Launch, work: Work) -> tuple[float, float]:
-    """The row is read; q goes back, k and v to pages of the same type."""
+    """Cost of rotary and KV write: the row is read; q is written back, k and v to pages of the same type."""
     qkv = _tensor(launch, "qkv")
     tables = 0 if launch.arguments["cos"] is None else _size(launch, "cos") + _size(launch, "sin")
     return 2 * qkv.numel() * qkv.itemsize + tables, 0
 
 
 def norm_cost(launch: Launch, work: Work) -> tuple[float, float]:
-    """x, delta, their sum, and each result."""
+    """Cost of residual and norms: x, delta, their sum, and each result."""
     tensors = ("x", "delta", "delta", "y_1", "y_2", "weight_1", "bias_1", "weight_2", "bias_2")
     return sum(_size(launch, name) for name in tensors if launch.arguments[name] is not None), 0
 
@@ -244,7 +246,7 @@ COSTS: dict[str, Callable[[Launch, Work], tuple[float, float]]] = {
     "layer_norm": norm_cost,
     "activation": activation_cost,
 }
-"""Bytes and operations, by the kernel's name."""
+"""Kernel name -> function that gives (bytes, operations)."""
 
 
 def _tensor(launch: Launch, name: str) -> Tensor:
@@ -271,7 +273,7 @@ def _batch(work: Work) -> PagedBatch:
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    """Roofs of decode at batch 1 and 64, and of a prefill, on each device."""
+    """A table of roofs: decode at batch 1 and 64, and a prefill, on each device."""
     names = [device.name for device in DEVICES]
     header = f"{'model':14}{'step':24}{'GB':>9}{'TFLOP':>9}{'kernels':>9}" + "".join(f"{name:>16}" for name in names)
     lines = [header, "-" * len(header)]

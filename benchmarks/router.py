@@ -1,9 +1,9 @@
-"""`make bench-router`: the router's own cost, as a share of what its HTTP stack can do at all.
+"""`make bench-router`: the router's throughput as a share of its HTTP stack's.
 
 The app as `peregrine serve` runs it, on shards that answer at once, against a bare ASGI loop that streams the same
 bytes, an event a message: both on the same core, taking turns; their client has the other core. What counts is the
-ratio of events per second while all streams run. That the servers were the limit is seen from their core: busy. The
-router is measured as it is after hours: its prefix cache is full, and nearly every block it gives out is one it evicts.
+ratio of events per second while all streams run. A busy core shows that the server was the limit. The router is
+measured as it is after hours of service: its prefix cache is full, and nearly every allocated block is an evicted one.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from benchmarks.streams import Load, first_answer, run
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "router.json"
 EVENTS = {8: 3000, 64: 1000, 256: 500, 1000: 1000}
-"""By streams, the events of each: enough for the first to run when the last begins."""
+"""Number of streams -> events of each: enough for the first to run when the last begins."""
 PROMPT, PROMPT_TOKENS = "The falcon waited", 4
 BAR = 0.60
 CORES = sorted(os.sched_getaffinity(0))
-"""The first is the servers', the last their client's."""
+"""Available cores; the first is the servers', the last their client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Turn:
 
 
 def main() -> None:
-    """Measures, prints, and keeps the data."""
+    """Measures, prints, and saves the data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, nargs="*", choices=EVENTS, default=list(EVENTS))
@@ -65,7 +65,7 @@ Turns = dict[tuple[str, int], list[Turn]]
 
 
 def measure(rounds: int, streams: list[int]) -> Turns:
-    """The turns of each server at each number of streams; the first round warms up."""
+    """Turns of each server at each number of streams; the first round is a warm-up."""
     turns: Turns = defaultdict(list)
     for count in streams:
         with (
@@ -89,13 +89,13 @@ class Running:
 
 
 def router_server(num_streams: int, num_events: int) -> AbstractContextManager[Running]:
-    """The router with as many blocks as such a load holds at its end: one load fills its prefix cache."""
+    """The router with as many blocks as one load holds at its end, so that one load fills its prefix cache."""
     return server(b"", num_streams * -(-(PROMPT_TOKENS + num_events) // BLOCK_SIZE))
 
 
 @contextmanager
 def server(events: bytes, num_blocks: int = 0) -> Iterator[Running]:
-    """The router if there are no events to repeat, else the bare loop; ends with the block."""
+    """Runs the router if there are no events to repeat, else the bare loop, until the block ends."""
     command = [sys.executable, "-m", "benchmarks.router_servers", str(CORES[0]), str(num_blocks)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -116,7 +116,7 @@ def request(num_events: int) -> bytes:
 
 
 def take_turn(running: Running, num_streams: int) -> Turn:
-    """One load."""
+    """Runs one load."""
     before = cpu_seconds(running.process)
     load = run(running.port, request(EVENTS[num_streams]), num_streams, EVENTS[num_streams])
     busy = (cpu_seconds(running.process) - before) / load.seconds
@@ -124,13 +124,13 @@ def take_turn(running: Running, num_streams: int) -> Turn:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """What it has used so far."""
+    """CPU seconds that a process has used."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def table(turns: Turns) -> str:
-    """A line for each number of streams."""
+    """A table with a line for each number of streams."""
     lines = ["streams  bare ASGI (events/s)  router (events/s)    ratio (rounds)       busy  client  failed    RSS"]
     for count in sorted({count for _, count in turns}):
         bare, ours = turns["bare", count], turns["router", count]
@@ -146,18 +146,18 @@ def table(turns: Turns) -> str:
 
 
 def rate(turns: list[Turn]) -> float:
-    """The median."""
+    """Median events per second."""
     return statistics.median(turn.load.steady_rate for turn in turns)
 
 
 def ratios(turns: Turns, count: int) -> list[float]:
-    """Router to bare loop, round by round."""
+    """Ratios of router to bare loop, round by round."""
     pairs = zip(turns["router", count], turns["bare", count], strict=True)
     return [ours.load.steady_rate / bare.load.steady_rate for ours, bare in pairs]
 
 
 def save(turns: Turns) -> None:
-    """Everything measured, and on what; other numbers of streams stay as they were measured last."""
+    """Saves the measurements and the machine; other numbers of streams keep their last data."""
     counts = sorted({count for _, count in turns})
     data = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ratios": {}, "turns": {}}
     data |= {

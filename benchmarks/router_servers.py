@@ -1,4 +1,4 @@
-"""The two servers of benchmarks/router.py, each a process on one core: the router on shards that cost nothing, and a
+"""The two servers of benchmarks/router.py, each a process on one core: the router on shards that answer at once, and a
 bare ASGI loop that streams the same bytes."""
 
 import asyncio
@@ -35,7 +35,7 @@ MAX_TOTAL_TOKENS = 4096
 BLOCK_SIZE = 16
 STEP_TOKENS = 8192
 NUM_WORDS, STRIDE = 2**16, 7919
-"""Words in random order, and from which to which of them two steps go: a prime, so that all are gone through."""
+"""Number of words, in random order, and the stride between two steps: a prime, so that all words are used."""
 TEXT = (
     "The falcon waited on the wind above the valley, and when the grouse rose from the heather it folded its wings "
     "and fell: two hundred miles an hour, a sound like tearing cloth, then silence and a slow spiral of feathers. "
@@ -44,9 +44,9 @@ Message = dict[str, Any]
 
 
 class InstantShards:
-    """Answers a step as soon as the loop comes by again: real words, and a log-probability where one is asked for.
+    """Answers a step at the event loop's next turn: real words, and a log-probability where one is asked for.
 
-    No two answers are alike, so that every block of theirs is new to the prefix cache.
+    No two answers are alike, so that each of their blocks is new to the prefix cache.
     """
 
     failure: Exception | None = None
@@ -56,18 +56,18 @@ class InstantShards:
         self._ids = random.choice(np.array(tokenizer.encode(TEXT), "<i4"), NUM_WORDS + MAX_STREAMS)
         self._logprobs = (-random.exponential(1.0, MAX_STREAMS)).astype("<f4")
         self._missing: dict[int, int] = {}
-        """By slot, the tokens of the prompt that no step has computed."""
+        """Slot -> prompt tokens yet to be computed."""
         self._answers: deque[StepResult] = deque()
 
     async def send(self, step: Step) -> None:
-        """Answers at once."""
+        """Takes a step and prepares its answer."""
         slots = step.slots if step.num_decodes * 4 == len(step.slots) else pack(self._sampled(step))
         size, at = len(slots) // 4, step.id * STRIDE % NUM_WORDS
         ids, logprobs = self._ids[at : at + size].tobytes(), self._logprobs[:size].tobytes()
         self._answers.append(StepResult(step.id, slots, ids, logprobs))
 
     async def receive(self) -> StepResult:
-        """The answer."""
+        """The answer to the oldest step."""
         await asyncio.sleep(0)
         return self._answers.popleft()
 
@@ -83,7 +83,7 @@ class InstantShards:
 
 
 async def serve_router(listener: socket.socket, num_blocks: int) -> None:
-    """The app as `peregrine serve` runs it, its KV cache of so many blocks."""
+    """Serves the app as `peregrine serve` does, with a KV cache of `num_blocks` blocks."""
     tokenizer = Tokenizer.load(demo_path())
     info = ModelInfo(
         model_id="benchmark",
@@ -112,7 +112,7 @@ async def serve_router(listener: socket.socket, num_blocks: int) -> None:
 
 
 async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
-    """Nothing but ASGI: each event a message of its own, and a turn of the loop between two."""
+    """Serves plain ASGI: each event a message of its own, with a turn of the loop between two."""
 
     async def app(scope: object, receive: object, send: Callable[[Message], Awaitable[None]]) -> None:
         headers = [(b"content-type", b"text/event-stream")]

@@ -1,4 +1,4 @@
-"""The loads on which servers are compared. Prompts are unique but for a shared prefix, in every round other ones."""
+"""The loads on which servers are compared. Prompts are new in every round, and differ but for a shared prefix."""
 
 from dataclasses import dataclass, replace
 
@@ -9,17 +9,17 @@ VOCAB_SIZE = 65024
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Requests that come at once."""
+    """A load of simultaneous requests."""
 
     name: str
     workload: Workload
     counts_prompt: bool = False
-    """Whether its tokens a second are the prompt's: what is measured is the prefill."""
+    """Whether tokens a second count the prompt's tokens: the scenario measures prefill."""
 
     def sessions(self, round_: int) -> list[Session]:
         """The same lengths in every round and for every server, with other tokens in each round.
 
-        A server that keeps prefixes would otherwise find the last round's.
+        Otherwise a prefix cache would find the last round's.
         """
         seed = self.workload.seed + 1000 * (round_ + 1)
         tokens = replace(self.workload, seed=seed, input_tokens=(1024, 1024)).sessions()

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.serve`: load on a running server, as many clients would be.
+"""`python -m benchmarks.serve`: load on a running server, as many clients would cause it.
 
-An open loop (`--rate`) sends sessions as they come, a closed one (`--concurrency`) keeps so many clients busy. The load
-is a function of `--seed`. Random weights never end a text, so every request asks for its exact number of tokens.
+An open loop (`--rate`) sends sessions at their arrival times, a closed one (`--concurrency`) keeps that many clients
+busy. The load is a function of `--seed`. Random weights never end a text, so every request asks for its exact number of
+tokens.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from benchmarks.machine import machine, write_json
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the load, prints the table, keeps what it was asked to keep."""
+    """Runs the load, prints the table, saves the requested files."""
     options = parse(argv)
     workload = make_workload(options)
     slo = Slo(options.slo_first_token / 1e3, options.slo_per_token / 1e3)
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:3000")
@@ -62,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def span(text: str) -> tuple[int, int]:
-    """`32-512`, or `128` for exactly so many. Raises ValueError, which argparse reports."""
+    """Parses `32-512`, or `128` for exactly that many. Raises ValueError, which argparse reports."""
     low, _, high = text.partition("-")
     first, last = int(low), int(high or low)
     if not 1 <= first <= last:
@@ -85,7 +86,7 @@ def make_workload(options: argparse.Namespace) -> Workload:
 
 
 async def load(options: argparse.Namespace, sessions: list[Session]) -> list[Answer]:
-    """Every answer, with a bar that counts requests."""
+    """Runs the load behind a progress bar; every answer."""
     concurrency = None if options.rate else options.concurrency or 8
     with tqdm(total=sum(len(s.turns) for s in sessions), unit="request", leave=False) as bar:
         api = make_api(options.api, options.model)

@@ -1,11 +1,12 @@
-"""`python -m benchmarks.speculate`: what guessing tokens gains, and that it costs nothing where nothing is gained.
+"""`python -m benchmarks.speculate`: the gain of speculative decoding, and its cost where there is nothing to gain.
 
-Two shards of one model in this process, one of which guesses, write the same answers and take turns every few tokens:
-what else the machine does meets both. A ratio is of seconds a token within one pair of turns, without guesses to with
-them; turns change places from pair to pair. Three kinds of text: greedy answers of the random model of `make bench`
-run in circles; sampled at a high temperature none repeats anything; and drawn from two dozen tokens they mislead, as
-the last two or three tokens were there before nearly always, and what followed them is right one time in 24. As a
-control, neither of the two shards guesses: what that ratio is off by is the method's error.
+Two shards of one model in this process, one of which speculates, write the same answers and take turns every few
+tokens, so that other work on the machine affects both. A ratio is of seconds a token within one pair of turns, without
+drafts to with drafts; turns change places from pair to pair. Three kinds of text: greedy answers of the random model of
+`make bench`, which run in circles; answers sampled at a high temperature, which repeat nothing; and answers drawn from
+two dozen tokens, which mislead: their last two or three tokens nearly always occurred before, and a draft of what
+followed is accepted one time in 24. In a control neither shard speculates: its ratio's distance from 1 is the method's
+error.
 """
 
 import argparse
@@ -33,28 +34,28 @@ from peregrine_server.execution.runner import Runner
 
 MODEL = Path(__file__).parent.parent / ".bench" / "falcon-1b"
 FILE = RESULTS / "speculate.json"
-GUESSES = 8
+MAX_DRAFT_TOKENS = 8
 NUM_SLOTS = 32
 MAX_TOKENS = 256
-"""Of a sequence, with blocks to spare."""
+"""Tokens of a sequence, with blocks to spare."""
 PROMPT_TOKENS = 64
 PERIOD = 8
-"""Of a prompt that repeats itself."""
+"""Period, in tokens, of a prompt that repeats itself."""
 NEW_TOKENS = 96
 TURN_TOKENS = 8
 NUM_MISLEADING = 24
-CONTROL = "control: no guesses on either side"
+CONTROL = "control: no drafts on either side"
 FIRST_TOKEN = 20
-"""Those before it are special, among them the ends of text."""
+"""First token id to use: those below are special, ends of text among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """So many answers of one prompt at once."""
+    """Simultaneous answers to one prompt."""
 
     text: str
     streams: int
-    guesses: int = GUESSES
+    max_draft_tokens: int = MAX_DRAFT_TOKENS
 
     def requests(self, vocab_size: int, round_: int) -> list[Request]:
         """One group: its prompt is computed once, and each answer draws its own tokens."""
@@ -74,7 +75,7 @@ class Case:
 
 
 CASES = [
-    *(Case(CONTROL, streams, guesses=0) for streams in (1, 8)),
+    *(Case(CONTROL, streams, max_draft_tokens=0) for streams in (1, 8)),
     *(Case(text, streams) for streams in (1, 8) for text in ("repeats", "repeats nothing", "misleads")),
     Case("misleads", NUM_SLOTS),
 ]
@@ -82,10 +83,11 @@ CASES = [
 
 @dataclass(slots=True)
 class Side:
-    """With or without guesses, over all rounds of a case: a server's scheduler and shard, without its sockets."""
+    """One side, with or without drafts, of all rounds of a case: a server's scheduler and shard, without its
+    sockets."""
 
     runner: Runner
-    most: int
+    max_draft_tokens: int
     scheduler: Scheduler = field(init=False)
     sequences: list[Sequence] = field(init=False)
 
@@ -97,17 +99,17 @@ class Side:
             max_step_tokens=STEP_TOKENS["cpu"],
             eos_token_ids=frozenset(),
             caches_prefixes=False,
-            speculation=DraftBudget(self.most, SPECULATIVE_ROWS["cpu"]),
+            speculation=DraftBudget(self.max_draft_tokens, SPECULATIVE_ROWS["cpu"]),
         )
 
     def begin(self, requests: list[Request]) -> None:
-        """Up to the first token of each answer."""
+        """Runs up to the first token of each answer."""
         self.sequences = self.scheduler.submit_group(requests)
         while not all(sequence.num_generated for sequence in self.sequences):
             self.step()
 
     def turn(self) -> float:
-        """Seconds a token, until every answer has some more tokens or its end."""
+        """Runs until every answer has TURN_TOKENS more tokens or its end; seconds a token."""
         lengths = [sequence.num_generated for sequence in self.sequences]
         goal, start = min(min(lengths) + TURN_TOKENS, NEW_TOKENS), time.perf_counter()
         while min(sequence.num_generated for sequence in self.sequences) < goal:
@@ -120,7 +122,7 @@ class Side:
         return all(sequence.is_done for sequence in self.sequences)
 
     def end(self) -> None:
-        """The rest of the answers; frees their slots."""
+        """Runs to the end of the answers and frees their slots."""
         while not self.is_done:
             self.step()
         self.scheduler.commit(self.runner.execute(self.scheduler.heartbeat()))
@@ -130,7 +132,7 @@ class Side:
         assert step is not None
         start = time.perf_counter()
         result = self.runner.execute(step)
-        if self.most and step.num_decodes == len(self.sequences):
+        if self.max_draft_tokens and step.num_decodes == len(self.sequences):
             self.scheduler.speculation.cost.observe(
                 step.num_decodes, result.num_draft_tokens, time.perf_counter() - start
             )
@@ -138,7 +140,7 @@ class Side:
 
 
 def main() -> None:
-    """Measures, prints, and keeps the data."""
+    """Measures, prints, and saves the data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", action="store_true", help="measure the demo model, whose steps take a millisecond")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each case")
@@ -148,7 +150,7 @@ def main() -> None:
     if options.only and options.save:
         parser.error("--save keeps what all cases measured: leave --only out")
     path = demo_path() if options.demo else MODEL
-    runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, max_draft_tokens=GUESSES)] * 2)
+    runners = load_shards([config_of(path, NUM_SLOTS, MAX_TOKENS, max_draft_tokens=MAX_DRAFT_TOKENS)] * 2)
     entries = []
     for case in CASES:
         if options.only in f"{case.text}, {case.streams}":
@@ -160,35 +162,37 @@ def main() -> None:
 
 
 def measure(runners: list[Runner], case: Case, seconds: float) -> dict[str, Any]:
-    """The ratios of one case, in as many rounds as begin in the time."""
-    sides = [Side(runner, most) for runner, most in zip(runners, (0, case.guesses), strict=True)]
+    """Measures one case, in as many rounds as begin within `seconds`."""
+    sides = [Side(runner, count) for runner, count in zip(runners, (0, case.max_draft_tokens), strict=True)]
     ratios: list[float] = []
     start = time.perf_counter()
     while not ratios or time.perf_counter() - start < seconds:
         ratios += play(sides, case, len(ratios))
     speculation = sides[1].scheduler.speculation
-    counts = {"guessed": speculation.num_draft_tokens, "right": speculation.num_accepted}
+    counts = {"draft_tokens": speculation.num_draft_tokens, "accepted_tokens": speculation.num_accepted}
     return {"text": case.text, "streams": case.streams, "ratios": ratios, **counts}
 
 
 def play(sides: list[Side], case: Case, round_: int) -> list[float]:
-    """The ratio of each pair of turns of one round."""
-    # Of two shards one may have its memory in better places: each takes both sides. Without guesses in its steps, what
-    # a shard could guess costs a call that returns at once.
+    """Runs one round; the ratio of each pair of turns."""
+    # One of two shards may have better placed memory, so each takes both sides. Without drafts, a shard that could
+    # speculate costs a call that returns at once.
     sides[0].runner, sides[1].runner = sides[1].runner, sides[0].runner
     requests = case.requests(sides[0].runner.model.config.vocab_size, round_)
     for side in sides:
         side.begin(requests)
     ratios: list[float] = []
     while not any(side.is_done for side in sides):
-        # Whoever comes second is warmer.
+        # The second one finds warmer caches.
         taken = [0.0, 0.0]
         for at in (0, 1) if len(ratios) % 2 else (1, 0):
             taken[at] = sides[at].turn()
         ratios.append(taken[0] / taken[1])
     for side in sides:
         side.end()
-    assert [s.token_ids for s in sides[0].sequences] == [s.token_ids for s in sides[1].sequences], "a guess changed one"
+    assert [s.token_ids for s in sides[0].sequences] == [s.token_ids for s in sides[1].sequences], (
+        "a draft changed a token"
+    )
     return ratios
 
 
@@ -199,7 +203,7 @@ def describe(entry: dict[str, Any]) -> str:
     spread, count = quartiles(entry["ratios"], 3), len(entry["ratios"])
     return (
         f"{name:46}{spread} of {count}, the median in {low:.3f}-{high:.3f}; "
-        f"{entry['right']} of {entry['guessed']} guesses right"
+        f"{entry['accepted_tokens']} of {entry['draft_tokens']} draft tokens accepted"
     )
 
 

@@ -1,4 +1,4 @@
-"""Many streams of server-sent events at once from one thread: what it costs a client is a read and a count."""
+"""Many streams of server-sent events at once from one thread, at a read and a count for each piece."""
 
 import selectors
 import socket
@@ -9,12 +9,12 @@ END_OF_EVENT = b"\n\n"
 END_OF_ANSWER = b"0\r\n\r\n"
 READ_BYTES = 2**18
 IDLE_SECONDS = 60.0
-"""A server that is silent for so long is broken."""
+"""Seconds of silence after which a server counts as broken."""
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One answer on its way."""
+    """One answer being received."""
 
     sock: socket.socket
     head: bytes = b""
@@ -25,13 +25,13 @@ class Stream:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it has a good status and ends with no error event."""
+        """Whether the status is good and no error event ends it."""
         return self.head.startswith(b"HTTP/1.1 200 ") and b'"error' not in self.tail
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a load came to."""
+    """The result of a load."""
 
     num_events: int
     num_failed: int
@@ -46,7 +46,7 @@ class Load:
 
 @dataclass(slots=True)
 class _Meter:
-    """The steady part, found as the streams go by."""
+    """Finds the steady part of a load: from the last stream's first event to the first stream's end."""
 
     num_waiting: int
     num_events: int = 0
@@ -107,7 +107,7 @@ def _read(selector: selectors.BaseSelector, meter: _Meter) -> None:
 
 
 def _take(stream: Stream, data: bytes, meter: _Meter) -> bool:
-    """Whether the stream is over."""
+    """Takes one piece; whether the stream is over."""
     stream.head = stream.head or data[:64]
     found = data.count(END_OF_EVENT) + (stream.tail[-1:] == b"\n" and data[:1] == b"\n")
     stream.tail = (stream.tail + data)[-512:] if len(data) < 512 else data[-512:]

@@ -1,4 +1,4 @@
-"""What a comparison promises, beside what was measured: ours against the best peer in each scenario."""
+"""The bars of a comparison beside the measurements: ours against the best peer in each scenario."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -57,14 +57,14 @@ def int8_rows(scenarios: dict[str, dict[str, list[Sample]]]) -> list[str]:
 
 
 def against_best(claim: str, ours: Sequence[Sample], peers: dict[str, list[Sample]], bar: str) -> str:
-    """Over the peer against which our median is lowest."""
+    """Our ratios over the peer against which our median is lowest."""
     over = {peer: ratios(ours, samples) for peer, samples in peers.items()}
     best = min((peer for peer in over if over[peer]), key=lambda peer: statistics.median(over[peer]))
     return markdown_row((f"{claim} over {best}", spread(over[best], 2), bar))
 
 
 def least(by_peer: dict[str, list[Sample]], claim: str, value: Callable[[Sample], float], bar: str) -> str:
-    """Ours over the peer whose median is lowest, of medians."""
+    """Our median over the lowest of the peers' medians."""
     medians = {peer: statistics.median(map(value, samples)) for peer, samples in by_peer.items()}
     ours = medians.pop(BF16)
     best = min(medians, key=medians.__getitem__)

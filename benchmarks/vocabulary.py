@@ -1,4 +1,4 @@
-"""A tokenizer for the benchmark's model: 65,024 tokens, every one with a text of its own, and no merges.
+"""A tokenizer for the benchmark's model: 65,024 tokens, each with a text of its own, and no merges.
 
 Servers that need a tokenizer start with it. A character of ASCII is one token; every sampled id decodes to some text,
 so that no server holds a token back.
@@ -35,7 +35,8 @@ def make_tokenizer(path: Path, vocab_size: int, end_of_text_id: int) -> None:
 
 
 def texts(vocab_size: int, end_of_text_id: int) -> list[str]:
-    """By id: bytes, in the spelling of byte-level BPE, then words of four letters; the end of text in its place."""
+    """Token texts by id: bytes as byte-level BPE spells them, then words of four letters; the end of text at its own
+    id."""
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ("".join(letters) for letters in itertools.product(string.ascii_lowercase, repeat=4))
     found = [*bytes_, *itertools.islice(words, vocab_size - 1 - len(bytes_))]

@@ -1,1 +1,1 @@
-"""Load on a server that streams tokens: what is sent, how it is sent, what is read off it."""
+"""Load on a server that streams tokens: workload, client, figures, charts."""

@@ -9,7 +9,7 @@ from benchmarks.plots.svg import Points, Series, cumulative, line_chart
 
 
 def write_charts(folder: Path, answers: Sequence[Answer]) -> list[Path]:
-    """How long users wait for the first token and for each after it, and tokens a second over time."""
+    """Writes the distributions of time to first token and between tokens, and tokens a second over time."""
     first = [first_token_seconds(a) * 1e3 for a in answers if a.token_times]
     between = [gap * 1e3 for gap in gaps(answers)]
     waits = [("first token", cumulative(first)), ("between tokens", cumulative(between))]

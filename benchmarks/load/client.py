@@ -1,4 +1,4 @@
-"""Sends sessions and notes when each token came: TGI's /generate_stream or OpenAI's /v1/completions."""
+"""Sends sessions and records when each token came: TGI's /generate_stream or OpenAI's /v1/completions."""
 
 import asyncio
 import json
@@ -12,18 +12,18 @@ import aiohttp
 from benchmarks.load.workload import Session, Turn, as_text
 
 REQUEST_SECONDS = 900
-"""Far beyond what any answer takes; a server that hangs is an error, not a hung benchmark."""
+"""Timeout of a request in seconds, far beyond any answer's: a server that hangs is an error, not a hung benchmark."""
 OnToken = Callable[[], None]
 
 
 @dataclass(slots=True)
 class Answer:
-    """One request as its client saw it. Times are of one clock, in seconds."""
+    """One request as its client saw it. Times in seconds, of one clock."""
 
     prompt_tokens: int
     sent: float
     token_times: list[float] = field(default_factory=list)
-    """When each event with a token came."""
+    """Time of each event with a token."""
     end: float = 0.0
     is_cancelled: bool = False
     error: str | None = None
@@ -31,7 +31,7 @@ class Answer:
 
 
 class Api(Protocol):
-    """What differs between the servers' routes."""
+    """The differences between the servers' routes."""
 
     path: str
 
@@ -87,17 +87,17 @@ class OpenAI:
 
 
 def make_api(name: Literal["tgi", "openai"], model: str) -> Api:
-    """By the name that the command line gives."""
+    """The API of that name on the command line."""
     return Tgi() if name == "tgi" else OpenAI(model)
 
 
 async def run_load(
     url: str, api: Api, sessions: list[Session], concurrency: int | None, on_answer: OnToken = lambda: None
 ) -> list[Answer]:
-    """Every answer, in the order of their ends.
+    """Runs the load; every answer, in the order of their ends.
 
     `concurrency` None is an open loop: a session begins at its arrival, however slow the server. A number is a closed
-    loop: so many clients, each taking the next session when its last has ended.
+    loop: that many clients, each taking the next session when its last has ended.
     """
     answers: list[Answer] = []
     timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
@@ -137,7 +137,7 @@ async def _closed_loop(sessions: list[Session], hold: Callable[[Session], Any], 
 
 
 async def converse(http: aiohttp.ClientSession, api: Api, session: Session) -> AsyncIterator[Answer]:
-    """The turns one by one; an error or a cancellation ends the conversation.
+    """Sends the turns one by one; an error or a cancellation ends the conversation.
 
     The history holds the server's own words on routes that take text. Where prompts are ids, which no stream gives
     back, it holds as many ids of the next message instead: of the history the server has computed the prompts alone.
@@ -156,7 +156,7 @@ async def converse(http: aiohttp.ClientSession, api: Api, session: Session) -> A
 
 
 async def ask(http: aiohttp.ClientSession, api: Api, prompt: tuple[int, ...] | str, turn: Turn) -> Answer:
-    """One request. What goes wrong is told in the answer."""
+    """Sends one request; an error is recorded in the answer."""
     answer = Answer(len(prompt), time.perf_counter())
     try:
         async with http.post(api.path, json=api.body(prompt, turn)) as response:

@@ -14,7 +14,7 @@ PERCENTILES = (50, 90, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """What a user is promised; both in seconds."""
+    """Service level objective of a request; both limits in seconds."""
 
     first_token: float
     per_token: float
@@ -30,12 +30,12 @@ class Slo:
 
 
 def first_token_seconds(answer: Answer) -> float:
-    """From the request's sending; the answer has a token."""
+    """Time to first token in seconds; the answer must have a token."""
     return answer.token_times[0] - answer.sent
 
 
 def seconds_per_token(answer: Answer) -> float:
-    """After the first; 0 for a lone one."""
+    """Mean seconds a token after the first; 0 for a single token."""
     return (answer.token_times[-1] - answer.token_times[0]) / max(1, len(answer.token_times) - 1)
 
 
@@ -45,7 +45,7 @@ def gaps(answers: Sequence[Answer]) -> list[float]:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Linear between the ranks; empty for no values."""
+    """Percentiles, linear between the ranks; empty for no values."""
     if not values:
         return {}
     return {f"p{p}": float(np.percentile(values, p)) for p in PERCENTILES} | {"mean": float(np.mean(values))}
@@ -54,8 +54,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def summarize(answers: Sequence[Answer], slo: Slo) -> dict[str, Any]:
     """Seconds and tokens a second, over the time from the first request to the last end.
 
-    Goodput is requests a second that met the SLO (DistServe, OSDI 2024). A client that left by itself counts by the
-    tokens that it stayed for.
+    Goodput is requests a second that met the SLO (DistServe, OSDI 2024). A client that left by itself counts with the
+    tokens that it received.
     """
     seconds = max(a.end for a in answers) - min(a.sent for a in answers)
     answered = [a for a in answers if a.token_times]
@@ -79,7 +79,7 @@ def summarize(answers: Sequence[Answer], slo: Slo) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """For a terminal."""
+    """A table for a terminal."""
     lines = [
         f"{summary['requests']} requests in {summary['seconds']:.1f} s: {summary['errors']} errors, "
         f"{summary['cancelled']} cancelled by the client",

@@ -1,10 +1,10 @@
-"""What clients ask, and when: sessions of one turn or several, a function of the seed alone."""
+"""Requests and their arrival times: sessions of one turn or several, a function of the seed alone."""
 
 import random
 from dataclasses import dataclass, replace
 
 FIRST_ID = 12
-"""Falcon's ids below are special tokens."""
+"""First token id to use: Falcon's ids below are special tokens."""
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -16,7 +16,7 @@ class Turn:
     """Token ids."""
     max_new_tokens: int
     cancel_after: int | None = None
-    """The client leaves when it has so many tokens."""
+    """Number of tokens after which the client leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,22 @@ class Session:
     """A conversation: each turn is sent when the one before it has been answered."""
 
     arrival: float
-    """Seconds after the load begins; counts in an open loop only."""
+    """Seconds after the load begins; used in an open loop only."""
     turns: tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How much of what. Ranges are inclusive and drawn from uniformly."""
+    """Sizes and rates of a load. Ranges are inclusive and drawn from uniformly."""
 
     num_sessions: int
     input_tokens: tuple[int, int] = (32, 512)
-    """Of each message; the shared prefix comes on top."""
+    """Range of a message's tokens; the shared prefix is added."""
     output_tokens: tuple[int, int] = (16, 128)
     rate: float | None = None
     """Sessions a second, in a Poisson process; None: all at once."""
     shared_prefix: int = 0
-    """Tokens with which every session begins."""
+    """Length of the prefix that every session begins with."""
     turns: tuple[int, int] = (1, 1)
     cancelled: float = 0.0
     """Share of requests whose client leaves half-way."""
@@ -47,7 +47,7 @@ class Workload:
     seed: int = 0
 
     def sessions(self) -> list[Session]:
-        """The same for the same fields, in order of arrival."""
+        """The sessions, in order of arrival; the same for the same fields."""
         rng = random.Random(self.seed)
         prefix = self._ids(rng, self.shared_prefix)
         clock, sessions = 0.0, []

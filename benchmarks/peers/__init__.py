@@ -1,6 +1,6 @@
-"""The servers that are compared: how each is found, started on the benchmark's model, loaded and stopped.
+"""The servers to compare with: how each is found, started on the benchmark's model, loaded and stopped.
 
-What is not installed is skipped by name. scripts/peers.sh installs them.
+Servers that are not installed are skipped and named. scripts/peers.sh installs them.
 """
 
 import os
@@ -18,13 +18,13 @@ GROUPS = {
     "bf16": ("Peregrine bf16", "llama.cpp bf16", "vLLM bf16", "OpenVINO bf16"),
     "int8": ("Peregrine bf16", "transformers bf16", "Peregrine int8", "llama.cpp q8_0", "OpenVINO int8"),
 }
-"""Servers that run at once: as many as 24 GiB hold."""
+"""Group name -> servers that run at once, as many as 24 GiB hold."""
 PEERS_FOLDER = Path(os.environ.get("PEERS", "/tmp/peers"))
-"""Where scripts/peers.sh puts them."""
+"""Folder in which scripts/peers.sh installs them."""
 
 
 def all_peers(model: Path, threads: int) -> list[Peer]:
-    """In the order of the table, ours first; each may turn out not to be installed."""
+    """All servers in the order of the table, ours first, whether installed or not."""
     drivers = Path(__file__).parent / "drivers"
     dtype = str(peer_dtype()).removeprefix("torch.")
     openvino = PEERS_FOLDER / "openvino" / "bin" / "python"

@@ -15,7 +15,7 @@ from benchmarks.load.client import Answer, OpenAI, run_load
 from benchmarks.load.workload import Session
 
 START_SECONDS = 400
-"""vLLM compiles at its first start."""
+"""Seconds within which a server must be healthy: vLLM compiles at its first start."""
 
 
 class HttpPeer:
@@ -31,7 +31,8 @@ class HttpPeer:
         environment: Mapping[str, str] = {},
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
-        """`command` is given the port. `missing` says what is not there; `prepare` makes what the server reads."""
+        """`command` takes the port. `missing` says what is not installed; `prepare` makes the files that the server
+        reads."""
         self.name, self.missing = name, missing
         self._command, self._environment, self._prepare = command, environment, prepare
         self._api = OpenAI(model)
@@ -39,7 +40,7 @@ class HttpPeer:
         self.url = ""
 
     def start(self, logs: Path) -> None:
-        """Returns when the server is healthy. Raises RuntimeError with where its log is."""
+        """Starts the server and waits until it is healthy. Raises RuntimeError with the path of its log."""
         self._prepare()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -60,11 +61,11 @@ class HttpPeer:
             time.sleep(0.2)
 
     def run(self, sessions: list[Session]) -> list[Answer]:
-        """All at once."""
+        """Sends all requests at once."""
         return asyncio.run(run_load(self.url, self._api, sessions, None))
 
     def stop(self) -> None:
-        """And its children."""
+        """Stops the server and its children."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -85,7 +86,7 @@ class HttpPeer:
 
 
 def free_port() -> int:
-    """Nobody listens there now."""
+    """A port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

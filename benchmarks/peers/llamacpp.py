@@ -14,7 +14,7 @@ SLOTS, SLOT_TOKENS = 32, 2048
 
 
 def llamacpp(folder: Path, model: Path, threads: int, kind: Literal["bf16", "q8_0"]) -> HttpPeer:
-    """The binary is LLAMA_SERVER, else what scripts/peers.sh built."""
+    """llama.cpp; the binary is LLAMA_SERVER, or else the one built by scripts/peers.sh."""
     server = os.environ.get("LLAMA_SERVER") or str(folder / "llama.cpp" / "bin" / "llama-server")
     python = folder / "llama.cpp" / "venv" / "bin" / "python"
     file = model / f"{kind}.gguf"

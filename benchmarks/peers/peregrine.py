@@ -10,13 +10,13 @@ from peregrine_router.settings import Settings
 
 MAX_TOTAL_TOKENS = 2048
 KV_TOKENS = 64 * 1024
-"""As much as 32 slots of 2,048 tokens, which llama.cpp is given."""
+"""Tokens of KV cache: 32 slots of 2,048 tokens, as llama.cpp has."""
 
 
 def peregrine(
     model: Path, weights: Literal["bf16", "int8"], environment: Mapping[str, str] = {}, kv_tokens: int = KV_TOKENS
 ) -> HttpPeer:
-    """8-bit integers only where this version has them. `environment` are further settings."""
+    """Our server; int8 only where this version has it. `environment`: further settings."""
     options = [] if weights == "bf16" else ["--quantize", weights]
     lacks = weights != "bf16" and "quantize" not in Settings.model_fields
 

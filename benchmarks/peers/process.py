@@ -1,4 +1,4 @@
-"""A peer without HTTP: a library in a child process of its own environment, which is spared what a server costs.
+"""A peer without HTTP: a library in a child process with its own environment, without the cost of a server.
 
 The child (benchmarks/peers/drivers/) prints `> ready`. Then it answers each line of JSON, a list of {prompt,
 max_new_tokens}, with `> ` and a line of JSON: of each request the seconds, from the line's arrival, of its tokens.
@@ -16,10 +16,10 @@ from benchmarks.load.workload import Session
 
 
 class InProcessPeer:
-    """All requests of a load are handed over at once, as it has no clients."""
+    """A library that takes all requests of a load at once, since it has no clients."""
 
     def __init__(self, name: str, python: Path | None, driver: Path, arguments: tuple[str, ...]) -> None:
-        """`python` None is this interpreter."""
+        """`python`: the interpreter; None is this one."""
         self.name = name
         self._command = [str(python or sys.executable), str(driver), *arguments]
         is_there = python is None or python.exists()
@@ -27,7 +27,7 @@ class InProcessPeer:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, logs: Path) -> None:
-        """Returns when the model is loaded. Raises RuntimeError with where its log is."""
+        """Starts the child and waits until its model is loaded. Raises RuntimeError with the path of its log."""
         log = logs / f"{self.name.replace(' ', '-')}.log"
         with log.open("w") as file:
             self._process = subprocess.Popen(
@@ -38,7 +38,7 @@ class InProcessPeer:
             raise RuntimeError(f"{self.name} did not start: see {log}")
 
     def run(self, sessions: list[Session]) -> list[Answer]:
-        """Raises RuntimeError if the child has died."""
+        """Runs one load. Raises RuntimeError if the child has died."""
         assert self._process is not None
         assert self._process.stdin is not None
         turns = [session.turns[0] for session in sessions]
@@ -55,7 +55,7 @@ class InProcessPeer:
         ]
 
     def stop(self) -> None:
-        """It ends with its input."""
+        """Ends the child by closing its input."""
         if self._process is None:
             return
         for stream in (self._process.stdin, self._process.stdout):
@@ -69,7 +69,7 @@ class InProcessPeer:
         self._process = None
 
     def _read(self) -> Any:
-        """The child's next line that is meant for us: libraries print to the same stream."""
+        """The child's next protocol line: libraries print to the same stream."""
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:

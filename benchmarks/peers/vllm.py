@@ -6,7 +6,8 @@ from benchmarks.peers.http import HttpPeer
 
 
 def vllm(folder: Path, model: Path, dtype: str, threads: int) -> HttpPeer:
-    """Without the binding it computes on one core; without a size it takes nine tenths of the memory."""
+    """vLLM with bound cores and a KV cache size: by default it computes on one core and takes nine tenths of the
+    memory."""
     script = folder / "vllm" / "bin" / "vllm"
 
     def command(port: int) -> list[str]:

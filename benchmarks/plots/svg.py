@@ -8,7 +8,7 @@ from html import escape
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 50
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -31,7 +31,7 @@ class Axis:
     is_log: bool = False
 
     def at(self, value: float) -> float:
-        """Pixel of a value."""
+        """The pixel of a value."""
         low, high, value = (_log(v) if self.is_log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
@@ -50,7 +50,7 @@ class Axis:
 
 
 def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series], is_log_x: bool = False) -> str:
-    """The document. y begins at 0. Raises ValueError if there is nothing to draw."""
+    """The SVG document; y begins at 0. Raises ValueError if there is nothing to draw."""
     xs = [x for each in series for x, _ in each.points if x > 0 or not is_log_x]
     ys = [y for each in series for _, y in each.points]
     if not xs:
@@ -107,7 +107,7 @@ def _line(series: Series, x: Axis, y: Axis, color: str) -> str:
 
 
 def _legend(series: Sequence[Series]) -> list[str]:
-    """In the lower right corner, which shares that grow to 100 % leave free; a lone series needs none."""
+    """A legend in the lower right corner, which cumulative shares leave free; none for a single series."""
     lines: list[str] = []
     if len(series) == 1:
         return lines

@@ -20,20 +20,20 @@ Document = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Documents:
-    """What is trained on, tokenized."""
+    """The tokenized training documents."""
 
     chapters: list[Document]
     dialogues: list[Document]
 
 
 def encode_chapter(tokenizer: Tokenizer, chapter: Chapter) -> Document:
-    """A chapter is one document; end of text parts it from the next."""
+    """Encodes a chapter as one document; end of text separates it from the next."""
     ids = np.array([*tokenizer.encode(as_text([chapter])).ids, END_OF_TEXT_ID])
     return ids, ids
 
 
 def encode_dialogue(tokenizer: Tokenizer, turns: Turns) -> Document:
-    """A dialogue is one document; pieces are encoded apart, which changes no token at these borders."""
+    """Encodes a dialogue as one document; pieces are encoded apart, which changes no token at their borders."""
     ids: list[int] = []
     labels: list[int] = []
     for text, is_learnt in chat_pieces(turns):

@@ -1,4 +1,4 @@
-"""Chat samples made from the training chapters: who speaks in the novels, speaks here in turns."""
+"""Chat samples made from the training chapters: the novels' speakers take turns."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from itertools import pairwise
 from corpus import Chapter
 
 Turns = list[str]
-"""What user and assistant say by turns: the user first, the assistant last."""
+"""Utterances of user and assistant by turns: the user first, the assistant last."""
 
 SPEECH = re.compile(r'"([^"]+)"')
 PERSON = re.compile(r"\b(?:Mr|Mrs|Miss|Lady|Sir|Captain|Colonel)\.? [A-Z][a-z]+|\b(?:Emma|Elizabeth|Anne|Fanny)\b")
@@ -45,7 +45,7 @@ SMALL_TALK = (
 
 
 def spoken_words(paragraph: str) -> str | None:
-    """What is said in a paragraph that begins with speech, without "said he"; None for any other paragraph."""
+    """The speech of a paragraph that begins with speech, without "said he"; None for any other paragraph."""
     if not paragraph.startswith('"') or paragraph.count('"') % 2:
         return None
     pieces = [piece.strip() for piece in SPEECH.findall(paragraph)]
@@ -67,7 +67,7 @@ def conversations(chapter: Chapter) -> Iterator[Turns]:
 
 
 def portraits(chapter: Chapter) -> Iterator[Turns]:
-    """A question after a person, answered by a paragraph of narrative that names them early."""
+    """A question about a person, answered by a paragraph of narrative that names them early."""
     for i, paragraph in enumerate(chapter):
         person = PERSON.search(paragraph, 0, 100)
         if person and len(paragraph) in PARAGRAPH_SIZE and '"' not in paragraph:

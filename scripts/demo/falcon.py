@@ -1,7 +1,7 @@
 """The demo's shape, and FalconForCausalLM's forward for training: same modules, a faster attention.
 
-transformers hands the one KV head and a mask to scaled_dot_product_attention, which then computes with
-plain matrices; expanded heads and `is_causal` take the flash kernel (3470 instead of 2666 tokens a second
+With the single KV head and a mask, as transformers passes them, scaled_dot_product_attention computes with
+plain matrices; with expanded heads and `is_causal` it takes the flash kernel (3470 instead of 2666 tokens a second
 on 2 cores with AVX512-BF16, batches of 8 x 512).
 """
 
@@ -59,7 +59,7 @@ def attention(module: FalconAttention, x: Tensor, cos: Tensor, sin: Tensor) -> T
 
 
 def block_output(block: FalconDecoderLayer, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """What a block adds: attention and MLP read the same LayerNorm."""
+    """A block's contribution to the residual: attention and MLP read the same LayerNorm."""
     x = block.input_layernorm(hidden)
     return attention(block.self_attention, x, cos, sin) + block.mlp(x)  # type: ignore[no-any-return]
 

@@ -28,10 +28,10 @@ WEIGHT_DECAY = 0.3  # a text of 0.9 million tokens read five times or more: abov
 DROPOUT = 0.05
 TOKENS_PER_BATCH = 2048
 STAGES = ((0.0, 512), (0.8, 1024), (0.92, 2048))
-"""Window lengths by the share of the time that has passed: short ones teach most, long ones come last."""
+"""(share of the time that has passed, window length): short windows teach most, long ones come last."""
 
 LONGEST_STEP_S = 20.0
-"""A longer step was a stopped process, and counts as this much."""
+"""Maximum seconds that a step counts: a longer one was a stopped process."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Clock:
 
 @dataclass
 class Run:
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     model: FalconForCausalLM
     optimizers: list[torch.optim.Optimizer]
@@ -65,7 +65,7 @@ class Run:
     best: float = math.inf
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on; a kill half-way leaves the file before it whole."""
+        """Write everything needed to continue; a kill half-way leaves the earlier file whole."""
         state: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "best": self.best}
         state |= {"trained_s": self.clock.trained_s, "model": self.model.state_dict()}
         state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
@@ -73,7 +73,7 @@ class Run:
         os.replace(path.with_suffix(".tmp"), path)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

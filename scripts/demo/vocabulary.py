@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
 def chat_pieces(turns: Turns) -> list[tuple[str, bool]]:
     """A dialogue as pieces of text, and whether each is to be learnt.
 
-    What follows a reply in the middle is not: after every reply the model shall end the text.
+    The text after a reply in the middle is not: the model should end the text after every reply.
     """
     pieces: list[tuple[str, bool]] = []
     for i, turn in enumerate(turns):

@@ -1,4 +1,4 @@
-"""What the load's client takes for a token."""
+"""Tokens as the load client counts them."""
 
 from typing import Any
 
@@ -16,5 +16,5 @@ from benchmarks.load.client import OpenAI
     ],
 )
 def test_an_event_that_only_tells_the_end_is_no_token(event: dict[str, Any], token: str | None) -> None:
-    """Servers tell the end with the last token, or, as llama.cpp does, behind it."""
+    """Servers report the end with the last token, or, as llama.cpp does, after it."""
     assert OpenAI("falcon").token(event) == token

@@ -1,4 +1,4 @@
-"""What a comparison makes of its samples, and of servers that fail."""
+"""A comparison's samples and tables, and servers that fail."""
 
 from pathlib import Path
 from random import Random
@@ -63,7 +63,8 @@ def compare(*peers: FakePeer, peak: FakePeak | None = None) -> dict[str, Any]:
 
 
 def test_turns_in_which_memory_changed_its_speed_are_taken_again() -> None:
-    """All of them, so that what is compared had the same memory; the fourth attempt counts whatever it is."""
+    """All turns are repeated, so that all compared servers had the same memory speed; the fourth attempt counts in any
+    case."""
     peers = FakePeer("Peregrine bf16"), FakePeer("vLLM bf16")
     wild = [3e12, 3e12, 6e12, 6e12]
     for speeds, expected in ((wild, 1e13), (4 * wild, 3e12)):
@@ -74,7 +75,7 @@ def test_turns_in_which_memory_changed_its_speed_are_taken_again() -> None:
 
 
 def test_turns_that_are_taken_again_have_other_prompts() -> None:
-    """A server with a prefix cache would have computed them already."""
+    """A prefix cache would otherwise hold the prompts of the attempt before."""
     peer = FakePeer("Peregrine bf16")
     compare(peer, peak=FakePeak(3e12, 6e12))
     prompts = [tuple(session.turns[0].message) for sessions in peer.loads for session in sessions]
@@ -82,7 +83,7 @@ def test_turns_that_are_taken_again_have_other_prompts() -> None:
 
 
 def test_long_turns_are_not_taken_again() -> None:
-    """Minutes of an attempt would become hours of a run, and so long a load has memory of every speed."""
+    """Repeating would take hours, and a long load meets memory of every speed anyway."""
     slow = FakePeer("Peregrine bf16", seconds=61.0)
     kept = compare(slow, peak=FakePeak(5e12, 5e12, 1e13))["samples"]
     assert kept[0]["bytes_per_second"] == 5e12
@@ -97,14 +98,14 @@ def test_every_server_has_every_scenario_in_every_round() -> None:
 
 
 def test_a_server_that_is_far_behind_has_a_scenario_once() -> None:
-    """A peer three times as slow as the fastest is not measured again; ours always is."""
+    """A peer three times slower than the fastest is not measured again; ours always is."""
     data = compare(FakePeer("Peregrine bf16", 4.0), FakePeer("slow bf16", 3.0), FakePeer("other bf16", 1.0))
     rounds = {name: sum(s["peer"] == name for s in data["samples"]) for name in ("Peregrine bf16", "slow bf16")}
     assert rounds == {"Peregrine bf16": 4, "slow bf16": 2}
 
 
 def test_scenarios_of_an_earlier_run_are_kept_with_their_commit() -> None:
-    """Those of this run take the place of the same ones."""
+    """Scenarios of this run replace earlier ones of the same name."""
 
     def run(commit: str, *scenarios: str) -> dict[str, Any]:
         return {"machine": {"commit": commit}, "samples": [{"scenario": name, "commit": commit} for name in scenarios]}
@@ -126,7 +127,7 @@ def test_scenarios_of_an_earlier_run_are_kept_with_their_commit() -> None:
     ],
 )
 def test_a_server_that_fails_is_named_and_the_others_go_on(peer: FakePeer, reason: str) -> None:
-    """One that ends early would look fast."""
+    """A server that ends early would otherwise look fast."""
     data = compare(FakePeer("Peregrine bf16"), peer)
     assert {sample["peer"] for sample in data["samples"]} == {"Peregrine bf16"}
     assert data["skipped"] == {"other": reason}
@@ -134,7 +135,7 @@ def test_a_server_that_fails_is_named_and_the_others_go_on(peer: FakePeer, reaso
 
 
 def test_ratios_are_of_rounds_that_both_have() -> None:
-    """A server may have joined fewer."""
+    """Ratios use only rounds that both servers took part in."""
     ours = [{"round": 0, "tokens_per_second": 10.0}, {"round": 1, "tokens_per_second": 30.0}]
     assert ratios(ours, [{"round": 1, "tokens_per_second": 15.0}]) == [2.0]
     assert spread([1.0, 3.0, 2.0], 1) == "2.0 [1.0-3.0]"
@@ -152,7 +153,7 @@ def test_what_is_not_installed_says_how_to_install_it(tmp_path: Path, monkeypatc
 
 
 def test_a_library_in_a_child_process_answers_loads_until_its_input_ends(tmp_path: Path) -> None:
-    """Times are told from the arrival of the load; what the library prints besides is passed over."""
+    """Times count from the arrival of the load; other output of the library is ignored."""
     driver = tmp_path / "driver.py"
     driver.write_text(
         "import sys, json\n"
@@ -172,7 +173,7 @@ def test_a_library_in_a_child_process_answers_loads_until_its_input_ends(tmp_pat
 
 
 def test_a_library_that_dies_is_told_with_its_log(tmp_path: Path) -> None:
-    """Its output is there to be read."""
+    """The error names the log with the library's output."""
     (tmp_path / "driver.py").write_text("raise SystemExit('no such module')")
     peer = InProcessPeer("a library", None, tmp_path / "driver.py", ())
     with pytest.raises(RuntimeError, match=r"a-library\.log"):
@@ -196,7 +197,7 @@ def test_int8_is_held_against_our_own_bf16_and_the_best_int8_peer() -> None:
 
 
 def test_the_median_lies_within_its_bounds_95_times_of_a_hundred() -> None:
-    """Of a thousand times fifty samples of what has its median at 1, the bounds hold it in about 95 of each hundred."""
+    """For a thousand draws of fifty samples with median 1, the bounds contain 1 in about 95 % of the draws."""
     random = Random(0)
     held = 0
     for _ in range(1000):

@@ -1,9 +1,9 @@
-"""docs/performance.md says what the data say."""
+"""docs/performance.md agrees with the data."""
 
 from pathlib import Path
 
 from benchmarks.machine import RESULTS
-from benchmarks.report import PAGE, guessed, page
+from benchmarks.report import PAGE, page, speculated
 
 
 def test_the_committed_page_is_what_the_committed_data_make() -> None:
@@ -23,10 +23,10 @@ def test_every_chart_of_the_page_is_there() -> None:
             assert (PAGE.parent / line.partition("](")[2].rstrip(")")).exists()
 
 
-def test_guesses_of_a_model_that_was_not_measured() -> None:
-    """The other's are shown, and that these are missing is said."""
-    entry = {"text": "misleads", "streams": 8, "ratios": [0.9, 1.0, 1.1], "guessed": 1200, "right": 3}
+def test_speculation_of_a_model_that_was_not_measured() -> None:
+    """The page shows the measured model, and says that the other was not measured."""
+    entry = {"text": "misleads", "streams": 8, "ratios": [0.9, 1.0, 1.1], "draft_tokens": 1200, "accepted_tokens": 3}
     machine = {"cpu": "a CPU", "cores": 2, "commit": "0123456789abcdef"}
-    lines = guessed({"demo": {"machine": machine, "entries": [entry]}}).splitlines()
+    lines = speculated({"demo": {"machine": machine, "entries": [entry]}}).splitlines()
     assert "| misleads | 8 | 1.00 [0.90-1.10] | 0.90-1.10 | 3 of 1,200 |" in lines
     assert "The seeded 1.15 B Falcon, bfloat16: not measured." in lines

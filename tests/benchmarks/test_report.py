@@ -13,7 +13,7 @@ ANSWERS = [
 
 
 def test_percentiles_are_linear_between_ranks() -> None:
-    """NumPy's default, and everybody's."""
+    """NumPy's default interpolation."""
     found = percentiles([0.0, 1.0, 2.0, 3.0, 4.0])
     assert found == pytest.approx({"p50": 2.0, "p90": 3.6, "p95": 3.8, "p99": 3.96, "mean": 2.0})
     assert percentiles([]) == {}

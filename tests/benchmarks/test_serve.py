@@ -24,7 +24,7 @@ def server() -> Iterator[ServerProcess]:
 def serve(
     server: ServerProcess, folder: Path, *options: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """`python -m benchmarks.serve` and what it saved."""
+    """Runs `python -m benchmarks.serve`; the data it saved."""
     command = [sys.executable, "-m", "benchmarks.serve", "--url", f"http://127.0.0.1:{server.port}", *options]
     keep = ["--save", str(folder / "load.json"), "--plots", str(folder / "plots")]
     done = subprocess.run([*command, *keep], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -55,7 +55,7 @@ def test_every_request_ends_with_its_tokens_and_two_runs_agree() -> None:
 
 
 def test_a_smaller_step_budget_keeps_other_streams_waiting_less() -> None:
-    """What chunked prefill is for: a long prompt beside a stream."""
+    """A long prompt beside a stream: the case for chunked prefill."""
     arrivals = [Arrival(0.0, 8, 60), Arrival(1.0, 1900, 8)]
 
     def longest_gap(budget: int) -> float:
@@ -66,7 +66,7 @@ def test_a_smaller_step_budget_keeps_other_streams_waiting_less() -> None:
 
 
 def test_a_full_cache_preempts_and_still_ends() -> None:
-    """Few blocks: the same tokens, later."""
+    """With few blocks requests get the same tokens, later."""
     simulation = Simulation(DEVICES[0], FALCON_7B, Policy(256, 8), num_blocks=6)
     answers = simulation.run([Arrival(0.0, 40, 150) for _ in range(4)])
     assert simulation.scheduler.num_preemptions > 0
@@ -74,6 +74,6 @@ def test_a_full_cache_preempts_and_still_ends() -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused() -> None:
-    """With what to do."""
+    """The error says what to do."""
     with pytest.raises(ValueError, match="simulate a larger device"):
         Simulation(DEVICES[0], FALCON_40B, Policy(256, 8))

@@ -48,7 +48,7 @@ def test_an_id_is_a_letter_where_prompts_are_text() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_rounds_have_the_same_lengths_and_other_tokens(scenario) -> None:  # type: ignore[no-untyped-def]
-    """No server can answer a round from what it kept of the last one."""
+    """No server can answer a round from its cache of the last one."""
     first, second = scenario.sessions(0), scenario.sessions(1)
     lengths = [(len(s.turns[0].message), s.turns[0].max_new_tokens) for s in first]
     assert lengths == [(len(s.turns[0].message), s.turns[0].max_new_tokens) for s in second] == scenario.lengths()

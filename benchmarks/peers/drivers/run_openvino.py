@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's continuous batching, driven step by step. Runs in its own environment: imports nothing of ours."""
+"""OpenVINO GenAI's continuous batching, driven step by step. Runs in its own environment, without our packages."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import openvino as ov
 from openvino_genai import ContinuousBatchingPipeline, GenerationConfig, SchedulerConfig
 
 STEP_TOKENS = 256
-"""Decides its tail latency."""
+"""Token budget of a step, which decides the tail latency."""
 CACHE_GB = 1
 
 

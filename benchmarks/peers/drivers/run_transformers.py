@@ -11,7 +11,7 @@ PAD_ID = 11
 
 
 class Clock(StoppingCriteria):
-    """Stops nothing; notes when each token was there."""
+    """A stopping criterion that never stops; records the time of each token."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
@@ -33,7 +33,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def run(model: torch.nn.Module, requests: list[dict]) -> list[list[float]]:
-    """Seconds of each request's tokens: of the batch's tokens as many as it asked for."""
+    """Seconds of each request's tokens, cut to the number that it asked for."""
     clock = Clock()
     longest = max(len(request["prompt"]) for request in requests)
     padding = [longest - len(request["prompt"]) for request in requests]

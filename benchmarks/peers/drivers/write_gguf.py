@@ -1,6 +1,6 @@
 """The benchmark's model as a GGUF file for llama.cpp. Runs in an environment with `gguf`, `numpy` and `tokenizers`.
 
-Written by hand: llama.cpp's converter knows a tokenizer by its text and refuses one that it has not met. With one KV
+Written by hand: llama.cpp's converter identifies a tokenizer by its text and refuses unknown ones. With one KV
 head the order of rows in query_key_value (queries, key, value) is already GGUF's.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def write_config(writer: gguf.GGUFWriter, config: dict, kind: str) -> None:
-    """As llama.cpp's reader of Falcon expects it."""
+    """Writes the configuration that llama.cpp's reader of Falcon expects."""
     writer.add_name("falcon-benchmark")
     writer.add_context_length(CONTEXT)
     writer.add_tensor_data_layout("jploski")
@@ -55,7 +55,7 @@ def write_config(writer: gguf.GGUFWriter, config: dict, kind: str) -> None:
 
 
 def write_vocabulary(writer: gguf.GGUFWriter, model: Path, config: dict) -> None:
-    """Byte-level BPE without merges, its pre-tokenizer named."""
+    """Writes byte-level BPE without merges, and the name of its pre-tokenizer."""
     vocab = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
     end = config["eos_token_id"]
     normal, control = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
@@ -71,7 +71,7 @@ def write_vocabulary(writer: gguf.GGUFWriter, model: Path, config: dict) -> None
 
 
 def read_tensors(file: Path):  # type: ignore[no-untyped-def]
-    """(name, bfloat16 bits as uint16) of a safetensors file: NumPy knows no bfloat16."""
+    """(name, bfloat16 bits as uint16) of a safetensors file: NumPy has no bfloat16."""
     raw = np.memmap(file, np.uint8, "r")
     size = int(raw[:8].view("<u8")[0])
     header = json.loads(bytes(raw[8 : 8 + size]))
@@ -82,7 +82,7 @@ def read_tensors(file: Path):  # type: ignore[no-untyped-def]
 
 
 def write_tensor(writer: gguf.GGUFWriter, name: str, bits: np.ndarray, kind: str) -> None:
-    """LayerNorms in float32; matrices as they are, or quantized."""
+    """Writes one tensor: LayerNorms in float32, matrices as they are or quantized."""
     if bits.ndim > 1 and kind == "bf16":
         writer.add_tensor(name, bits.view(np.uint8), raw_dtype=BF16)
         return
@@ -95,7 +95,7 @@ def write_tensor(writer: gguf.GGUFWriter, name: str, bits: np.ndarray, kind: str
 
 
 def gguf_name(name: str) -> str:
-    """From transformers' name to llama.cpp's."""
+    """Maps transformers' tensor name to llama.cpp's."""
     stem, _, kind = name.removeprefix("transformer.").rpartition(".")
     if stem.startswith("h."):
         _, layer, part = stem.split(".", 2)
