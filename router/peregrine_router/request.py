@@ -49,6 +49,8 @@ class Request:
     """Who shares the server with other tenants, each getting as much: a name for the API key that was used."""
     cache_salt: bytes = b""
     """The tenant's own secret: prefixes are shared only by requests that have the same."""
+    adapter: str = ""
+    """Name of the LoRA adapter that generates; empty for the model's own weights."""
     priority: int = 0
     """Of a tenant's waiting requests the highest is next."""
     deadline: float | None = None

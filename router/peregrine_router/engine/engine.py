@@ -20,6 +20,7 @@ from peregrine_router.interfaces import EngineStats, Shards, StepObserver
 from peregrine_router.request import GenerationFailed, Request
 from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.scheduler import Scheduler
+from peregrine_router.scheduling.sequence import prompt_key
 from peregrine_router.scheduling.step_limits import StepBudget
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import StepResult
@@ -83,7 +84,7 @@ class Engine:
         self._streams.check(requests)
         streams: list[RequestStream] = []
         try:
-            for _, group in groupby(requests, key=_prompt):
+            for _, group in groupby(requests, key=prompt_key):
                 streams += self._streams.open(list(group))
         except Exception:
             for stream in streams:
@@ -195,8 +196,3 @@ class Engine:
         """Waits for the result of the oldest step in flight; its tokens are committed, and then to be delivered."""
         result = await self._pipeline.receive()
         return result, self._output.commit(result)
-
-
-def _prompt(request: Request) -> tuple[tuple[int, ...], bool, bytes]:
-    """The part of requests that must be equal for one computation of the prompt to serve them all."""
-    return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt

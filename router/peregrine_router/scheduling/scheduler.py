@@ -34,7 +34,7 @@ from peregrine_router.scheduling.preemption import Preemption
 from peregrine_router.scheduling.prefill_scheduling import PrefillScheduler
 from peregrine_router.scheduling.prefix_matching import PrefixMatcher
 from peregrine_router.scheduling.running_batch import RunningBatch
-from peregrine_router.scheduling.sequence import Sequence
+from peregrine_router.scheduling.sequence import Sequence, prompt_key
 from peregrine_router.scheduling.step_builder import StepBuilder
 from peregrine_router.scheduling.step_limits import StepBudget
 from peregrine_server.protocol import Step, StepResult
@@ -110,7 +110,7 @@ class Scheduler:
 
     def submit_group(self, requests: list[Request]) -> list[Sequence]:
         """Queues requests of one prompt, which is computed once. Raises ValueError if one could never fit the cache."""
-        assert len({(request.prompt_ids, request.cache_salt) for request in requests}) == 1, "a group has one prompt"
+        assert len(set(map(prompt_key, requests))) == 1, "a group has one prompt"
         total = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
         if self.pool.num_blocks_for(total) > self.pool.num_blocks:
             raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")

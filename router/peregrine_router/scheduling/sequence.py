@@ -78,7 +78,7 @@ class Sequence:
         known, tokens = self.block_hashes, self.token_ids
         for at in range(start, stop):
             if at == len(known):
-                parent = known[-1] if known else root_hash(self.request.cache_salt)
+                parent = known[-1] if known else root_hash(self.request.cache_salt, self.request.adapter)
                 known.append(block_hash(parent, tokens[at * block_size : (at + 1) * block_size]))
             yield known[at]
 
@@ -106,3 +106,8 @@ class Sequence:
         )
         most = min(self.num_computed + self.num_draft_in_flight, self.max_total)
         assert len(self.blocks) * block_size >= max(most, self.num_exclusive_tokens), "tokens lie outside the blocks"
+
+
+def prompt_key(request: Request) -> tuple[tuple[int, ...], bool, bytes, str]:
+    """The part of requests that must be equal for one computation of the prompt to serve them all."""
+    return request.prompt_ids, request.sampling.prompt_logprobs, request.cache_salt, request.adapter

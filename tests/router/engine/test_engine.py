@@ -115,6 +115,22 @@ async def test_requests_of_several_prompts_form_groups_of_their_own() -> None:
     assert sum(rig.model.step_tokens) == 3 + 2 + 4 * 2
 
 
+async def test_requests_of_two_adapters_form_groups_of_their_own() -> None:
+    """One prompt under two adapter names, queued together, is computed once for each; no block has two owners."""
+    async with running() as rig:
+        prompt = tuple(range(9))
+        requests = [
+            Request(f"{adapter}{seed}", prompt, SamplingParams(seed=seed), 3, adapter=adapter)
+            for adapter in "ab"
+            for seed in range(2)
+        ]
+        streams = rig.engine.submit_group(requests)
+        assert [stream.sequence.prompt_owner for stream in streams[::2]] == [None, None]
+        results = await asyncio.gather(*map(read, streams))
+    assert [[event.token.id for event in events] for events in results] == [expected(prompt, 3, s) for s in (0, 1)] * 2
+    assert sum(rig.model.step_tokens) == 2 * 9 + 4 * 2
+
+
 async def test_a_group_shares_the_log_probabilities_of_its_prompt() -> None:
     """The prompt is scored once, for the prompt_owner; every member's first event carries them all."""
     async with running() as rig:

@@ -34,9 +34,11 @@ class Server:
             caches_prefixes=caches_prefixes,
         )
 
-    def serve(self, prompt: list[int], count: int = 1, salt: bytes = b"", **sampling: bool) -> Sequence:
+    def serve(
+        self, prompt: list[int], count: int = 1, salt: bytes = b"", adapter: str = "", **sampling: bool
+    ) -> Sequence:
         """One request to its end."""
-        request = Request("a", tuple(prompt), SamplingParams(**sampling), count, cache_salt=salt)
+        request = Request("a", tuple(prompt), SamplingParams(**sampling), count, cache_salt=salt, adapter=adapter)
         sequence = self.scheduler.submit(request)
         while (step := self.scheduler.schedule()) is not None:
             self.scheduler.commit(self.model.execute(step))
@@ -69,6 +71,15 @@ def test_tenants_do_not_find_each_others_prompts() -> None:
     server.serve(list(range(9)), salt=b"a")
     assert server.serve(list(range(9)), salt=b"b").num_prefix_hit_tokens == 0
     assert server.serve(list(range(9)), salt=b"a").num_prefix_hit_tokens == 8
+
+
+def test_adapters_do_not_find_each_others_prompts() -> None:
+    """K and V depend on the adapter: one tenant's blocks of a prompt serve only requests of the same adapter."""
+    server = Server()
+    server.serve(list(range(9)), adapter="a")
+    assert server.serve(list(range(9)), adapter="b").num_prefix_hit_tokens == 0
+    assert server.serve(list(range(9))).num_prefix_hit_tokens == 0
+    assert server.serve(list(range(9)), adapter="a").num_prefix_hit_tokens == 8
 
 
 def test_a_prompt_to_be_scored_is_computed_whole() -> None:
