@@ -55,9 +55,14 @@ class Scheduler:
         max_step_tokens: int,
         eos_token_ids: frozenset[int],
         caches_prefixes: bool = True,
+        can_fork: bool = True,
         speculation: DraftBudget | None = None,
     ) -> None:
-        """`max_step_tokens`: the token budget of a step for which `schedule` is given no other."""
+        """`max_step_tokens`: the token budget of a step for which `schedule` is given no other.
+
+        A model's cache may rule out `caches_prefixes`, `speculation`, and `can_fork`: whether a sequence can start from
+        what another has computed up to any token. Without it each request of a group computes the prompt itself.
+        """
         self.pool = pool
         self.max_step_tokens = max_step_tokens
         self.waiting = policy.waiting
@@ -65,7 +70,8 @@ class Scheduler:
         self.prefixes = PrefixMatcher(pool, is_on=caches_prefixes)
         self._policy = policy
         self._eos_token_ids = eos_token_ids
-        self._max_batch_size = max_batch_size
+        self._max_group_size = max_batch_size if can_fork else 1
+        """Requests that one sequence computes a prompt for: more than can run at once would never all get slots."""
         self._batch = RunningBatch(pool, self.prefixes, max_batch_size)
         self._preemption = Preemption(self._batch, policy)
         self._decodes = DecodeScheduler(self._batch, policy, self._preemption, self.speculation)
@@ -109,15 +115,15 @@ class Scheduler:
         return sequence
 
     def submit_group(self, requests: list[Request]) -> list[Sequence]:
-        """Queues requests of one prompt, which is computed once. Raises ValueError if one could never fit the cache."""
+        """Queues requests of one prompt, which is computed once if sequences can fork. Raises ValueError if one could
+        never fit the cache."""
         assert len(set(map(prompt_key, requests))) == 1, "a group has one prompt"
         total = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
         if self.pool.num_blocks_for(total) > self.pool.num_blocks:
             raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
         sequences = [Sequence(request, list(request.prompt_ids)) for request in requests]
-        # No more than can run at once, or the slots that a group waits for would never be free.
-        for start in range(0, len(sequences), self._max_batch_size):
-            prompt_owner, *siblings = sequences[start : start + self._max_batch_size]
+        for start in range(0, len(sequences), self._max_group_size):
+            prompt_owner, *siblings = sequences[start : start + self._max_group_size]
             prompt_owner.adopt_siblings(siblings)
             self.waiting.append(prompt_owner, self.prefixes.num_to_compute(prompt_owner))
         return sequences

@@ -40,6 +40,7 @@ def make_scheduler(
     eos: frozenset[int] = frozenset(),
     speculation: DraftBudget | None = None,
     min_chunk: int = MIN_CHUNK,
+    can_fork: bool = True,
 ) -> Scheduler:
     pool = BlockPool(num_blocks, BLOCK_SIZE, tenant_fraction=0.5)
     return Scheduler(
@@ -49,6 +50,7 @@ def make_scheduler(
         max_step_tokens=max_step_tokens,
         eos_token_ids=eos,
         speculation=speculation,
+        can_fork=can_fork,
     )
 
 
@@ -248,6 +250,20 @@ def test_a_group_computes_its_prompt_once(length: int) -> None:
     assert sum(model.step_tokens) == length + 4 * 5
     assert [generated(s) for s in group] == [expected(prompt, 6, seed) for seed in range(4)]
     assert scheduler.pool.num_used == 0
+
+
+@pytest.mark.parametrize("can_fork", [True, False])
+def test_a_group_gives_the_tokens_of_single_requests(can_fork: bool) -> None:
+    """Whether sequences can fork or not; where they cannot, each request computes what of its prompt is not cached."""
+    scheduler, model = make_scheduler(num_blocks=32, can_fork=can_fork), FakeModel(32, BLOCK_SIZE)
+    prompt, forks = list(range(10)), 0
+    group = scheduler.submit_group(make_group(prompt, [6] * 4))
+    while (step := run_step(scheduler, model)) is not None:
+        scheduler.check_integrity()
+        forks += len(step.forks)
+    assert [generated(s) for s in group] == [expected(prompt, 6, seed) for seed in range(4)]
+    assert forks == (3 if can_fork else 0)
+    assert sum(model.step_tokens) == (10 if can_fork else 10 + 3 * 2) + 4 * 5
 
 
 @pytest.mark.parametrize("budget", [7, 16, 64, 256])
