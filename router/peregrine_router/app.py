@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -15,7 +15,7 @@ from peregrine_router.admission.validator import Validator
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
-from peregrine_router.http.auth import REQUEST_ID, ApiKeys, ApiKeyStore, RequestIds
+from peregrine_router.http.auth import REQUEST_ID, ApiKeys, ApiKeyStore, PublicPaths, RequestIds
 from peregrine_router.http.errors import install_error_handlers
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
@@ -30,14 +30,25 @@ from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar
 
 OPENAPI_PATHS = ("/openapi.json", "/api-doc/openapi.json")
-"""FastAPI's and TGI's."""
+"""Paths of the OpenAPI document: FastAPI's and TGI's."""
+
+
+class Api(Protocol):
+    """Routes, and which of them need no API key."""
+
+    @property
+    def public_paths(self) -> PublicPaths:
+        """(method, path) of the routes that need none."""
+
+    def router(self) -> APIRouter:
+        """All routes."""
 
 
 class Application(FastAPI):
-    """FastAPI, with every answer named: also those of its own outermost layer, to exceptions nobody foresaw."""
+    """FastAPI with a request id on every answer, including those of its outermost layer to unexpected exceptions."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The layers from outside in."""
+        """The middlewares from the outermost in."""
         return RequestIds(super().build_middleware_stack())
 
 
@@ -76,26 +87,18 @@ def build_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    _add_access(app, settings)
     everyone = RequestObservers((MetricsObserver(metrics), LogObserver(), *observers))
-    requests = LiveRequests(engine, validator, everyone, settings.max_concurrent_requests)
-    _add_routes(app, engine, requests, chat, metrics, settings, info)
+    live = LiveRequests(engine, validator, everyone, settings.max_concurrent_requests)
+    headers = AnswerHeaders(settings, info)
+    tgi = TgiApi(engine, live, metrics, settings, info, headers)
+    openai = OpenAiApi(live, chat, settings, info, headers)
+    _add_routes(app, settings, (tgi, openai, PlatformApi(tgi, openai)))
     return app
 
 
-def _add_routes(
-    app: FastAPI,
-    engine: EngineClient,
-    requests: LiveRequests,
-    chat: Chat,
-    metrics: Metrics,
-    settings: Settings,
-    info: ModelInfo,
-) -> None:
-    headers = AnswerHeaders(settings, info)
-    tgi = TgiApi(engine, requests, metrics, settings, info, headers)
-    openai = OpenAiApi(requests, chat, settings, info, headers)
-    for api in (tgi, openai, PlatformApi(tgi, openai)):
+def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
+    _add_access(app, settings, frozenset().union(*(api.public_paths for api in apis)))
+    for api in apis:
         app.include_router(api.router())
 
     async def openapi() -> dict[str, Any]:
@@ -104,10 +107,10 @@ def _add_routes(
     app.add_api_route(OPENAPI_PATHS[1], openapi, include_in_schema=False)
 
 
-def _add_access(app: FastAPI, settings: Settings) -> None:
+def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths) -> None:
     file = None if settings.api_key_file is None else Path(settings.api_key_file)
-    app.add_middleware(ApiKeys, keys=ApiKeyStore(settings.api_key, file))
-    # Added last, hence outside: browsers ask for leave without a key.
+    app.add_middleware(ApiKeys, keys=ApiKeyStore(settings.api_key, file), public_paths=public_paths)
+    # Added last, hence outermost: browsers send preflight requests without a key.
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_allow_origin or ("*",),

@@ -1,7 +1,7 @@
 """The routes of hosting platforms: Amazon SageMaker's /invocations, Google Vertex AI's /vertex."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from peregrine_router.api.openai.tools import plan_tools
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
 from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
+from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import BatchTooLarge, json_response
 from peregrine_router.http.request_body import json_route
@@ -46,6 +47,7 @@ class VertexResponse(TypedDict):
 class PlatformApi:
     """Passes on to the other routes."""
 
+    public_paths: ClassVar[PublicPaths] = frozenset()
     tgi: TgiApi
     openai: OpenAiApi
 

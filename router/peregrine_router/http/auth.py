@@ -17,8 +17,8 @@ from peregrine_router.request import Tenant
 
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID_LENGTH = 128
-PUBLIC_PATHS = frozenset({("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")})
-"""What an orchestrator asks; it holds no key."""
+PublicPaths = frozenset[tuple[str, str]]
+"""(method, path) of routes that need no API key. Every API declares its own."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:-]")
 _SHA256 = re.compile(r"^[0-9a-fA-F]{64}$")
 log = logging.getLogger(__name__)
@@ -67,18 +67,19 @@ class ApiKeyStore:
 
 
 class ApiKeys:
-    """Answers 401 to whoever has no key, on every route but liveness."""
+    """Answers 401 to requests without a valid key, except on public paths."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeyStore) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeyStore, public_paths: PublicPaths) -> None:
         self._app = app
         self._keys = keys
+        self._public_paths = public_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets the request through, or not."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         scope["state"] |= {"key_id": "", "tenant": Tenant()}
-        if not self._keys.is_open and (scope["method"], scope["path"]) not in PUBLIC_PATHS:
+        if not self._keys.is_open and (scope["method"], scope["path"]) not in self._public_paths:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             key = key.strip()
             key_id = self._keys.find(key) if scheme.lower() == "bearer" else None

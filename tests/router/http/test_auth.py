@@ -14,8 +14,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from fakes import INFO, FakeEngine, Server, make_tokenizer, serve, wait_until
+from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.app import build_app
-from peregrine_router.http.auth import PUBLIC_PATHS, clean_request_id
+from peregrine_router.http.auth import clean_request_id
 from peregrine_router.launch import http_protocol as http_module
 from peregrine_router.settings import Settings
 
@@ -47,7 +48,7 @@ def test_every_route_but_liveness_wants_a_key(locked: Server) -> None:
     checked = 0
     for method, path in routes():
         answer = locked.client.request(method, path, json={} if method == "POST" else None)
-        if (method, path) in PUBLIC_PATHS or path in ("/health", "/ping"):
+        if (method, path) in TgiApi.public_paths or path in ("/health", "/ping"):
             assert answer.status_code in (200, 405), path
             continue
         checked += 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -28,6 +28,7 @@ from peregrine_router.api.openapi import (
 )
 from peregrine_router.api.tgi.routes import token_spans
 from peregrine_router.api.tgi.schemas import ChatTokenizeResponse
+from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import json_response
 from peregrine_router.http.live_requests import LiveRequests
@@ -44,6 +45,7 @@ from peregrine_router.text.special_tokens import EscapedPrompt
 class OpenAiApi:
     """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into OpenAI's JSON."""
 
+    public_paths: ClassVar[PublicPaths] = frozenset()
     runs: LiveRequests
     chat: Chat
     settings: Settings

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
@@ -23,6 +23,7 @@ from peregrine_router.api.tgi.schemas import (
     SimpleToken,
     StreamResponse,
 )
+from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import ErrorResponse, Unhealthy, json_response
 from peregrine_router.http.live_requests import LiveRequests
@@ -45,6 +46,11 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 class TgiApi:
     """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into TGI's JSON."""
+
+    public_paths: ClassVar[PublicPaths] = frozenset(
+        {("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")}
+    )
+    """Health checks: orchestrators hold no key."""
 
     def __init__(
         self,
