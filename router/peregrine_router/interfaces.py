@@ -38,7 +38,6 @@ class ModelInfo:
     vocab_size: int
     max_input_tokens: int
     max_total_tokens: int
-    model_pipeline_tag: str | None = None
 
 
 class TokenStream(Protocol):

@@ -103,10 +103,9 @@ class TgiApi:
 
     async def compat_generate(self, request: Request, body: CompatGenerateRequest) -> Response:
         """Generates text, or streams it if `stream` is true. The text begins with the prompt unless told otherwise."""
-        has_prompt = self._info.model_pipeline_tag in (None, "text-generation")
         if body.stream:
-            return await self._stream(request, body, has_prompt)
-        answer, headers = await self.answer(request, body, has_prompt)
+            return await self._stream(request, body, has_prompt=True)
+        answer, headers = await self.answer(request, body, has_prompt=True)
         return json_response(200, [answer], headers)
 
     async def tokenize(self, body: GenerateRequest) -> Response:
@@ -130,7 +129,7 @@ class TgiApi:
             "model_sha": info.model_sha,
             "model_dtype": info.model_dtype,
             "model_device_type": info.model_device_type,
-            "model_pipeline_tag": info.model_pipeline_tag,
+            "model_pipeline_tag": None,
             "num_shard": info.num_shard,
             "max_concurrent_requests": settings.max_concurrent_requests,
             "max_best_of": settings.max_best_of,
