@@ -22,8 +22,8 @@ from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
 from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.observer import RequestObserver, RequestObservers
-from peregrine_router.observability.request_log import LogObserver
-from peregrine_router.observability.request_metrics import MetricsObserver
+from peregrine_router.observability.request_log import RequestLog
+from peregrine_router.observability.request_metrics import RequestMetrics
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def build_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    everyone = RequestObservers((MetricsObserver(metrics), LogObserver(), *observers))
+    everyone = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
     live = LiveRequests(engine, validator, everyone, settings.max_concurrent_requests)
     headers = AnswerHeaders(settings, info)
     tgi = TgiApi(engine, live, metrics, settings, info, headers)

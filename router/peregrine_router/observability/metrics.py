@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 from peregrine_router.interfaces import EngineClient, EngineStats, ModelInfo
@@ -88,32 +86,14 @@ class Metrics:
         """The exposition text, format 0.0.4."""
         return _CREATED_LINES.sub(b"", _TOTAL_SUFFIX.sub(rb"\1", generate_latest(self._registry)))
 
-    def observe_step_sent(self, method: str, size: int, num_new: int, *, has_others: bool) -> None:
-        """A step goes to the shards: `size` sequences, `num_new` of them in it for the first time."""
-        self._step_sent[method].inc()
-        if num_new:
-            self.batch_next_size.observe(num_new)
-            if has_others:
-                self.batch_concat.labels("chunking").inc()
-
-    def observe_draft_tokens(self, slots: NDArray[np.int32]) -> None:
-        """A step that allowed guesses has yielded a token for each of these slots, some of which repeat."""
-        for gained in np.unique(slots, return_counts=True)[1].tolist():
-            self.skipped_tokens.observe(gained - 1)
-
-    def observe_step_done(self, method: str, seconds: float) -> None:
-        """Its answer is back. Of the time, the router can tell no part that is not the forward pass."""
-        self._step_done[method].inc()
-        self.step_seconds[method].observe(seconds)
-
     def _add_batch_series(self) -> None:
         """TGI's series of batches, by method. Phases that TGI times and that do not exist here stay at zero."""
         self.batch_count = self._by_method("tgi_batch_inference_count", "Steps sent to the shards.")
         self.batch_success = self._by_method("tgi_batch_inference_success", "Steps answered.")
         self.batch_failure = self._by_method("tgi_batch_inference_failure", "Steps that failed.")
         # Finding a label takes as long as counting, and these count every step.
-        self._step_sent = {method: self.batch_count.labels(method) for method in METHODS}
-        self._step_done = {method: self.batch_success.labels(method) for method in METHODS}
+        self.steps_sent = {method: self.batch_count.labels(method) for method in METHODS}
+        self.steps_answered = {method: self.batch_success.labels(method) for method in METHODS}
         names = {
             "tgi_batch_inference_duration": "A step's round trip.",
             "tgi_batch_forward_duration": "A step's round trip; the router cannot time the forward pass by itself.",

@@ -8,7 +8,7 @@ log = logging.getLogger("peregrine_router.http.request_lifecycle")
 """The lines' target; operators filter by it, so it does not follow the name of this module."""
 
 
-class LogObserver(RequestObserver):
+class RequestLog(RequestObserver):
     """Logs `done` or `failed` with id, token counts and milliseconds of each phase."""
 
     def answered(self, request: RequestRecord) -> None:

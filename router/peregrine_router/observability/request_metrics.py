@@ -4,7 +4,7 @@ from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.observer import RequestObserver, RequestRecord
 
 
-class MetricsObserver(RequestObserver):
+class RequestMetrics(RequestObserver):
     """Updates the series of requests. Durations and lengths are observed of answered requests only, as in TGI."""
 
     def __init__(self, metrics: Metrics) -> None:

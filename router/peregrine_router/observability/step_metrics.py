@@ -1,4 +1,6 @@
-"""TGI's tgi_batch_* series, and how many tokens speculation gains."""
+"""The metrics of the shards' steps: TGI's tgi_batch_* series, and the tokens that speculation gains."""
+
+import numpy as np
 
 from peregrine_router.interfaces import StepObserver
 from peregrine_router.observability.metrics import Metrics
@@ -6,31 +8,38 @@ from peregrine_server.protocol import Step, StepResult, unpack
 
 
 class StepMetrics(StepObserver):
-    """Counts and times steps. One with any part of a prompt in it counts as prefill, as TGI's mixed batches do."""
+    """Counts and times steps. A step with any part of a prompt in it counts as prefill, as TGI's mixed batches do."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def sent(self, step: Step) -> None:
-        """Counts a step and the sequences that join it."""
-        size = _size(step)
-        self._metrics.observe_step_sent(_method(step), size, len(step.new), has_others=size > len(step.new))
+        """Counts the step, and the sequences in it that are new to the shards."""
+        metrics, num_new = self._metrics, len(step.new)
+        metrics.steps_sent[_method(step)].inc()
+        if num_new:
+            metrics.batch_next_size.observe(num_new)
+            if _num_sequences(step) > num_new:
+                metrics.batch_concat.labels("chunking").inc()
 
     def answered(self, step: Step, result: StepResult, seconds: float) -> None:
-        """Records the time of a step, and its tokens if it speculated."""
-        self._metrics.observe_step_done(_method(step), seconds)
+        """Observes the step's duration and, if drafts were allowed in it, how many of each sequence were accepted."""
+        metrics, method = self._metrics, _method(step)
+        metrics.steps_answered[method].inc()
+        metrics.step_seconds[method].observe(seconds)
         if step.max_draft_tokens:
-            self._metrics.observe_draft_tokens(unpack(result.slots))
+            # A result names a sequence's slot once for each of its tokens: one sampled, the others accepted drafts.
+            for num_tokens in np.unique(unpack(result.slots), return_counts=True)[1].tolist():
+                metrics.skipped_tokens.observe(num_tokens - 1)
 
     def failed(self, step: Step) -> None:
-        """Counts a failure."""
+        """Counts the failure."""
         self._metrics.batch_failure.labels(_method(step)).inc()
 
 
-def _size(step: Step) -> int:
-    """Sequences in a step."""
+def _num_sequences(step: Step) -> int:
     return len(step.slots) // 4  # int32
 
 
 def _method(step: Step) -> str:
-    return "decode" if _size(step) == step.num_decodes else "prefill"
+    return "decode" if _num_sequences(step) == step.num_decodes else "prefill"

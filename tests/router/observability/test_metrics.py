@@ -1,50 +1,7 @@
 """GET /metrics."""
 
-from fakes import INFO, FakeEngine, Server, serve
+from fakes import FakeEngine, Server, serve
 from peregrine_router.interfaces import EngineStats
-from peregrine_router.observability.metrics import Metrics
-from peregrine_router.observability.step_metrics import StepMetrics
-from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
-
-
-def test_a_request_counts_once(server: Server) -> None:
-    """An answered request is counted, timed and measured once, streamed or not."""
-    server.generate(max_new_tokens=3)
-    server.generate(path="/generate_stream", max_new_tokens=3)
-    metrics = server.metrics()
-    assert metrics["tgi_request_count"] == 2
-    assert metrics["tgi_request_success"] == 2
-    for name in ("duration", "validation_duration", "queue_duration", "inference_duration"):
-        assert metrics[f"tgi_request_{name}_count"] == 2
-    assert metrics["tgi_request_generated_tokens_sum"] == 6
-    assert metrics["tgi_request_max_new_tokens_sum"] == 6
-    assert metrics["tgi_request_input_length_sum"] == 2 * len(server.engine.requests[0].prompt_ids)
-    assert metrics["peregrine_time_to_first_token_seconds_count"] == 2
-    assert metrics["peregrine_inter_token_latency_seconds_count"] == 4
-
-
-def test_best_of_counts_once(server: Server) -> None:
-    """A request of several sequences is one request."""
-    server.generate(best_of=2, do_sample=True)
-    metrics = server.metrics()
-    assert metrics["tgi_request_count"] == metrics["tgi_request_success"] == 1
-    assert metrics["peregrine_time_to_first_token_seconds_count"] == 1
-
-
-def test_failures_have_labels(server: Server) -> None:
-    """A refused request is counted once, as a failure of its kind."""
-    server.generate(temperature=0)
-    metrics = server.metrics()
-    assert metrics["tgi_request_count"] == 1
-    assert metrics['tgi_request_failure{err="validation"}'] == 1
-    assert metrics["tgi_request_success"] == 0
-
-
-def test_overload_has_its_label(engine: FakeEngine) -> None:
-    """So is one for which there is no room."""
-    with serve(engine, max_concurrent_requests=1) as server:
-        server.generate(best_of=2, do_sample=True)
-        assert server.metrics()['tgi_request_failure{err="overloaded"}'] == 1
 
 
 def test_gauges_are_the_engines(server: Server) -> None:
@@ -149,25 +106,3 @@ def test_series_of_tgi(server: Server) -> None:
     assert len(durations) == 36
     assert 'tgi_batch_forward_duration_bucket{le="0.00015000000000000001",method="decode"}' in metrics
     assert 'tgi_batch_next_size_bucket{le="1024.0"}' in metrics
-
-
-def test_steps_are_measured() -> None:
-    """Steps are counted by what they compute and timed until their result."""
-    metrics = Metrics(INFO)
-    observer, decode, prefill = StepMetrics(metrics), pack([0, 1]), pack([0, 1, 2])
-    new = [NewSequence(2, pack([1]), 1, SamplingParams())]
-    for step in (
-        Step(id=1, slots=decode, num_decodes=2),
-        Step(id=2, slots=prefill, num_decodes=2, num_tokens=pack([1]), new=new),
-    ):
-        observer.sent(step)
-        observer.answered(step, StepResult(step.id, b"", b"", b""), 0.5)
-    text = metrics.render().decode()
-    assert 'tgi_batch_inference_count{method="prefill"} 1.0' in text
-    assert 'tgi_batch_inference_success{method="decode"} 1.0' in text
-    assert 'tgi_batch_forward_duration_count{method="decode"} 1.0' in text
-    assert 'tgi_batch_forward_duration_sum{method="decode"} 0.5' in text
-    assert 'tgi_batch_concat{reason="chunking"} 1.0' in text
-    assert "tgi_batch_next_size_sum 1.0" in text
-    observer.failed(Step(id=3, slots=decode, num_decodes=2))
-    assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
