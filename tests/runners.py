@@ -82,7 +82,8 @@ def run_step(runner: Runner, scheduler: Scheduler) -> StepResult | None:
 
 def run(runner: Runner, scheduler: Scheduler, requests: list[Request], every: int = 0) -> list[Sequence]:
     """Runs requests until all have finished. All join at the start, or one after every `every` steps."""
-    sequences, pending, steps = [], list(requests), 0
+    sequences: list[Sequence] = []
+    pending, steps = list(requests), 0
     while True:
         if pending and (every == 0 or steps % every == 0):
             joining = pending[: 1 if every else None]
@@ -97,5 +98,5 @@ def run(runner: Runner, scheduler: Scheduler, requests: list[Request], every: in
 
 
 def generated(sequence: Sequence) -> list[int]:
-    """Its tokens without the prompt's."""
+    """A sequence's tokens without its prompt's."""
     return sequence.token_ids[len(sequence.request.prompt_ids) :]

@@ -136,11 +136,11 @@ class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
 
 
 class CacheSpec(msgspec.Struct, frozen=True, array_like=True):
-    """What a model keeps of a sequence on one rank, and what the scheduler may do with it."""
+    """State that a model keeps of a sequence on one rank, and the scheduling features that this state permits."""
 
     kv_bytes_per_token: int
     state_bytes_per_slot: int = 0
-    """State of fixed size beside the KV cache (recurrent layers)."""
+    """Bytes of fixed-size state beside the KV cache (recurrent layers)."""
     can_share_prefixes: bool = True
     """Whether a sequence can start from another's cached blocks."""
     can_fork: bool = True

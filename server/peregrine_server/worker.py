@@ -22,7 +22,8 @@ from peregrine_server.protocol import (
 )
 
 if TYPE_CHECKING:
-    from peregrine_server.execution.runner import PendingStep, Runner
+    from peregrine_server.execution.pending_step import PendingStep
+    from peregrine_server.execution.runner import Runner
 
 PROGRESS_SECONDS = 0.1
 """Minimum interval between `Loading` messages."""

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,14 @@ from peregrine_server.batch.transfer import to_device
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
 from peregrine_server.execution.memory_profile import OutOfMemory, profile_memory
+from peregrine_server.execution.pending_step import PendingStep, pack_floats
 from peregrine_server.execution.warm_up import warm_up_steps
 from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import Cache, ForwardContext, Model, ModelContext
 from peregrine_server.models.registry import load_config, load_model, weight_bytes
-from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult, TopTokens, pack
+from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.registry import PROCESSORS, Processor, sampling_fields
-from peregrine_server.sampling.sampled import Sampled
 from peregrine_server.sampling.sampler import Sampler
 from peregrine_server.speculation.proposer import DraftProposer
 from peregrine_server.speculation.token_mirror import HostTokenMirror
@@ -38,28 +37,6 @@ if TYPE_CHECKING:
 PROMPT_LOGPROB_ROWS = 256
 """Rows of logits held at once for prompt log-probabilities: 64 MiB of float32 at a vocabulary of 65,024."""
 _NO_SLOTS = np.zeros(0, dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class PendingStep:
-    """A step that was launched; its tokens may not be sampled yet."""
-
-    step_id: int
-    slots: NDArray[np.int64]
-    """int64[S]: the slot of each sampled token."""
-    copy: PendingCopy | None
-    prompt_logprobs: list[PromptLogprobs]
-    num_draft_tokens: int = 0
-
-    @property
-    def is_done(self) -> bool:
-        return self.copy is None or self.copy.is_done
-
-    def result(self) -> StepResult:
-        """Waits for the tokens."""
-        if self.copy is None:
-            return StepResult(self.step_id, b"", b"", b"", prompt_logprobs=self.prompt_logprobs)
-        return _result(self, self.copy.wait())
 
 
 class Runner:
@@ -206,7 +183,7 @@ class Runner:
             position = first + start + 1
             targets = self._batch.token_ids[slot, position : position + len(rows), None]
             logprobs = self.model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
-            chunks.append(PromptLogprobs(slot, position, _floats(logprobs)))
+            chunks.append(PromptLogprobs(slot, position, pack_floats(logprobs)))
         return chunks
 
 
@@ -267,20 +244,3 @@ def _graphs(config: ShardConfig, model: Model, cache: Cache, capture: "GraphCapt
 
     sizes = capture_sizes(config.max_batch_size)
     return DecodeGraphs(model, cache, sizes, config.max_total_tokens, config.block_size, capture)
-
-
-def _result(step: PendingStep, sampled: Sampled) -> StepResult:
-    return StepResult(
-        step.step_id,
-        pack(step.slots.tolist()),
-        pack(sampled.token_ids.tolist()),
-        _floats(sampled.logprobs) if sampled.logprobs is not None else b"",
-        top_tokens=[TopTokens(row, pack(ids.tolist()), _floats(logprobs)) for row, ids, logprobs in sampled.top],
-        prompt_logprobs=step.prompt_logprobs,
-        failed=list(sampled.failed),
-        num_draft_tokens=step.num_draft_tokens,
-    )
-
-
-def _floats(values: Tensor) -> bytes:
-    return values.to(torch.float32).cpu().numpy().tobytes()

@@ -85,7 +85,7 @@ def test_on_two_shards(crowd: list[list[int]], tmp_path: Path) -> None:
     for rank in range(2):
         config = {**CONFIG, "rank": rank, "num_shards": 2, "rendezvous": str(tmp_path / "rendezvous")}
         job = {"path": str(demo_path()), "config": config, "requests": requests}
-        command = [sys.executable, str(PROCESS), msgspec.json.encode(job)]
+        command = [sys.executable, str(PROCESS), msgspec.json.encode(job).decode()]
         ranks.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
     outputs = [process.communicate(timeout=120)[0] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0]

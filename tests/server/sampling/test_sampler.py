@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from peregrine_server.structured.masks import GrammarMasks
 
 VOCAB = 97
 KNOWN = [3, 5, 5, 8, 13, 21]
+KNOWN_IDS: Any = torch.tensor([KNOWN])
 PROMPT_LENGTH = 2
 BIAS = ((3, 2.5), (50, -4.0), (96, 1.0))
 ENDS = (7, 11)
@@ -65,7 +67,8 @@ SETTINGS = [
 def oracle(params: SamplingParams) -> LogitsProcessorList:
     processors = LogitsProcessorList()
     if params.logit_bias:
-        processors.append(SequenceBiasLogitsProcessor({(token_id,): bias for token_id, bias in params.logit_bias}))
+        biases: Any = {(token_id,): bias for token_id, bias in params.logit_bias}
+        processors.append(SequenceBiasLogitsProcessor(biases))
     if params.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
     if params.min_tokens:
@@ -105,14 +108,14 @@ def random_logits(rows: int, seed: int, vocab: int = VOCAB) -> torch.Tensor:
 def test_each_setting_agrees_with_transformers(params: SamplingParams) -> None:
     """The scores after every processor are transformers' own."""
     logits = random_logits(1, seed=1)
-    want = oracle(params)(torch.tensor([KNOWN]), logits.clone())
+    want = oracle(params)(KNOWN_IDS, logits.clone())
     torch.testing.assert_close(logprobs(logits, [params]), want.log_softmax(-1))
 
 
 def test_a_mixed_batch_agrees_with_transformers_row_by_row() -> None:
     """Other parameters in other rows change nothing."""
-    logits, ids = random_logits(len(SETTINGS), seed=2), torch.tensor([KNOWN])
-    want = torch.cat([oracle(p)(ids, row[None].clone()) for p, row in zip(SETTINGS, logits, strict=True)])
+    logits = random_logits(len(SETTINGS), seed=2)
+    want = torch.cat([oracle(p)(KNOWN_IDS, row[None].clone()) for p, row in zip(SETTINGS, logits, strict=True)])
     torch.testing.assert_close(logprobs(logits, SETTINGS), want.log_softmax(-1))
 
 
@@ -238,7 +241,7 @@ def test_the_fused_kernel_samples_what_it_knows(neighbour: SamplingParams, is_on
         return torch.zeros(len(logits), dtype=torch.int64), torch.zeros(len(logits))
 
     class Sampling(ReferenceBackend):
-        sample = property(lambda _: sample)  # type: ignore[assignment]
+        sample = property(lambda _: sample)
 
     batch = Batch(2, 16, 4, torch.device("cpu"), sampling_fields())
     for slot, params in enumerate((SamplingParams(do_sample=True, temperature=0.5, seed=4), neighbour)):

@@ -122,7 +122,8 @@ def test_log_probabilities_are_each_tokens_own(runner: Runner) -> None:
     plain, speculative = answers
     for slot, tokens in plain.of.items():
         for (token_id, logprob, ids, values), other in zip(tokens, speculative.of[slot], strict=False):
-            assert other == (token_id, pytest.approx(logprob, abs=1e-4), ids, pytest.approx(values, abs=1e-4))
+            expected: Any = (token_id, pytest.approx(logprob, abs=1e-4), ids, pytest.approx(values, abs=1e-4))
+            assert other == expected
 
 
 def test_repetitions_take_fewer_steps(runner: Runner) -> None:

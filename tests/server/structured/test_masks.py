@@ -51,7 +51,7 @@ def test_every_finished_output_of_200_random_schemas_validates(runner: Runner) -
     """Greedy and sampled, 40 in a batch; four in five finish before their length ends them."""
     requests, schemas = [], [random_schema(seed) for seed in range(200)]
     for i, schema in enumerate(schemas):
-        sampling = {"do_sample": True, "seed": i, "temperature": 1.5} if i % 2 == 0 else {}
+        sampling: dict[str, Any] = {"do_sample": True, "seed": i, "temperature": 1.5} if i % 2 == 0 else {}
         requests.append(make_request(str(i), Grammar("json_schema", json.dumps(schema)), **sampling))
     sequences = run(runner, scheduler(), requests)
     finished = [sequence.finish_reason is FinishReason.EOS_TOKEN for sequence in sequences]
