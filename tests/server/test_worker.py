@@ -4,7 +4,7 @@ from collections import deque
 from typing import Any
 
 from peregrine_server.protocol import Shutdown, Step, StepResult
-from peregrine_server.worker import run_steps
+from peregrine_server.worker import describe, run_steps
 
 
 class FakeDevice:
@@ -90,3 +90,10 @@ def test_a_step_that_waits_for_the_running_one_is_launched_after_its_answer() ->
 def test_only_the_first_rank_answers() -> None:
     """The others compute the same."""
     assert events([Step(1), Step(2), None, Shutdown()], num_polls=1, rank=1) == ["launch 1", "launch 2"]
+
+
+def test_an_error_is_described_in_one_line() -> None:
+    """Its first line, with the type unless that says nothing to an operator."""
+    assert describe(ValueError("lower --max-total-tokens\ndetails")) == "lower --max-total-tokens"
+    assert describe(RuntimeError("NCCL failed\ndetails")) == "RuntimeError: NCCL failed"
+    assert describe(KeyError()) == "KeyError: no message"

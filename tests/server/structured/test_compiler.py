@@ -1,0 +1,90 @@
+"""Grammars compiled for the demo model's tokenizer."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llguidance import LLTokenizer
+
+from peregrine_router.launch.model_files import demo_path
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_server.protocol import Grammar
+from peregrine_server.structured.compiler import (
+    GrammarError,
+    GrammarThreads,
+    allowed_tokens,
+    compile_grammar,
+    load_grammar_tokenizer,
+)
+
+VOCAB, EOS = 4096, 0
+TOKENIZER = Tokenizer.load(demo_path())
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> LLTokenizer:
+    return load_grammar_tokenizer(demo_path(), VOCAB, (EOS,))
+
+
+def accepts(tokenizer: LLTokenizer, grammar: Grammar, text: str) -> bool:
+    """Whether a whole text follows a grammar."""
+    matcher = compile_grammar(tokenizer, grammar)
+    for token_id in (*TOKENIZER.encode(text), EOS):
+        if not allowed_tokens(matcher, VOCAB)[token_id]:
+            return False
+        matcher.consume_token(token_id)
+    return True
+
+
+def test_parts_of_a_json_text_are_at_most_a_space_apart(tokenizer: LLTokenizer) -> None:
+    """None or one is allowed; two spaces and a line break are not."""
+    schema = Grammar("json_schema", '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}')
+    texts = ['{"a":1}', '{"a": 1}', '{"a":  1}', '{"a":\n1}']
+    assert [accepts(tokenizer, schema, text) for text in texts] == [True, True, False, False]
+
+
+def test_after_an_error_no_token_is_allowed(tokenizer: LLTokenizer) -> None:
+    """A matcher that was given a forbidden token has no way on."""
+    matcher = compile_grammar(tokenizer, Grammar("regex", "fox"))
+    matcher.consume_tokens(TOKENIZER.encode("dog"))
+    assert not allowed_tokens(matcher, VOCAB).any()
+    assert np.flatnonzero(allowed_tokens(compile_grammar(tokenizer, Grammar("regex", "fox")), VOCAB)).size
+
+
+def test_a_grammar_that_does_not_compile_is_an_error(tokenizer: LLTokenizer) -> None:
+    """The message carries llguidance's reason."""
+    with pytest.raises(GrammarError, match="unclosed character class"):
+        compile_grammar(tokenizer, Grammar("regex", "(["))
+
+
+def test_truncation_and_padding_of_the_tokenizer_are_ignored(tmp_path: Path, tokenizer: LLTokenizer) -> None:
+    """A tokenizer.json that training left with both allows the same tokens."""
+    content = json.loads((demo_path() / "tokenizer.json").read_bytes())
+    content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    content["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<|endoftext|>",
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    other, text = load_grammar_tokenizer(tmp_path, VOCAB, (EOS,)), "the fox saw the bird"
+    assert other.tokenize_str(text) == tokenizer.tokenize_str(text)
+
+
+def test_a_model_without_an_end_of_text_cannot_be_constrained() -> None:
+    """A complete text could not end."""
+    with pytest.raises(ValueError, match="no end-of-text token"):
+        load_grammar_tokenizer(demo_path(), VOCAB, ())
+
+
+def test_grammar_threads_leave_the_stack_size_of_other_threads_alone() -> None:
+    """Only the threads that run llguidance reserve the large stack."""
+    before = threading.stack_size()
+    with GrammarThreads(1) as threads:
+        threads.submit(int).result()
+    assert threading.stack_size() == before
