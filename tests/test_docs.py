@@ -1,0 +1,112 @@
+"""The documentation names files, tests and folders that exist, and stays short."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+ARCHITECTURE = DOCS / "architecture.md"
+PACKAGES = ("router/peregrine_router", "server/peregrine_server", "kernels/peregrine_kernels")
+MAX_ARCHITECTURE_WORDS = 1_200
+MAX_DESIGN_WORDS = 600
+_LINK = re.compile(r"\[((?:[^\[\]]|\n)+)\]\(([^)\s]+)\)")
+_SOURCE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|c|h|toml|sh))(?:::(\w+))?`")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """(text, target) of every link and image to something in this repository."""
+    found = _LINK.findall(re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL))
+    return [(text, target) for text, target in found if not re.match(r"\w+://|mailto:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub makes them."""
+    headings = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(page.read_text()))
+    return {heading.strip().replace(" ", "-") for heading in headings}
+
+
+def names_in(file: Path) -> set[str]:
+    """Functions and classes that a Python file defines, at any depth."""
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, definitions)}
+
+
+def package_folders(package: str) -> set[str]:
+    """Folders of a package that hold files, relative to it; `./` is the package itself."""
+    root = ROOT / package
+    files = (file for file in root.rglob("*") if file.is_file() and file.suffix not in (".pyc", ".so"))
+    return {f"{file.parent.relative_to(root)}/" for file in files}
+
+
+def folder_rows(package: str) -> set[str]:
+    """Folders of a package that have a row in the architecture page."""
+    section = ARCHITECTURE.read_text().partition(f"(`{package}/`)")[2].partition("\n#")[0]
+    return set(re.findall(r"^\| `([^`]+/)` \| \S", section, re.MULTILINE))
+
+
+@page_by_page
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link names a file that exists, and a heading in it if it has a fragment."""
+    for text, target in links(page):
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"[{text}]({target})"
+        assert not fragment or fragment in anchors(file), f"[{text}]({target})"
+
+
+@page_by_page
+def test_a_link_named_after_a_test_leads_to_it(page: Path) -> None:
+    """The file that the link names defines a test of that name."""
+    for text, target in links(page):
+        if (test := text.strip("`")).startswith("test_"):
+            assert test in names_in(page.parent / target), f"{target} has no {test}"
+
+
+@page_by_page
+def test_source_files_in_the_text_exist(page: Path) -> None:
+    """A file in backquotes is the end of some file's path; a name behind `::` is defined in it."""
+    files = [file for file in ROOT.rglob("*") if not {".venv", ".git"} & set(file.parts)]
+    for name, definition in _SOURCE.findall(page.read_text()):
+        found = [file for file in files if f"/{file.relative_to(ROOT)}".endswith(f"/{name}")]
+        assert found, f"{page.name} names {name}"
+        assert not definition or any(definition in names_in(file) for file in found), f"{name} has no {definition}"
+
+
+def test_the_architecture_page_is_short() -> None:
+    """It is read whole, so it has 1,200 words at most."""
+    assert len(ARCHITECTURE.read_text().split()) <= MAX_ARCHITECTURE_WORDS
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "design").glob("*.md")), ids=lambda page: page.stem)
+def test_a_design_page_is_short(page: Path) -> None:
+    """One topic in 600 words at most."""
+    assert len(page.read_text().split()) <= MAX_DESIGN_WORDS
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_has_a_row(package: str) -> None:
+    """The architecture page has a row for each folder of each package, and for no other."""
+    assert folder_rows(package) == package_folders(package)
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """The index links every page of docs/decisions by its title."""
+    index = {target: text for text, target in links(DOCS / "decisions" / "README.md")}
+    for page in (DOCS / "decisions").glob("[0-9]*.md"):
+        number, _, title = page.read_text().splitlines()[0].removeprefix("# ").partition(". ")
+        assert page.name.startswith(f"{int(number):04}-")
+        assert index.get(page.name) == title, page.name
+
+
+def test_the_glossary_is_in_order() -> None:
+    """Words are found without searching."""
+    rows = re.findall(r"^\| (?!word|-)([^|]+?) \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    assert rows == sorted(rows, key=str.lower)
+    assert len(set(rows)) == len(rows)
