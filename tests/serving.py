@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,11 @@ def free_port() -> int:
 def write_model(path: Path, variant: str = "7b") -> Path:
     """A random checkpoint with a tokenizer of single bytes, id 0 to 255."""
     write_checkpoint(path, build_model(variant, vocab_size=256, eos_token_id=255, bos_token_id=255))
+    return write_byte_tokenizer(path)
+
+
+def write_byte_tokenizer(path: Path) -> Path:
+    """A tokenizer whose token i is byte i."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -44,10 +49,13 @@ def write_model(path: Path, variant: str = "7b") -> Path:
 class ServerProcess:
     """A running server and a client for it."""
 
-    def __init__(self, *options: str, wait: bool = True) -> None:
+    def __init__(self, *options: str, wait: bool = True, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         command = [str(Path(sys.executable).with_name("peregrine")), "serve", "--port", str(self.port), *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        environment = {**os.environ, **(env or {})}
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+        )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         if wait:
             self.wait_ready()

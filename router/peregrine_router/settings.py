@@ -1,11 +1,14 @@
 """Every option once: flag, environment variable, default, bounds, help. Names and meanings are TGI's launcher's."""
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from peregrine_server.models.formats.registry import FORMATS, format_names, weight_format
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
@@ -62,8 +65,11 @@ class Settings(BaseSettings):
         "DTYPE",
         "Data type of weights and activations. Not set: bfloat16 where the device computes in it, else float32.",
     )
-    quantize: Literal["int8"] | None = option(
-        None, "QUANTIZE", "Quantize the weights to 8-bit integers as they are loaded; computes in bfloat16."
+    quantize: str | None = option(
+        None,
+        "QUANTIZE",
+        "Weight format. int8: quantized to 8-bit integers as they are loaded; computes in bfloat16.",
+        metavar="{" + ",".join(FORMATS) + "}",
     )
     kv_cache_dtype: Literal["fp8_e4m3fn", "int8"] | None = option(
         None, "KV_CACHE_DTYPE", "8-bit KV cache on a GPU, in half the memory. Not set: as dtype."
@@ -254,10 +260,7 @@ def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
     prefill, cache = settings.max_batch_prefill_tokens, settings.max_batch_total_tokens
     return [
         (settings.num_shard < 1, "`num_shard` cannot be < 1"),
-        (
-            settings.quantize is not None and settings.dtype not in (None, "bfloat16"),
-            f"--quantize {settings.quantize} computes in bfloat16: leave --dtype {settings.dtype} out",
-        ),
+        *_quantize_contradictions(settings.quantize, settings.dtype),
         (settings.validation_workers < 1, "`validation_workers` must be > 0"),
         (settings.max_batch_size is not None and settings.max_batch_size < 1, "`max_batch_size` must be > 0"),
         (
@@ -273,3 +276,13 @@ def _contradictions(settings: Settings) -> list[tuple[bool, str]]:
             f"`max_total_tokens` must be <= `max_batch_total_tokens`. Given: {total} and {cache}",
         ),
     ]
+
+
+def _quantize_contradictions(name: str | None, dtype: str | None) -> Iterator[tuple[bool, str]]:
+    if name is None:
+        return
+    names = format_names()
+    yield name not in names, f"--quantize {name} is not known: choose one of {', '.join(names)}"
+    computed = weight_format(name).compute_dtype if name in names else None
+    is_other = computed is not None and dtype not in (None, computed)
+    yield is_other, f"--quantize {name} computes in {computed}: leave --dtype {dtype} out"

@@ -17,6 +17,7 @@ from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import ModelConfig
 from peregrine_server.models.registry import load_config
 from peregrine_server.protocol import Ready, ShardConfig
@@ -113,7 +114,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         rendezvous="",
         model_path=str(prepared.path),
         device=settings.device or "auto",
-        dtype="bfloat16" if settings.quantize else settings.dtype or "auto",
+        dtype=settings.dtype or weight_format(settings.quantize).compute_dtype or "auto",
         quantize=settings.quantize,
         kv_cache_dtype=settings.kv_cache_dtype,
         num_threads=prepared.threads_per_shard,

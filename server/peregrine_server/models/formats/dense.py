@@ -19,6 +19,7 @@ class DenseFormat:
     """No quantization."""
 
     name = "dense"
+    compute_dtype: str | None = None
 
     def __init__(self, backend: Backend | None = None) -> None:
         """Every backend has these."""

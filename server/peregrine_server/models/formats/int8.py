@@ -24,6 +24,7 @@ class Int8Format:
     """W8A8: weights are rounded here, inputs in the kernels."""
 
     name = "int8"
+    compute_dtype: str | None = "bfloat16"
 
     def __init__(self, backend: Backend | None = None) -> None:
         self._dense = DenseFormat()

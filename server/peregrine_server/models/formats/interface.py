@@ -21,6 +21,8 @@ class WeightFormat(Protocol):
 
     name: str
     """As --quantize names it."""
+    compute_dtype: str | None
+    """The dtype that a model with such weights computes in ("bfloat16", ...); None: any."""
 
     def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, tuple[int, ...]]:
         """Name -> shape of every tensor that a checkpoint holds of the linear `name`, its bias aside."""

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from peregrine_kernels import UnsupportedWeight, backend_for
 from peregrine_server.models.formats.registry import format_names, weight_format
+from plugins import plugin_environment
+from serving import ServerProcess, write_model
 
 
 def test_no_name_is_dense() -> None:
@@ -36,3 +40,21 @@ def test_formats_are_sized_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_format_of_one_file_is_served(tmp_path: Path) -> None:
+    """Weights in a format that a test brings along give the tokens of the same weights without it."""
+    plain = write_model(tmp_path / "plain")
+    halves = write_model(tmp_path / "halves")
+    tensors = load_file(halves / "model.safetensors")
+    linears = [name for name in tensors if ".h." in name and tensors[name].dim() == 2]
+    for name in linears:
+        tensors[name.replace(".weight", ".halves")] = tensors.pop(name) / 2
+    save_file(tensors, halves / "model.safetensors")
+    environment = plugin_environment(tmp_path / "site", "peregrine.weight_formats", "halves", "toy_format:HalvesFormat")
+    texts = []
+    for path, options in ((plain, ()), (halves, ("--quantize", "halves"))):
+        with ServerProcess("--model-id", str(path), "--dtype", "float32", *options, env=environment) as server:
+            texts.append(server.generate("abc", max_new_tokens=20).json()["generated_text"])
+    assert linears
+    assert texts[0] == texts[1]

@@ -1,0 +1,87 @@
+"""A model family in one file: a single linear layer, whose logits depend on the last token alone.
+
+It keeps nothing of a sequence, so it can neither share prefixes nor fork nor speculate; one rank serves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
+from peregrine_server.models.interface import ForwardContext, ModelContext, Progress
+from peregrine_server.models.loading.config_reader import ConfigReader
+from peregrine_server.protocol import CacheSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from peregrine_kernels import Linear
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    vocab_size: int
+    max_positions: int
+    eos_token_ids: tuple[int, ...] = ()
+
+    def summary(self) -> str:
+        return f"one linear layer, vocabulary {self.vocab_size}"
+
+
+class NoCache:
+    def copy_blocks(self, sources: Tensor, destinations: Tensor) -> None:
+        """There are none."""
+
+
+@dataclass(frozen=True)
+class ToyModel:
+    context: ModelContext
+    config: ToyConfig
+    linear: Linear
+
+    @property
+    def cache_spec(self) -> CacheSpec:
+        return CacheSpec(0, can_share_prefixes=False, can_fork=False, can_speculate=False)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.config.vocab_size**2 * DTYPE_BYTES[self.context.dtype_name]
+
+    def forward(self, token_ids: Tensor, ctx: ForwardContext) -> Tensor:
+        from torch.nn.functional import one_hot
+
+        return one_hot(token_ids, self.config.vocab_size).to(self.context.dtype)
+
+    def logits(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+        return self.linear(hidden if rows is None else hidden[rows]).float()
+
+    def next_logits(self, token_ids: Tensor, ctx: ForwardContext, rows: Tensor | None = None) -> Tensor:
+        return self.logits(self.forward(token_ids, ctx), rows)
+
+    def allocate_cache(self, num_blocks: int, block_size: int, num_slots: int) -> NoCache:
+        return NoCache()
+
+
+class ToyFamily:
+    def config(self, hf: Mapping[str, Any]) -> ToyConfig:
+        read = ConfigReader(hf)
+        return ToyConfig(read.size("vocab_size"), read.size("max_position_embeddings"))
+
+    def weight_bytes(self, config: ToyConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
+        return format.num_bytes(config.vocab_size, config.vocab_size, dtype)
+
+    def load(self, path: Path, config: ToyConfig, context: ModelContext, progress: Progress | None) -> ToyModel:
+        from peregrine_server.models.loading.slices import whole
+        from peregrine_server.models.loading.weights import Weights
+
+        size = config.vocab_size
+        with Weights(path, context.device, context.dtype, progress) as weights:
+            weights.check(context.format.expected("linear", size, size), size**2 * context.dtype.itemsize)
+            weight = context.format.load(weights, (("linear", whole(size)),), axis=0)
+        return ToyModel(context, config, context.backend.linear(weight))
+
+
+FAMILY = ToyFamily()
