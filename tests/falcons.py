@@ -11,7 +11,8 @@ from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.load import load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.models.formats.registry import weight_format
-from peregrine_server.models.interface import ForwardContext, ModelContext, Progress
+from peregrine_server.models.interface import ForwardContext, ModelContext
+from peregrine_server.models.loading.weights import Progress
 from peregrine_server.models.registry import load_config
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Imports point one way: router -> server.protocol (and what imports no torch), server -> kernels -> torch."""
+"""The floors of the house: imports run downward only, and nothing heavy is loaded where it is not needed."""
 
 import ast
 import os
@@ -10,13 +10,57 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "router/peregrine_router": (
+        {"cli"},
+        {"launch"},
+        {"app"},
+        {"api"},
+        {"http"},
+        {"observability"},
+        {"engine"},
+        {"admission"},
+        {"scheduling", "text"},
+        {"interfaces"},
+        {"request", "settings", "shards"},
+    ),
+    "router/peregrine_router/api": ({"platforms"}, {"openai"}, {"tgi"}, {"openapi"}),
+    "server/peregrine_server": (
+        {"worker"},
+        {"execution"},
+        {"speculation"},
+        {"sampling"},
+        {"batch", "structured", "models"},
+        {"distributed"},
+        {"protocol"},
+    ),
+    "server/peregrine_server/models": (
+        {"falcon", "registry"},
+        {"interface", "layers"},
+        {"formats"},
+        {"loading"},
+        {"errors"},
+    ),
+    "kernels/peregrine_kernels": (
+        {"aot", "select"},
+        {"cpu", "gpu"},
+        {"reference", "native"},
+        {"dense_linear", "int8"},
+        {"interface"},
+        {"kv_cache"},
+    ),
+}
+"""Folder -> its rooms, from the top floor down. A room imports from lower floors, never from its own or a higher one."""
 FOR_THE_ROUTER = (
     "peregrine_server",
-    "peregrine_server.structured.compiler",
+    "peregrine_server.models.formats.registry",
+    "peregrine_server.models.interface",
+    "peregrine_server.models.registry",
     "peregrine_server.protocol",
-    "peregrine_server.models.falcon.footprint",
-    "peregrine_server.models.falcon.config",
+    "peregrine_server.structured.compiler",
 )
+"""The server's modules that the router may import; none of them loads torch."""
+MAX_LINES = 300
 
 
 def imports(package: str) -> Iterator[tuple[Path, str]]:
@@ -27,6 +71,27 @@ def imports(package: str) -> Iterator[tuple[Path, str]]:
                 yield from ((file, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 yield file, node.module or ""
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_every_room_has_a_floor(folder: str) -> None:
+    """The table names every module and folder, and no other."""
+    ignored = {"__init__", "__pycache__", "demo"}
+    found = {path.stem for path in (ROOT / folder).iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert found - ignored == set().union(*PACKAGES[folder])
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_no_import_runs_upward(folder: str) -> None:
+    """A room imports from lower floors alone, so that there is no circle among them."""
+    floor_of = {room: floor for floor, rooms in enumerate(PACKAGES[folder]) for room in rooms}
+    package = folder.partition("/")[2].replace("/", ".")
+    for file, module in imports(folder):
+        room = file.relative_to(ROOT / folder).with_suffix("").parts[0]
+        if room == "__init__" or not module.startswith(f"{package}."):
+            continue
+        imported = module.removeprefix(f"{package}.").partition(".")[0]
+        assert imported == room or floor_of[imported] > floor_of[room], f"{file} imports {module}"
 
 
 def test_the_router_imports_no_tensors() -> None:
@@ -49,15 +114,15 @@ def test_the_kernels_import_nothing_of_ours() -> None:
         assert module.partition(".")[0] not in ("peregrine_router", "peregrine_server", "transformers"), file
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "peregrine_router.cli",
-        "peregrine_router.admission.grammar_checker",
-        "peregrine_router.launch.serve",
-        "peregrine_server.models.falcon.footprint",
-    ],
-)
+def test_one_family_is_named_in_its_own_folder_alone() -> None:
+    """The rest of the server serves models of any family."""
+    folder = ROOT / "server" / "peregrine_server"
+    naming = [file for file in folder.rglob("*.py") if "Falcon" in file.read_text()]
+    assert naming
+    assert all(file.is_relative_to(folder / "models" / "falcon") for file in naming), naming
+
+
+@pytest.mark.parametrize("module", ["peregrine_router.cli", "peregrine_router.launch.serve", *FOR_THE_ROUTER])
 def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
@@ -73,3 +138,10 @@ def test_no_triton_is_loaded_on_a_cpu() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name != "PEREGRINE_BACKEND"}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
+
+
+@pytest.mark.parametrize("package", ["router", "server", "benchmarks", "scripts", "tests"])
+def test_files_are_short(package: str) -> None:
+    """A file that is longer than a reader can keep in mind is two."""
+    lengths = {file: file.read_text().count("\n") for file in (ROOT / package).rglob("*.py")}
+    assert not {str(file): length for file, length in lengths.items() if length > MAX_LINES}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
-from peregrine_server.models.interface import ForwardContext, ModelContext, Progress
+from peregrine_server.models.interface import ForwardContext, ModelContext
 from peregrine_server.models.loading.config_reader import ConfigReader
 from peregrine_server.protocol import CacheSpec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from peregrine_kernels import Linear
+    from peregrine_server.models.loading.weights import Progress
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,8 @@ def shard_config(prepared: Prepared) -> ShardConfig:
 
 
 def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
-    """Sized by the smallest shard."""
-    settings = prepared.settings
+    """The scheduler, sized by the smallest shard, with the features that the model's cache allows."""
+    settings, cache = prepared.settings, ready[0].cache
     device = ready[0].device.partition(":")[0]
     max_step_tokens = settings.max_batch_prefill_tokens or STEP_TOKENS[device]
     return Scheduler(
@@ -144,8 +144,11 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
         max_batch_size=prepared.max_batch_size,
         max_step_tokens=max_step_tokens,
         eos_token_ids=prepared.tokenizer.eos_token_ids,
-        caches_prefixes=settings.prefix_caching,
-        speculation=DraftBudget(settings.speculate, max_speculative_rows(device, prepared.max_batch_size)),
+        caches_prefixes=settings.prefix_caching and cache.can_share_prefixes,
+        can_fork=cache.can_fork,
+        speculation=DraftBudget(
+            settings.speculate if cache.can_speculate else 0, max_speculative_rows(device, prepared.max_batch_size)
+        ),
     )
 
 

@@ -5,7 +5,7 @@ Imports no torch: the router reads configurations through it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,17 +19,7 @@ if TYPE_CHECKING:
     from peregrine_kernels import Backend, PagedBatch
     from peregrine_server.distributed.tensor_parallel import TensorParallel
     from peregrine_server.models.formats.interface import WeightFormat
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes loaded, bytes in all) of this rank's weights, in the serving dtype."""
-
-
-class ConfigError(ValueError):
-    """config.json is missing or says something impossible. One line for the operator."""
-
-
-class UnsupportedModel(ValueError):
-    """config.json describes a model of another kind. One line that says which and what is supported."""
+    from peregrine_server.models.loading.weights import Progress
 
 
 class ModelConfig(Protocol):

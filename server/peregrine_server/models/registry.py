@@ -4,22 +4,20 @@ A family outside of this package is an entry point of the group `peregrine.model
 its value a `Family`, as in `[project.entry-points."peregrine.model_families"] mine = "my_package.family:FAMILY"`.
 """
 
+from __future__ import annotations
+
 import json
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from peregrine_server.models.errors import ConfigError, UnsupportedModel
 from peregrine_server.models.formats.interface import WeightFormat
-from peregrine_server.models.interface import (
-    ConfigError,
-    Family,
-    Model,
-    ModelConfig,
-    ModelContext,
-    Progress,
-    UnsupportedModel,
-)
+from peregrine_server.models.interface import Family, Model, ModelConfig, ModelContext
+
+if TYPE_CHECKING:
+    from peregrine_server.models.loading.weights import Progress
 
 FAMILIES = {
     "falcon": "peregrine_server.models.falcon.family",

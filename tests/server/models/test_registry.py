@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from peregrine_server.models.interface import UnsupportedModel
+from peregrine_server.models.errors import UnsupportedModel
 from peregrine_server.models.registry import load_config
 from plugins import plugin_environment
 from serving import ServerProcess, write_byte_tokenizer

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peregrine_server.models.interface import ConfigError, UnsupportedModel
+from peregrine_server.models.errors import ConfigError, UnsupportedModel
 from peregrine_server.models.loading.config_reader import ConfigReader, is_int
 
 SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"

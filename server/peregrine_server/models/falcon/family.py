@@ -1,13 +1,18 @@
 """Falcon as a model family: its configurations and its loading. Imports no torch until a model is loaded."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import weight_bytes
 from peregrine_server.models.formats.interface import WeightFormat
-from peregrine_server.models.interface import Model, ModelContext, Progress
+from peregrine_server.models.interface import Model, ModelContext
+
+if TYPE_CHECKING:
+    from peregrine_server.models.loading.weights import Progress
 
 
 class FalconFamily:

@@ -27,12 +27,12 @@ from peregrine_server.models.falcon.tensors import (
     expected_tensors,
     layer_norms,
 )
-from peregrine_server.models.interface import ModelContext, Progress
+from peregrine_server.models.interface import ModelContext
 from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
 from peregrine_server.models.layers.positions import RotaryPositions
 from peregrine_server.models.loading.slices import Slice, whole
-from peregrine_server.models.loading.weights import TensorSource, Weights
+from peregrine_server.models.loading.weights import Progress, TensorSource, Weights
 
 
 def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progress: Progress | None = None) -> Falcon:

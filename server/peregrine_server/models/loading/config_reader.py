@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from peregrine_server.models.interface import ConfigError
+from peregrine_server.models.errors import ConfigError
 
 MAX_SIZE = 2**24
 """A bound on sizes: no published model comes near, more is a damaged or hostile file."""

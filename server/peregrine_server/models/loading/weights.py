@@ -1,6 +1,6 @@
 """From a checkpoint's tensors to one rank's: every name accounted for, then streamed into place piece by piece."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from peregrine_server.models.interface import Progress
 from peregrine_server.models.loading.checkpoint import (
     CheckpointError,
     TensorFile,
@@ -18,6 +17,9 @@ from peregrine_server.models.loading.checkpoint import (
     open_checkpoint,
 )
 from peregrine_server.models.loading.slices import Slice, whole
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes loaded, bytes in all) of this rank's weights, in the serving dtype."""
 
 PIECE_BYTES = 4 * 2**20
 """Bytes, in the serving dtype, that are staged on the host at a time."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from checkpoints import PUBLISHED, VARIANTS, build_model, config_json
+from peregrine_server.models.errors import ConfigError, UnsupportedModel
 from peregrine_server.models.falcon.config import MAX_LAYERS, FalconConfig
-from peregrine_server.models.interface import ConfigError, UnsupportedModel
 from peregrine_server.models.loading.config_reader import MAX_SIZE
 from peregrine_server.models.registry import load_config
 

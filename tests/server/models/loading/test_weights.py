@@ -21,9 +21,8 @@ from peregrine_server.models.falcon.footprint import weight_bytes
 from peregrine_server.models.falcon.load import check_weights
 from peregrine_server.models.falcon.tensors import PREFIX, expected_tensors
 from peregrine_server.models.formats.dense import DenseFormat
-from peregrine_server.models.interface import Progress
 from peregrine_server.models.loading.slices import Run, Slice, whole
-from peregrine_server.models.loading.weights import PIECE_BYTES, Weights
+from peregrine_server.models.loading.weights import PIECE_BYTES, Progress, Weights
 
 CPU = torch.device("cpu")
 UP = "h.1.mlp.dense_h_to_4h.weight"
