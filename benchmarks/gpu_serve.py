@@ -18,7 +18,8 @@ import psutil
 import torch
 
 from benchmarks.checkpoint import CONFIG, make_checkpoint
-from benchmarks.gpu import CUDA, decode_step, hf_config, random_falcon, seconds, this_device
+from benchmarks.gpu import decode_step, seconds, this_device
+from benchmarks.gpu_model import CUDA, hf_config, random_falcon
 from benchmarks.machine import RESULTS, ROOT, machine, write_json
 from benchmarks.peers.peregrine import MAX_TOTAL_TOKENS, peregrine
 from benchmarks.roofline import Work

@@ -50,7 +50,7 @@ PACKAGES = {
         {"kv_cache"},
     ),
 }
-"""Folder -> its rooms, from the top floor down. A room imports from lower floors, never from its own or a higher one."""
+"""Folder -> its rooms, from the top floor down. A room imports from lower floors, never from its own or a higher."""
 FOR_THE_ROUTER = (
     "peregrine_server",
     "peregrine_server.models.formats.registry",

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, without a GPU, and what their machine code tells.
+"""Kernels compiled ahead of time, without a GPU, and the counts in their machine code.
 
 A launch is made by its own launcher on tensors without storage (torch's "meta" device), so that what is compiled is
 what will be started. cuobjdump and nvdisasm are in Triton's wheel.
@@ -37,7 +37,7 @@ technical specifications): A100, A10G and the 30 series, H100 and H200."""
 META = torch.device("meta")
 BLOCK_SIZE = 64
 NUM_TOKENS = 512
-"""Of the modelled chunk; it is in no kernel's code."""
+"""Length of the modelled chunk; no kernel's code depends on it."""
 _ELEMENTS = {
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
@@ -75,7 +75,7 @@ class Report:
     wide_loads: int
     """128-bit loads from global memory, the asynchronous ones to shared memory included."""
     narrow_loads: int
-    """Those of less."""
+    """Loads of fewer bits."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,7 +106,7 @@ def sampling_variants() -> Iterator[Variant]:
 
 
 def variants_of(shape: Shape, capability: int) -> Iterator[Variant]:
-    """Of one shape."""
+    """The kernels of one shape."""
     yield from paged_variants(shape, torch.bfloat16, capability)
     x = _empty(NUM_TOKENS, shape.hidden_size)
     affine = _empty(shape.hidden_size), _empty(shape.hidden_size)
@@ -133,7 +133,7 @@ def row_variants(shape: Shape, x: Tensor, activated: Tensor, bias: Tensor | None
 
 
 def paged_variants(shape: Shape, kv_dtype: torch.dtype, capability: int) -> Iterator[Variant]:
-    """Those that touch the KV cache."""
+    """The kernels that read or write the KV cache."""
     heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
     kind = "" if kv_dtype == torch.bfloat16 else str(kv_dtype).removeprefix("torch.")
     size = f"{heads}:{kv_heads} x {dim} {kind}".rstrip()

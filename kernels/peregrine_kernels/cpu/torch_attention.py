@@ -29,7 +29,7 @@ MAX_SCORES = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What every layer of a model shares."""
+    """The sizes that every layer of a model shares."""
 
     block_size: int
     num_kv_heads: int
@@ -122,7 +122,7 @@ class PrefillChunk:
     """The last N of one sequence's L tokens."""
 
     rows: slice
-    """Of q and out"""
+    """Rows of q and out"""
     gathered: Gathered
     layout: Layout
     alibi: Tensor | None

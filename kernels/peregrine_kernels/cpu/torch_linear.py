@@ -19,7 +19,7 @@ _EPILOGUES = {
     "relu": ("relu", ""),
     "silu": ("swish", ""),
 }
-"""What oneDNN calls an activation."""
+"""oneDNN's name and algorithm of each activation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def _is_recorded() -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What every layer of a step's attention has in common."""
+    """The part of a step's attention that is the same for every layer."""
 
     batch: PagedBatch
     slopes: Tensor | None

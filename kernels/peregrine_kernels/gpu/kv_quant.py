@@ -13,13 +13,13 @@ KINDS = {torch.int8: "int8", torch.float8_e4m3fn: "fp8"}
 
 
 def raw(pages: Tensor) -> Tensor:
-    """What a kernel is given of pages: bytes in place of fp8, which is decoded there."""
+    """Pages as a kernel takes them: bytes in place of fp8, which the kernel decodes."""
     return pages.view(torch.uint8) if pages.dtype == torch.float8_e4m3fn else pages
 
 
 @triton.jit
 def decode(x, KIND: tl.constexpr, dtype: tl.constexpr):
-    """What 8-bit x stands for before scaling; exact in every 16-bit type."""
+    """The value of 8-bit x before scaling; exact in every 16-bit type."""
     if KIND == "fp8":
         # Exponent and mantissa of e4m3 at the place of a float32's, whose bias is 120 larger.
         bits = ((x & 0x80).to(tl.uint32) << 24) | ((x & 0x7F).to(tl.uint32) << 20)

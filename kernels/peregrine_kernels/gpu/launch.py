@@ -14,7 +14,7 @@ from torch import Tensor
 Arguments = dict[str, Tensor | int | float | None]
 """Pointers, sizes and strides. A pointer that a variant has no use for is None."""
 Constants = dict[str, int | float | bool | str]
-"""What a kernel is compiled for."""
+"""Compile-time constants of a kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Launch:
     is_contracted: bool = True
     """Whether a product and the sum it goes into may be rounded as one."""
     max_registers: int | None = None
-    """Of a thread; what needs more goes to local memory."""
+    """Registers of a thread; a kernel that needs more spills to local memory."""
 
     def __call__(self) -> None:
         """Starts it, unless there is nothing to do."""

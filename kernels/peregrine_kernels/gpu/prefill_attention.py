@@ -104,7 +104,7 @@ def prefill_attention_kernel(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What a program multiplies at a time, and how it is compiled."""
+    """The tile that a program multiplies at a time, and how it is compiled."""
 
     rows: int
     """(token, head) rows: BLOCK_M"""
@@ -136,7 +136,7 @@ class PrefillTiles:
 
     @staticmethod
     def of(batch: PagedBatch, group: int, pages: Tensor, capability: int | None = None) -> "PrefillTiles":
-        """Of all sequences of `batch` but its decodes, on the pages' device, if that is not another `capability`."""
+        """The tiles of all sequences of `batch` but its decodes, for the pages' device or another `capability`."""
         device = pages.device
         tile = Tile.of(pages, capability or capability_of(device))
         starts = np.cumsum((0, *batch.query_lengths))

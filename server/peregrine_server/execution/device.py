@@ -1,4 +1,4 @@
-"""What this host offers a shard: device and number format."""
+"""The device and dtype of a shard, by what this host has."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The door between a model family and the rest: what a family provides, and what it is given.
+"""The door between a model family and the rest: the protocols that a family implements and is given.
 
 Imports no torch: the router reads configurations through it.
 """
@@ -40,7 +40,7 @@ class ModelConfig(Protocol):
 
 
 class Cache(Protocol):
-    """What a model keeps of its sequences between steps, on this rank."""
+    """The state of a model's sequences between steps, on this rank."""
 
     def copy_blocks(self, sources: Tensor, destinations: Tensor) -> None:
         """Copies blocks sources int64[N] to destinations int64[N]. All are read before any is written."""
@@ -60,7 +60,7 @@ class ForwardContext:
 
     batch: PagedBatch
     cache: Any
-    """What this model's `allocate_cache` returned."""
+    """The `Cache` that this model allocated."""
     adapters: AdapterRows | None = None
     """None: no token has an adapter."""
 
@@ -94,7 +94,7 @@ class Model(Protocol):
 
     @property
     def cache_spec(self) -> CacheSpec:
-        """What the model keeps of a sequence on this rank, and what may be done with it."""
+        """The size of a sequence's state on this rank, and what the scheduler may do with it."""
 
     @property
     def weight_bytes(self) -> int:

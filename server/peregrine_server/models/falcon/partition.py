@@ -19,7 +19,7 @@ class Partition:
     """Query heads, padding included; those of one KV head are adjacent."""
     num_kv_heads: int
     heads: Slice
-    """Of the checkpoint's query heads."""
+    """Slice of the checkpoint's query heads."""
     qkv: Slice
     """Rows of query_key_value, rearranged to [all q | all k | all v]."""
     dense: Slice

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peregrine_kernels import Backend
 
 FORMATS: dict[str, WeightFormatFactory] = {"int8": Int8Format}
-"""Those that --quantize names."""
+"""The formats of this package that --quantize names."""
 ENTRY_POINTS = "peregrine.weight_formats"
 
 

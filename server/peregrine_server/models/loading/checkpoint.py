@@ -33,13 +33,13 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a file's header says of a tensor."""
+    """A tensor as a file's header describes it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | None
     """None for a type that no weight has."""
     offset: int = 0
-    """Of its first byte in the file; safetensors only."""
+    """Position of its first byte in the file; safetensors only."""
 
 
 class TensorFile(Protocol):

@@ -21,7 +21,7 @@ class Slice:
     """A rank's part of one axis: `runs` of the checkpoint's axis, zeros everywhere else."""
 
     size: int
-    """Of the rank's axis, padding included."""
+    """Length of the rank's axis, padding included."""
     runs: tuple[Run, ...]
 
     @property
