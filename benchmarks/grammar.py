@@ -101,10 +101,10 @@ def run(runner: Runner, turn: Turn) -> list[float]:
         eos_token_ids=frozenset(),
     )
     for i in range(STREAMS):
-        scheduler.submit(Request(str(i), PROMPT, SamplingParams(), MAX_TOKENS - len(PROMPT)))
+        scheduler.submit_group([Request(str(i), PROMPT, SamplingParams(), MAX_TOKENS - len(PROMPT))])
     step(runner, scheduler)
     if turn.ninth is not None:
-        scheduler.submit(Request("ninth", PROMPT, turn.ninth, MAX_TOKENS - len(PROMPT)))
+        scheduler.submit_group([Request("ninth", PROMPT, turn.ninth, MAX_TOKENS - len(PROMPT))])
     count = ARRIVAL_STEPS + (0 if turn.is_arrival else STEPS)
     seconds = [step(runner, scheduler) for _ in range(count)]
     for sequence in list(scheduler.running):

@@ -74,7 +74,7 @@ class Simulation:
             if not num_open:
                 self.clock = max(self.clock, arrivals[due].at)
             while due < len(arrivals) and arrivals[due].at <= self.clock:
-                self.scheduler.submit(_request(due, arrivals[due]))
+                self.scheduler.submit_group([_request(due, arrivals[due])])
                 due, num_open = due + 1, num_open + 1
             ended = self._step(answers)
             num_open -= ended

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from random import Random
+from typing import Protocol, TypeVar
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from peregrine_router.engine.token_stream import RequestStream
-from peregrine_router.request import TokenEvent
+from peregrine_router.request import Request, TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import (
     PromptLogprobs,
@@ -50,6 +51,21 @@ def byte_tokenizer() -> Tokenizer:
     backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
     backend.decoder = decoders.ByteLevel()
     return Tokenizer(backend, frozenset())
+
+
+T = TypeVar("T", covariant=True)
+
+
+class Queue(Protocol[T]):
+    """A scheduler or an engine."""
+
+    def submit_group(self, requests: list[Request]) -> list[T]: ...
+
+
+def submit(queue: Queue[T], request: Request) -> T:
+    """Queues one request: the scheduler's sequence, or the engine's stream."""
+    (queued,) = queue.submit_group([request])
+    return queued
 
 
 class FakeModel:

@@ -81,8 +81,7 @@ class FakeEngine:
     cancelled: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
 
-    def submit(self, request: Request) -> "FakeStream":
-        """See peregrine_router.interfaces.Engine."""
+    def _submit(self, request: Request) -> "FakeStream":
         if self.submit_error is not None:
             raise self.submit_error
         logprob = self.logprobs[len(self.requests) % len(self.logprobs)]
@@ -92,10 +91,10 @@ class FakeEngine:
 
     def submit_group(self, requests: Sequence[Request]) -> list["FakeStream"]:
         """One after the other."""
-        return [self.submit(request) for request in requests]
+        return [self._submit(request) for request in requests]
 
     def cancel(self, request_id: str) -> bool:
-        """See peregrine_router.interfaces.Engine."""
+        """See peregrine_router.interfaces.EngineClient."""
         if request_id not in self.running:
             return False
         self.running.remove(request_id)

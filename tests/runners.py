@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fake_shards import submit
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
@@ -87,7 +88,7 @@ def run(runner: Runner, scheduler: Scheduler, requests: list[Request], every: in
     while True:
         if pending and (every == 0 or steps % every == 0):
             joining = pending[: 1 if every else None]
-            sequences += map(scheduler.submit, joining)
+            sequences += [submit(scheduler, request) for request in joining]
             pending = pending[len(joining) :]
         result = run_step(runner, scheduler)
         if result is None and not pending:

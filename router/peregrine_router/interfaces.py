@@ -1,4 +1,4 @@
-"""What the HTTP side needs of an engine, so that it can be tested without one."""
+"""Protocols between the router's floors: tests implement them with fakes."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from peregrine_server.protocol import Step, StepResult
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Gauges of one moment. `preemptions` and those behind it count from the start."""
+    """Gauges of one moment; from `preemptions` on, counters since the start."""
 
     queue_size: int = 0
     batch_size: int = 0
     kv_blocks_used: int = 0
     kv_blocks_cached: int = 0
-    """Of those not in use."""
+    """Blocks not in use that hold a cached prefix."""
     kv_blocks_total: int = 0
     preemptions: int = 0
     cached_tokens: int = 0
@@ -26,7 +26,7 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What was loaded, and the limits that follow from it."""
+    """The loaded model, and the limits that follow from it."""
 
     model_id: str
     model_sha: str | None
@@ -45,10 +45,10 @@ class TokenStream(Protocol):
 
     @property
     def scheduled_at(self) -> float | None:
-        """`time.monotonic()` of the first step that worked on the request; None while it waits."""
+        """`time.monotonic()` of the first step that computes for the request; None before."""
 
     def take(self) -> Awaitable[list[TokenEvent]]:
-        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
+        """Waits for a token; all that have come since the last call. Empty once the stream is over."""
 
     def aclose(self) -> Awaitable[None]:
         """Cancels the request if it still runs. May be called twice."""
@@ -57,18 +57,16 @@ class TokenStream(Protocol):
 class EngineClient(Protocol):
     """Turns requests into tokens."""
 
-    def submit(self, request: Request) -> TokenStream:
-        """Queues a request. Raises Overloaded, InvalidRequest or GenerationFailed at once."""
-
     def submit_group(self, requests: Sequence[Request]) -> Sequence[TokenStream]:
-        """Queues requests of one prompt, which is computed once. All or none: raises as `submit` does."""
+        """Queues requests of one tenant, all or none; a prompt that neighbours have in common is computed once. Raises
+        Overloaded, InvalidRequest, DeadlineExceeded or GenerationFailed."""
 
     def cancel(self, request_id: str) -> bool:
         """Ends a request without another token; its reader gets `Cancelled`. False if it has ended or never was."""
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a token can be made now."""
+        """Whether the engine can generate tokens now."""
 
     @property
     def stats(self) -> EngineStats:
@@ -76,7 +74,7 @@ class EngineClient(Protocol):
 
 
 class Shards(Protocol):
-    """What the engine needs of the shards; tests pass fakes."""
+    """The shards as the engine sees them: steps go in, results come out in the same order."""
 
     @property
     def failure(self) -> Exception | None:

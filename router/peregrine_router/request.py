@@ -1,4 +1,4 @@
-"""The router's vocabulary: what a client asked for, and what it gets back token by token."""
+"""The router's vocabulary: requests, the token events that answer them, and the errors that end them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class FinishReason(StrEnum):
-    """Why a generation ended, in TGI's words."""
+    """Reason for the end of a generation, in TGI's words."""
 
     LENGTH = "length"
     EOS_TOKEN = "eos_token"
@@ -42,33 +42,33 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     stop_token_ids: frozenset[int] = frozenset()
-    """Tokens that end this generation besides the model's own ends of text."""
+    """Tokens that end this generation, besides the model's own end-of-text tokens."""
     hides_stop: bool = False
     """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
     tenant: str = ""
-    """Who shares the server with other tenants, each getting as much: a name for the API key that was used."""
+    """The API key's name; tenants share the server equally."""
     cache_salt: bytes = b""
-    """The tenant's own secret: prefixes are shared only by requests that have the same."""
+    """The tenant's secret: only requests with the same one share cached prefixes."""
     adapter: str = ""
     """Name of the LoRA adapter that generates; empty for the model's own weights."""
     priority: int = 0
-    """Of a tenant's waiting requests the highest is next."""
+    """Among a tenant's waiting requests, the highest is next."""
     deadline: float | None = None
-    """`time.monotonic()` at which the request ends with `DeadlineExceeded`, finished or not."""
+    """`time.monotonic()` at which an unfinished request ends with `DeadlineExceeded`; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who a client is, told by its API key and never by its own word."""
+    """The identity of a client: by its API key, never by what it claims."""
 
     name: str = ""
-    """Nameless without keys, and if there is no other: who is alone shares with nobody."""
+    """Empty without API keys, and for the only key: a single tenant needs no fair share."""
     cache_salt: bytes = b""
 
 
 # Made for every token of every stream: a frozen dataclass takes ten times as long to make, and longer to encode.
 class Token(msgspec.Struct, frozen=True, gc=False):
-    """A token as clients see it. `logprob` is None where nobody asked, and for the first token of a prompt."""
+    """A token as clients see it. `logprob` is None if it was not asked for, and for the first token of a prompt."""
 
     id: int
     text: str
@@ -84,7 +84,7 @@ class Finished:
     generated_text: str
     generated_tokens: int
     cached_tokens: int = 0
-    """Of the prompt, those that an earlier request had computed."""
+    """Prompt tokens found in the prefix cache."""
 
 
 class TokenEvent(msgspec.Struct, frozen=True, gc=False):
@@ -110,10 +110,10 @@ class InvalidRequest(ValueError):
 
 
 class Overloaded(RuntimeError):
-    """No room for another request now (HTTP 429)."""
+    """There is no room for another request now (HTTP 429)."""
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
-        """`retry_after`: seconds until there is room, as far as one can tell."""
+        """`retry_after`: estimated seconds until there is room."""
         super().__init__(message)
         self.retry_after = retry_after
 

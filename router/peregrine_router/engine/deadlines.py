@@ -1,4 +1,4 @@
-"""Hard deadlines: a request ends when its time is over, and does not begin if that is too short for a token."""
+"""Hard deadlines: a request ends when its time is over, and does not start if too little is left for a token."""
 
 import asyncio
 import time
@@ -15,19 +15,19 @@ class Deadlines:
     """The timers of the requests that have a deadline."""
 
     def __init__(self, end: Callable[[str, Exception], object], steps: StepTimes) -> None:
-        """`end` ends the request of an id with an error."""
+        """`end`: ends the request with an id with an error. `steps`: the times by which a deadline is too close."""
         self._end = end
         self._steps = steps
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def check(self, requests: Iterable[Request]) -> None:
-        """Raises DeadlineExceeded if the time of one is over already."""
+        """Raises DeadlineExceeded if the time of a request is over already."""
         now = time.monotonic()
         if any(request.deadline is not None and request.deadline <= now for request in requests):
             raise DeadlineExceeded(TIME_IS_OVER)
 
     def watch(self, request: Request) -> None:
-        """Ends the request at its deadline, whatever it does then."""
+        """Starts a timer that ends the request at its deadline, whether it waits or runs."""
         if request.deadline is None:
             return
         delay = request.deadline - time.monotonic()
@@ -35,7 +35,7 @@ class Deadlines:
         self._timers[request.id] = loop.call_later(delay, self._end, request.id, DeadlineExceeded(TIME_IS_OVER))
 
     def forget(self, request: Request) -> None:
-        """The request has ended."""
+        """Stops the timer of a request that has ended."""
         if request.deadline is not None and (timer := self._timers.pop(request.id, None)) is not None:
             timer.cancel()
 
@@ -45,9 +45,9 @@ class Deadlines:
         return not self._timers
 
     def drop_unmeetable(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
-        """Ends those of the waiting that cannot get their next token in time: no work is begun for them.
+        """Ends the waiting requests that cannot get their next token in time, before any work is spent on them.
 
-        Each comes with what counts the tokens to compute before that one.
+        `waiting`: each request with a function that counts the tokens to compute before its next one.
         """
         now = time.monotonic()
         for request, count in list(waiting):
@@ -55,5 +55,6 @@ class Deadlines:
                 self._end(request.id, DeadlineExceeded(TIME_IS_SHORT))
 
     def _needed(self, num_tokens: int, max_step_tokens: int) -> float:
+        """Seconds that computing `num_tokens` takes at least."""
         num_full, rest = divmod(num_tokens, max_step_tokens)
         return num_full * self._steps.lower_bound(max_step_tokens) + (self._steps.lower_bound(rest) if rest else 0.0)

@@ -67,16 +67,11 @@ class Engine:
         self._wakeup = asyncio.Event()
         self._failure: Exception | None = None
 
-    def submit(self, request: Request) -> RequestStream:
-        """Queues a request. InvalidRequest if it never fits the cache or its id is in use, Overloaded if too many wait,
-        DeadlineExceeded if its time is over, GenerationFailed if the shards are gone."""
-        (stream,) = self.submit_group([request])
-        return stream
-
     def submit_group(self, requests: Iterable[Request]) -> list[RequestStream]:
-        """Queues requests of one tenant; the prompt that neighbours have in common is computed once.
+        """Queues requests of one tenant, all or none; a prompt that neighbours have in common is computed once.
 
-        All or none: raises as `submit` does.
+        Raises InvalidRequest if one never fits the cache or its id is in use, Overloaded if too many wait,
+        DeadlineExceeded if the time of one is over, GenerationFailed if the shards are gone.
         """
         if self._failure is not None:
             raise GenerationFailed(str(self._failure))

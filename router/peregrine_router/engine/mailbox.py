@@ -1,4 +1,4 @@
-"""From the engine's task to a stream's: what lies there is taken together, for one wakeup."""
+"""The way from the engine's task to a stream's: all waiting items are taken together, for one wakeup."""
 
 import asyncio
 from typing import Generic, TypeVar
@@ -7,11 +7,12 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """A queue of one reader, who takes all there is. `asyncio.Queue` would cost each item a turn of its own."""
+    """A queue with one reader, which takes all items at once. `asyncio.Queue` would cost each item a turn of the
+    loop."""
 
     def __init__(self) -> None:
         self.items: list[T] = []
-        """What lies there."""
+        """Items that wait for the reader."""
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -21,12 +22,12 @@ class Mailbox(Generic[T]):
         self.wake()
 
     def fail(self, error: Exception) -> None:
-        """The reader gets what lies there, then `error`."""
+        """Ends the queue: the reader gets the waiting items, then `error`."""
         self._error = self._error or error
         self.wake()
 
     def wake(self) -> None:
-        """The reader, if it waits, takes what is there."""
+        """Lets the reader, if it waits, take the items."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -34,7 +35,7 @@ class Mailbox(Generic[T]):
                 waiter.set_result(None)
 
     async def take(self) -> list[T]:
-        """Waits until something is there; everything that is. Raises the error that ended it."""
+        """Waits for an item; all items that have come. Raises the error that ended the queue."""
         if not self.items and self._error is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

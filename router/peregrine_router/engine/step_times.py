@@ -1,4 +1,4 @@
-"""How long steps take, by their size."""
+"""Times of recent steps by size, and estimates for the next ones."""
 
 from collections import deque
 from operator import itemgetter
@@ -7,21 +7,22 @@ from peregrine_router.interfaces import StepObserver
 from peregrine_server.protocol import Step, StepResult
 
 NUM_STEPS_KEPT = 16
+"""Recent steps of each size that count."""
 MIN_RATE_TOKENS = 32
-"""Smaller steps mostly read weights, and say little of what one token more costs."""
+"""Minimum tokens of a step that counts for the time per token: smaller ones mostly read weights."""
 RATE_GAIN = 0.2
-"""Of a step's rate, in the mean of all before it."""
+"""Weight of the latest step in the moving mean of the time per token."""
 
 
 class StepTimes(StepObserver):
-    """How long recent steps took, by their size in powers of two, and what follows for steps to come."""
+    """The times of recent steps, grouped by size in powers of two, and the bounds that follow for other steps."""
 
     def __init__(self) -> None:
         self._recent: dict[int, deque[tuple[int, float]]] = {}
         self._least: dict[int, float] = {}
-        """Seconds of the shortest of each."""
+        """Seconds of the fastest recent step of each size."""
         self._rates: dict[int, float] = {}
-        """Seconds for a token, a moving mean of each size that counts."""
+        """Moving mean of the seconds per token, by size."""
 
     def answered(self, step: Step, result: StepResult, seconds: float) -> None:
         """Records a step's time."""
@@ -43,23 +44,24 @@ class StepTimes(StepObserver):
             self._correct_larger(size)
 
     def _correct_smaller(self, size: int, seconds: float) -> None:
-        """No step is slower than a larger one: what was measured so has been overtaken, as a first step that compiled
-        its kernels. Where no other of its size came, it would be believed for ever."""
+        """Lowers the estimates of smaller sizes to the time of this step. A larger step that finished faster proves
+        that they are stale (for example a first step that included kernel compilation); they would persist until
+        another step of that size ran."""
         for power in [power for power, least in self._least.items() if power < size and least > seconds]:
             self._least[power] = seconds
             was = self._recent[power]
             self._recent[power] = deque(((n, min(each, seconds)) for n, each in was), maxlen=NUM_STEPS_KEPT)
 
     def _correct_larger(self, size: int) -> None:
-        """Nor does a larger one take more for each token."""
+        """Lowers the time per token of larger sizes to that of this one, likewise."""
         for power in self._rates:
             if power > size:
                 self._rates[power] = min(self._rates[power], self._rates[size])
 
     def lower_bound(self, num_tokens: int) -> float:
-        """Seconds in which a step of so many tokens surely is not done; 0 if nothing like it was measured.
+        """Seconds that a step of `num_tokens` takes at least; 0 if nothing is known about it.
 
-        No step is faster than a smaller one, nor takes less for each token than a larger one.
+        A step is not faster than a smaller one, and takes no less time per token than a larger one.
         """
         size = num_tokens.bit_length()
         least = max((seconds for power, seconds in self._least.items() if power < size), default=0.0)
@@ -68,11 +70,11 @@ class StepTimes(StepObserver):
 
     @property
     def max_lower_bound(self) -> float:
-        """What `lower_bound` never exceeds, in a tenth of its time."""
+        """Upper bound on `lower_bound()` for any size; ten times cheaper to compute."""
         return max(self._least.values(), default=0.0)
 
     def num_within(self, seconds: float) -> int | None:
-        """How many tokens a step computes in that time, by the steps of about that size; None if none were measured."""
+        """Tokens that a step computes in that time, by steps of about that size; None if no step was observed."""
         if not self._rates:
             return None
         best = min(self._rates.values())
@@ -83,5 +85,5 @@ _seconds = itemgetter(1)
 
 
 def num_tokens(step: Step) -> int:
-    """How many tokens a step computes, without those that it guesses, which make it hardly longer."""
+    """Tokens that a step computes, without draft tokens, which make it hardly longer."""
     return step.num_decodes + (sum(memoryview(step.num_tokens).cast("i")) if step.num_tokens else 0)

@@ -1,4 +1,4 @@
-"""One request's tokens on their way from the steps to who reads them."""
+"""One request's tokens on their way from the steps to their reader."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,19 +21,19 @@ class RequestStream:
         tokenizer: Tokenizer,
         prompt_logprobs: list[float | None],
     ) -> None:
-        """`cancel` ends the request of an id."""
+        """`cancel`: cancels the request with an id. `prompt_logprobs`: one for each prompt token, shared by a group;
+        the engine fills it in while the prompt is computed."""
         self.sequence = sequence
         self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
         self.events: Mailbox[TokenEvent] = Mailbox()
         self.prompt_logprobs = prompt_logprobs
-        """Filled in while the prompt is computed; shared by a group, for which that happens once."""
         self.scheduled_at: float | None = None
         self._tokenizer = tokenizer
         self._cancel = cancel
         self._is_over = False
 
     async def take(self) -> list[TokenEvent]:
-        """Waits for a token; all that have come since the last time. Empty once the stream is over."""
+        """Waits for a token; all that have come since the last call. Empty once the stream is over."""
         if self._is_over:
             return []
         try:
@@ -52,23 +52,23 @@ class RequestStream:
         self._is_over = True
         self._cancel(self.sequence.request.id)
 
-    def event(self, committed: NewToken, delta: str, top: TopTokens | None) -> TokenEvent:
-        """A token that the sequence gained, which adds `delta` to its text; the last one says how it ends."""
-        token_id, logprob = committed.token_id, committed.logprob
+    def event(self, new: NewToken, delta: str, top: TopTokens | None) -> TokenEvent:
+        """The event of a token that adds `delta` to the text; the last one says how the text ends."""
+        token_id, logprob = new.token_id, new.logprob
         if token_id in self._tokenizer.special_ids:
             token = self._tokenizer.describe(token_id, logprob)
         else:
             token = Token(token_id, delta, logprob)
-        if top is None and committed.finish_reason is None and committed.index > 1:
-            return TokenEvent(committed.index, token, delta)  # nearly every one
-        has_prefill = committed.index == 1 and self.sequence.request.sampling.prompt_logprobs
+        if top is None and new.finish_reason is None and new.index > 1:
+            return TokenEvent(new.index, token, delta)  # nearly every one
+        has_prefill = new.index == 1 and self.sequence.request.sampling.prompt_logprobs
         return TokenEvent(
-            committed.index,
+            new.index,
             token,
             delta,
             self._top_tokens(top) if top else (),
             self._prefill() if has_prefill else (),
-            self._finished(committed),
+            self._finished(new),
         )
 
     def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:
@@ -78,10 +78,8 @@ class RequestStream:
     def _prefill(self) -> tuple[Token, ...]:
         return tuple(map(self._tokenizer.describe, self.sequence.request.prompt_ids, self.prompt_logprobs))
 
-    def _finished(self, committed: NewToken) -> Finished | None:
-        if committed.finish_reason is None:
+    def _finished(self, new: NewToken) -> Finished | None:
+        if new.finish_reason is None:
             return None
         sequence = self.sequence
-        return Finished(
-            committed.finish_reason, self.text.text, sequence.num_generated, sequence.num_prefix_hit_tokens or 0
-        )
+        return Finished(new.finish_reason, self.text.text, sequence.num_generated, sequence.num_prefix_hit_tokens or 0)

@@ -1,4 +1,4 @@
-"""The KV block pool: which pages of the shards' cache belong to which sequences. Ids only; no tensors."""
+"""The pool of KV blocks: which blocks of the shards' cache belong to which sequences. Ids only, no tensors."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from peregrine_router.scheduling.prefix_cache import PrefixCache
 
 
 class BlockPool:
-    """`num_blocks` pages of `block_size` tokens. A block is free or has one owner or several.
+    """`num_blocks` blocks of `block_size` tokens. A block is free, or has one owner or several.
 
-    Full blocks whose tokens are known can be found by their hash (`cache_block`, `acquire_cached`), also once nobody
-    owns them: they count as free, and keep their tokens until there is no other block to give out.
+    Full blocks of known tokens can be found by their hash (`cache_block`, `acquire_cached`), even without an owner:
+    they then count as free, and keep their tokens until no other block is left to allocate.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, tenant_fraction: float = 1.0) -> None:
-        """`tenant_fraction`: of the blocks, what one tenant may leave in the cache while others use it too."""
+        """`tenant_fraction`: the part of the blocks that one tenant may keep idle in the cache while others use it."""
         self.num_blocks = num_blocks
         self.block_size = block_size
         # Popped from the end: a fresh pool hands out ascending ids, so that a prompt's blocks are neighbours in memory.
@@ -32,17 +32,17 @@ class BlockPool:
 
     @property
     def num_idle(self) -> int:
-        """Free blocks that hold tokens which a prompt may begin with."""
+        """Free blocks that a prompt may find in the prefix cache."""
         return self._cache.num_idle
 
     def num_blocks_for(self, num_tokens: int) -> int:
-        """Blocks that hold `num_tokens` tokens."""
+        """Number of blocks that hold `num_tokens` tokens."""
         return -(-num_tokens // self.block_size)
 
     def allocate(self, count: int) -> list[int] | None:
-        """`count` blocks of one owner, or None (and nothing taken) if there are not as many."""
+        """`count` free blocks, which get one owner; None, and none is taken, if there are fewer."""
         if count == 0:
-            return []  # Almost every decode of a step.
+            return []  # A growing sequence that has room.
         if count > self.num_free:
             return None
         blocks = [self._free.pop() if self._free else self._cache.evict() for _ in range(count)]
@@ -51,10 +51,10 @@ class BlockPool:
         return blocks
 
     def share(self, blocks: list[int]) -> None:
-        """Each block gains an owner. Raises ValueError for a free one."""
+        """Adds an owner to each block. Raises ValueError for a free one."""
         for block in blocks:
             if self._num_owners[block] == 0:
-                raise ValueError(f"block {block} is free: nobody's tokens are in it")
+                raise ValueError(f"block {block} is free: it holds nobody's tokens")
             self._num_owners[block] += 1
 
     def is_shared(self, block: int) -> bool:
@@ -62,7 +62,7 @@ class BlockPool:
         return self._num_owners[block] > 1
 
     def cache_block(self, block: int, hash: bytes, salt: bytes) -> None:
-        """The owned block is full, will never be written again, and can be found by its hash from here on."""
+        """Caches an owned block that is full and will not be written to again: it can be found by its hash."""
         self._cache.add(block, hash, salt)
 
     def is_cached(self, hash: bytes) -> bool:
@@ -70,7 +70,7 @@ class BlockPool:
         return self._cache.find(hash) is not None
 
     def acquire_cached(self, hashes: Iterable[bytes]) -> list[int]:
-        """The blocks of `hashes` up to the first that is not there; each gains an owner."""
+        """The cached blocks of `hashes` up to the first that is not cached; each gains an owner."""
         blocks: list[int] = []
         for hash in hashes:
             if (block := self._cache.find(hash)) is None:
@@ -82,9 +82,9 @@ class BlockPool:
         return blocks
 
     def free(self, blocks: list[int]) -> None:
-        """Each block loses an owner, the last of whom returns it to the pool. Raises ValueError for a free one: given
-        out twice, it would mix two sequences."""
-        # From the end, so that of a cached sequence the beginning, which others may have too, is evicted last.
+        """Removes an owner from each block; without owners it is free. Raises ValueError for a block that is free
+        already: allocated twice, it would mix two sequences."""
+        # From the end, so that the start of a cached sequence, which others may share, is evicted last.
         for block in reversed(blocks):
             if self._num_owners[block] == 0:
                 raise ValueError(f"block {block} freed twice")

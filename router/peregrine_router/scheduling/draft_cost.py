@@ -1,8 +1,8 @@
-"""What guesses cost: how much longer steps take with some, by the times of steps with and without.
+"""The cost of verifying draft tokens: how much longer steps take with some, by the times of steps with and without.
 
-A step of n decodes that takes one unit of time without guesses takes 1 + fixed + each * g with g of them: more rows
-than one are another path through the kernels, and each row is a little more to do. The two are fitted by least squares,
-the latest steps counting most, for each n: what a row costs depends on how many there are.
+A step of n decodes that takes one unit of time without draft tokens takes 1 + fixed + each * g with g of them: more
+rows than one are another path through the kernels, and each row adds a little work. `fixed` and `each` are fitted for
+each n, because the cost of a row depends on their number, by least squares in which the latest steps count most.
 """
 
 from dataclasses import dataclass, field
@@ -11,27 +11,28 @@ from peregrine_router.interfaces import StepObserver
 from peregrine_server.protocol import Step, StepResult
 
 PLAIN_GAIN = 0.1
-"""Of a step's time in the moving mean."""
+"""Weight of a plain step's time in the moving mean."""
 KEPT = 0.95
-"""Of the weight of earlier steps with guesses, whenever another is measured."""
+"""Factor on the weight of all earlier speculative steps whenever another is observed."""
 MOST = 4.0
-"""Times what is expected: a step that takes longer was held up by something else."""
+"""Maximum time of a step that counts, in multiples of a plain step's: a longer one was held up by something else."""
 EXPECTED = ((1.0, 0.2), (8.0, 0.5))
-"""(guesses, part of a step), as good as one measured step each: a 1.15 B Falcon and the demo on two cores."""
+"""Prior of the fit, (draft tokens, additional time as a fraction of a plain step), each with the weight of one observed
+step: a 1.15 B Falcon and the demo on two cores."""
 
 
 @dataclass(slots=True)
 class _Fit:
-    """Sums of w, wg, wg^2, wy and wgy over steps that took y more of a step with g guesses, of weights w."""
+    """Sums of w, wg, wg^2, wy and wgy over steps of weight w that took y plain steps longer with g draft tokens."""
 
     sums: list[float] = field(default_factory=lambda: _sums(EXPECTED))
 
-    def add(self, num_draft_tokens: int, more: float) -> None:
-        for at, value in enumerate(_sums(((float(num_draft_tokens), more),))):
+    def add(self, num_draft_tokens: int, additional: float) -> None:
+        for at, value in enumerate(_sums(((float(num_draft_tokens), additional),))):
             self.sums[at] = KEPT * self.sums[at] + value
 
     def line(self) -> tuple[float, float]:
-        """(fixed, each). Where all steps had about as many guesses the line goes through nothing at none."""
+        """(fixed, each). If all steps had about as many draft tokens, `fixed` is 0: the slope is then unknown."""
         w, g, gg, y, gy = self.sums
         spread = w * gg - g * g
         each = (w * gy - g * y) / spread if spread > 0.1 * w * gg else gy / gg
@@ -44,7 +45,7 @@ class VerificationCostModel(StepObserver):
 
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}
-        """Seconds of a step without guesses, by the number of its decodes."""
+        """Mean seconds of a plain step, by the number of its decodes."""
         self._fits: dict[int, _Fit] = {}
 
     def answered(self, step: Step, result: StepResult, seconds: float) -> None:
@@ -62,7 +63,7 @@ class VerificationCostModel(StepObserver):
             self._fit(num_decodes).add(num_draft_tokens, min(seconds / plain, MOST) - 1.0)
 
     def predict(self, num_decodes: int) -> tuple[float, float]:
-        """(fixed, each), in parts of a step of so many decodes without guesses."""
+        """(fixed, each), as fractions of the time of a plain step of `num_decodes`."""
         return self._fit(num_decodes).line()
 
     def _fit(self, num_decodes: int) -> _Fit:

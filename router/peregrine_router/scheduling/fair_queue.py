@@ -1,13 +1,13 @@
-"""Whose request is next: the tenant's that was served least, so that no tenant's flood delays another.
+"""The queue of waiting requests: the tenant that was served least is next, so that no tenant's flood delays another.
 
 Virtual token counters: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), algorithm 2. Each tenant
-has a counter of the tokens that were computed for it, weighted by cost; the next request is of the waiting tenant with
-the least. A tenant that comes back is lifted to the least of those that wait: time in which it asked for nothing is no
-credit.
+has a counter of the tokens computed for it, weighted by cost (virtual tokens); the next request is of the waiting
+tenant with the lowest counter. A tenant that returns is lifted to the lowest counter of those that wait: time in which
+it asked for nothing is no credit.
 
-Within a tenant short prompts go before long ones, for a while: a request is due when LENGTH_WEIGHT times its own tokens
-have been served since it came, and the one that is due first is next. So a prompt of 2,000 tokens delays none of 20,
-and waits itself for no more than what comes while 8,000 tokens are served.
+Within a tenant short prompts go before long ones, up to a point: a request's virtual deadline is when LENGTH_WEIGHT
+times its own tokens have been served since it arrived, and the earliest deadline is next. So a prompt of 2,000 tokens
+delays none of 20, and itself waits for no more than what arrives while 8,000 tokens are served.
 """
 
 from bisect import insort
@@ -19,19 +19,21 @@ from peregrine_router.request import Request
 
 INPUT_WEIGHT = 1
 OUTPUT_WEIGHT = 2
-"""The paper's: a token generated costs as much as two of a prompt."""
+"""Virtual tokens of a generated token and of a prompt token (`INPUT_WEIGHT`), as in the paper."""
 LENGTH_WEIGHT = 4
-"""0 would be first come, first served; without end, the shortest first, which may starve the long."""
+"""Virtual deadline of a request, in multiples of its own tokens. 0 is first come, first served; a large one is shortest
+first, which may starve long prompts."""
 EXPECTED_TOKENS = 16_384
-"""So many weighted tokens after a tenant's last request it may still send another. A CPU takes about a minute."""
+"""Another tenant counts as active until this many virtual tokens have been served since its last request (about a
+minute on a CPU)."""
 _RESUMED, _ARRIVED = 0, 1
 
 
 class Waiting(Protocol):
-    """What can be queued; told apart by identity."""
+    """An item of the queue, compared by identity."""
 
     virtual_deadline: int
-    """Set by the queue: by when it should have been served, in weighted tokens of all tenants."""
+    """Set by the queue: the clock, in virtual tokens of all tenants, at which it should have been served."""
 
     @property
     def request(self) -> Request: ...
@@ -39,31 +41,32 @@ class Waiting(Protocol):
 
 T = TypeVar("T", bound=Waiting)
 Rank = tuple[int, int, int, int]
-"""(_RESUMED or _ARRIVED, minus the priority, due, number): within a tenant the least is next. No two are alike."""
+"""(_RESUMED or _ARRIVED, minus the priority, virtual deadline, number): a tenant's lowest is next. No two are equal."""
 
 
 @dataclass(slots=True)
 class _Tenant(Generic[T]):
     counter: int = 0
     served: int = 0
-    """Weighted tokens, as the counter, but never lifted."""
+    """Virtual tokens, like the counter, but never lifted."""
     waiting: list[tuple[Rank, T]] = field(default_factory=list)
     """In order of rank."""
 
 
 class FairQueue(Generic[T]):
-    """The waiting requests of all tenants. Within a tenant: what was interrupted, then by priority, then by due."""
+    """The waiting requests of all tenants; within a tenant preempted ones first, then by priority, then by virtual
+    deadline."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant[T]] = {}
         self._ranks: dict[T, Rank] = {}
         self._last_served = _Tenant[T]()
-        """Whose request was the last taken out."""
+        """The tenant whose request started last."""
         self._arrivals: dict[str, int] = {}
-        """At which clock each tenant's last request came, in that order."""
+        """Clock of each tenant's last arrival, the earliest first."""
         self._next_number = 0
         self._clock = 0
-        """Weighted tokens served, of all tenants."""
+        """Virtual tokens served to all tenants."""
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -76,7 +79,7 @@ class FairQueue(Generic[T]):
         return iter(self._ranks)
 
     def append(self, item: T, num_tokens: int) -> None:
-        """A request that arrives, with so many tokens to compute before its first is generated."""
+        """Queues a new request that has `num_tokens` to compute before its first output token."""
         tenant = self._tenant_of(item)
         if not tenant.waiting:
             tenant.counter = max(tenant.counter, self._least())
@@ -86,11 +89,11 @@ class FairQueue(Generic[T]):
         self._insert(item, (_ARRIVED, -item.request.priority, item.virtual_deadline, self._take_number()))
 
     def appendleft(self, item: T) -> None:
-        """A request that was interrupted: first of its tenant's, and never charged for its prompt again."""
+        """Queues a preempted request: first of its tenant's, and not charged for its prompt again."""
         self._insert(item, (_RESUMED, 0, 0, -self._take_number()))
 
     def peek(self, exclude: Collection[str] = ()) -> T | None:
-        """The next request, but for those of some tenants; None if there is no other."""
+        """The next request that is not of an excluded tenant; None if there is none."""
         tenant = self._next(exclude)
         return None if tenant is None else tenant.waiting[0][1]
 
@@ -103,7 +106,7 @@ class FairQueue(Generic[T]):
             self._charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
 
     def remove(self, item: T) -> None:
-        """Takes out a request that is in the queue."""
+        """Removes a queued request without charging for it."""
         self._tenant_of(item).waiting.remove((self._ranks.pop(item), item))
 
     def replace(self, item: T, successor: T) -> None:
@@ -114,7 +117,7 @@ class FairQueue(Generic[T]):
 
     @property
     def num_tenants(self) -> int:
-        """Tenants that have ever come."""
+        """Tenants that have ever sent a request."""
         return len(self._tenants)
 
     def num_waiting(self, tenant: str) -> int:
@@ -122,17 +125,18 @@ class FairQueue(Generic[T]):
         return len(self._tenants[tenant].waiting) if tenant in self._tenants else 0
 
     def expects_another(self, tenant: str) -> bool:
-        """Whether a request may come of another than this one: one came lately."""
+        """Whether a tenant other than this one is active, and may send a request."""
         last = next((name for name in reversed(self._arrivals) if name != tenant), None)
         return last is not None and self._clock - self._arrivals[last] < EXPECTED_TOKENS
 
     def precedes(self, item: T, tenant: str, lead: int) -> bool:
-        """Whether a request's tenant was served at most `lead` more than another, its own prompt aside."""
+        """Whether a request's tenant was served at most `lead` virtual tokens more than another, the request's own
+        prompt aside."""
         charged = 0 if item in self else INPUT_WEIGHT * len(item.request.prompt_ids)
         return self.counter(item.request.tenant) - charged <= self.counter(tenant) + lead
 
     def charge_outputs(self, tenants: Iterable[str]) -> None:
-        """A token was generated for a request of each of these tenants, which need not be in the queue."""
+        """Charges a generated token to each of these tenants, which need not have a request in the queue."""
         counts: dict[str, int] = {}
         for name in tenants:  # Making a `Counter` takes as long as counting a hundred.
             counts[name] = counts.get(name, 0) + 1
@@ -140,7 +144,7 @@ class FairQueue(Generic[T]):
             self._charge(self._tenant(name), OUTPUT_WEIGHT * count)
 
     def counter(self, tenant: str) -> int:
-        """The virtual tokens of a tenant."""
+        """The virtual tokens charged to a tenant, lifts included."""
         return self._tenants[tenant].counter if tenant in self._tenants else 0
 
     def check_integrity(self) -> None:
@@ -175,12 +179,12 @@ class FairQueue(Generic[T]):
         insort(self._tenant_of(item).waiting, (rank, item), key=_rank)
 
     def _least(self) -> int:
-        """What a tenant that comes back is lifted to."""
+        """The counter to which a returning tenant is lifted."""
         waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
         return min(waiting, default=self._last_served.counter)
 
     def _next(self, exclude: Collection[str]) -> _Tenant[T] | None:
-        # Of equals, as one who was lifted and those it was lifted to, the one who had less in all.
+        # A lifted tenant equals those it was lifted to: of these the one that was served less is next.
         return min(
             (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in exclude),
             key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),

@@ -66,7 +66,7 @@ class Policy(Protocol):
         `has_room`: whether there are slots and blocks for a waiting sequence."""
 
     def select_decodes(self, decodes: list[Sequence], limits: StepLimits) -> list[Sequence]:
-        """Those of the sequences ready to decode that take part in the step, in the same order."""
+        """The subset of `decodes` that takes part in the step, in the same order."""
 
     def overtakes(self, newcomer: Sequence, prefilling: Sequence, running: list[Sequence]) -> bool:
         """Whether a waiting sequence starts before a prompt that is being computed continues."""

@@ -1,8 +1,8 @@
-"""Which full blocks hold which tokens, so that a prompt that begins like another is not computed again.
+"""The prefix cache: full blocks by the hash of their tokens, so that no prompt prefix is computed twice.
 
-A block's hash covers all tokens up to its end, whose K and V it therefore shares with any sequence that begins with
-them: SHA-256 of the hash before it and its own token ids, as int32. The first links to adapter and tenant: no tenant
-finds, or can by its own response times guess, what another's prompts were.
+A block's hash covers all tokens up to its end, and therefore stands for the K and V of any sequence that starts with
+them: SHA-256 of the previous block's hash and of its own token ids as int32. The first block's parent is a hash of
+adapter and tenant: no tenant finds another's prompts, or can infer them from its own response times.
 """
 
 from array import array
@@ -12,18 +12,18 @@ from hashlib import sha256
 
 
 def root_hash(salt: bytes, adapter: str = "") -> bytes:
-    """What the first block of a sequence links to; 32 bytes."""
+    """The parent hash of a sequence's first block; 32 bytes. `salt`: the tenant's secret."""
     name = adapter.encode()
     return sha256(len(name).to_bytes(4, "little") + name + salt).digest()
 
 
 def block_hash(parent: bytes, token_ids: Sequence[int]) -> bytes:
-    """Of a block with these tokens behind the one whose hash is `parent`; 32 bytes."""
+    """The hash of a block with these tokens behind the block with hash `parent`; 32 bytes."""
     return sha256(parent + array("i", token_ids).tobytes()).digest()
 
 
 class PrefixCache:
-    """Blocks by hash. Those that nobody owns are idle: kept, the least recently used first to go.
+    """Cached blocks by hash. Those without an owner are idle: they are evicted in LRU order.
 
     While several tenants have idle blocks, none keeps more than `max_idle` of them.
     """
@@ -35,7 +35,7 @@ class PrefixCache:
         """(hash, salt)."""
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._idle_of: dict[bytes, OrderedDict[int, None]] = {}
-        """By salt."""
+        """Idle blocks by salt, the least recently used first."""
 
     @property
     def num_idle(self) -> int:
@@ -45,24 +45,24 @@ class PrefixCache:
         return block in self._key_of
 
     def find(self, hash: bytes) -> int | None:
-        """The block of that hash."""
+        """The cached block with that hash."""
         return self._block_of.get(hash)
 
     def add(self, block: int, hash: bytes, salt: bytes) -> None:
-        """An owned block is full. No effect if another has its tokens already."""
+        """Caches an owned block that is full. No effect if a block with its tokens is cached already."""
         if hash not in self._block_of and block not in self._key_of:
             self._block_of[hash] = block
             self._key_of[block] = hash, salt
 
     def release_to_lru(self, block: int) -> list[int]:
-        """A cached block lost its last owner; the blocks of its tenant that are given up for it."""
+        """Makes a cached block idle because its last owner is gone. Returns the blocks of its tenant evicted for it."""
         _, salt = self._key_of[block]
         idle = self._idle_of.setdefault(salt, OrderedDict())
         self._idle[block] = idle[block] = None
         return [self._evict_block(next(iter(idle)))] if len(idle) > self._max_idle and len(self._idle_of) > 1 else []
 
     def pin(self, block: int) -> None:
-        """An idle block has an owner again."""
+        """Takes an idle block out of the LRU order because it has an owner again."""
         _, salt = self._key_of[block]
         idle = self._idle_of[salt]
         del self._idle[block], idle[block]
@@ -70,7 +70,7 @@ class PrefixCache:
             del self._idle_of[salt]
 
     def evict(self) -> int:
-        """Forgets the idle block that was used least recently. KeyError or StopIteration if there is none."""
+        """Removes the least recently used idle block and returns it. StopIteration if there is none."""
         return self._evict_block(next(iter(self._idle)))
 
     def check_integrity(self, owned: set[int]) -> set[int]:

@@ -109,11 +109,6 @@ class Scheduler:
             yield prompt_owner
             yield from prompt_owner.siblings
 
-    def submit(self, request: Request) -> Sequence:
-        """Queues a request. Raises ValueError if it could never fit the cache, even alone."""
-        (sequence,) = self.submit_group([request])
-        return sequence
-
     def submit_group(self, requests: list[Request]) -> list[Sequence]:
         """Queues requests of one prompt, which is computed once if sequences can fork. Raises ValueError if one could
         never fit the cache."""

@@ -1,4 +1,4 @@
-"""A request on its way through the scheduler, and the groups that compute one prompt together."""
+"""Sequences: requests on their way through the scheduler, and the groups that compute one prompt together."""
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -9,40 +9,40 @@ from peregrine_router.scheduling.prefix_cache import block_hash, root_hash
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request's tokens so far, and what the shards hold of it."""
+    """A request's tokens so far, and the state that the shards keep for it."""
 
     request: Request
     token_ids: list[int]
     """Prompt and generated."""
     max_total: int = field(init=False)
-    """Tokens of prompt and answer at most: where those in flight reach it, no other step works on the sequence."""
+    """Maximum length, prompt included. Once the tokens in flight reach it, no further step computes the sequence."""
     slot: int = -1
     """Row of the shards' batch; -1 while it waits."""
     blocks: list[int] = field(default_factory=list)
     num_exclusive_tokens: int = 0
-    """Tokens for which its blocks have places that no other shares: so many at least, and decodes need not ask."""
+    """Lower bound on the token positions in blocks that only this sequence owns. A decode below it needs neither
+    allocation nor copy-on-write."""
     num_computed: int = 0
-    """Tokens whose K and V are in the cache once every step sent so far has run: so many at least, if steps in flight
-    may guess tokens."""
+    """Tokens whose K and V are in the cache once every step sent so far has run (a lower bound if they speculate)."""
     num_pending: int = 0
-    """Tokens that the steps in flight sample for it, as many at least: the shards will know them, the router does not
-    yet."""
+    """Tokens that steps in flight will sample (a lower bound if they speculate). The shards have them on the device
+    before the router receives them."""
     num_draft_in_flight: int = 0
-    """How many more the steps in flight sample at most, by guesses that are right."""
+    """Draft tokens that steps in flight may accept in addition, at most."""
     num_prefix_hit_tokens: int | None = None
     """Tokens of the prompt that were in the cache when it was first admitted; None before."""
     block_hashes: list[bytes] = field(default_factory=list)
-    """Of its first full blocks, as far as they were asked for."""
+    """Hashes of its first full blocks, computed on demand."""
     num_cached_blocks: int = 0
-    """Of its blocks, those that the cache was told of."""
+    """Number of its first blocks that have been added to the prefix cache, or come from it."""
     virtual_deadline: int = 0
-    """By when its prompt should have been computed (see fairness.py): of prompts, the one that is due first goes on."""
+    """Set by the queue (see `FairQueue`). Prompts that are being computed take turns by it, the smallest first."""
     finish_reason: FinishReason | None = None
     is_cancelled: bool = False
     prompt_owner: "Sequence | None" = None
-    """Who computes this sequence's prompt as well; None for a prompt_owner, and once forked."""
+    """The sequence that computes the prompt for this one; None for a prompt owner, and after the fork."""
     siblings: list["Sequence"] = field(default_factory=list)
-    """Who will fork from this sequence when its prompt is computed: in no queue, without a slot or blocks."""
+    """Sequences that fork from this one when its prompt is computed; until then without queue, slot and blocks."""
 
     def __post_init__(self) -> None:
         self.max_total = len(self.request.prompt_ids) + self.request.max_new_tokens
@@ -61,7 +61,7 @@ class Sequence:
         return self.is_cancelled or self.finish_reason is not None
 
     def reason_to_end(self, token_id: int, eos_token_ids: Container[int]) -> FinishReason | None:
-        """Why the last of its tokens is the last at all; None if it is not."""
+        """Why the sequence ends with `token_id`, which was just appended; None if it goes on."""
         request = self.request
         # TGI's order: at the last allowed token the reason is "length", even if that token ends the text.
         if len(self.token_ids) >= self.max_total:
@@ -74,7 +74,7 @@ class Sequence:
         return None
 
     def hashes(self, block_size: int, start: int, stop: int) -> Iterator[bytes]:
-        """Of its full blocks start..stop, each computed once."""
+        """The hashes of its full blocks from `start` up to `stop`, each computed once."""
         known, tokens = self.block_hashes, self.token_ids
         for at in range(start, stop):
             if at == len(known):
@@ -83,7 +83,7 @@ class Sequence:
             yield known[at]
 
     def adopt_siblings(self, siblings: list["Sequence"]) -> None:
-        """Computes the prompt for them as well."""
+        """Makes this sequence the prompt owner of `siblings`."""
         self.prompt_owner, self.siblings = None, siblings
         for sibling in siblings:
             sibling.prompt_owner = self

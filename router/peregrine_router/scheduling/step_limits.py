@@ -1,10 +1,10 @@
-"""How a step is shared: between answers and prompts, and what a tenant with more than its share leaves to others.
+"""The limits of a step: prefill tokens beside decodes, and how a tenant that is over its share is throttled.
 
-A request that comes waits for the step that runs and, now and then, for one that is sent already; then its prompt is
-computed beside the answers of others, in pieces. A flood makes all of that long. So a tenant with more requests than
-its share, whether they run or wait, stays out of a step that computes the prompt of another's first answer, but never
-of two in turn; and while others may come, its own steps are short: its answers take turns, and its prompts get what is
-left. Short steps cost it a little throughput. A tenant that is alone is never slowed.
+A request that arrives waits for the step that runs and sometimes for the next one, which is sent already; then its
+prompt is computed in chunks beside the decodes of others. A flood makes all of that long. So a tenant with more
+requests than its share, running and waiting, is paused for a step that computes a newcomer's prompt, but never for two
+steps in a row. And while other tenants are active its own steps are short: its decodes take turns, and its prompts get
+what is left. Short steps cost it a little throughput. A tenant that is alone is never slowed down.
 """
 
 from collections import Counter
@@ -15,8 +15,9 @@ from peregrine_router.scheduling.fair_queue import FairQueue
 from peregrine_router.scheduling.sequence import Sequence
 
 MIN_CHUNK = 32
-"""Tokens of prompts that a step computes beside decodes, or half as many as decodes: prompts, too, must go on. Nor are
-steps cut shorter for others: below, a step mostly reads weights."""
+"""Minimum prefill tokens in a step that also decodes (or num_decodes // 2 if larger), so that prompts always progress.
+Also the lower bound of throttled steps: below about 32 rows a step is bound by reading weights, so that a smaller one
+saves no time."""
 
 
 class StepBudget(NamedTuple):
@@ -32,26 +33,26 @@ class StepLimits(NamedTuple):
     """The limits of a step, by what is in it."""
 
     max_tokens: int
-    """Of a step with decodes in it."""
+    """Tokens of a step that also decodes."""
     min_chunk: int
-    """Tokens of prompts in such a step, whatever its decodes."""
+    """Minimum prefill tokens in such a step, however many its decodes."""
     paused_tenants: Collection[str] = ()
-    """Tenants that leave the whole step to the first token of another."""
+    """Tenants that take no part in the step."""
     throttled_tenants: Collection[str] = ()
-    """Tenants whose decodes are `max_throttled_decodes` at most."""
+    """Tenants that have at most `max_throttled_decodes` decodes in the step, all of them together."""
     max_throttled_decodes: int = 0
     is_throttled_only: bool = False
-    """Whether only those have anything to compute: the bounds then hold without decodes, too."""
+    """Whether only throttled tenants have work: the limits then hold for steps without decodes as well."""
 
     def room(self, num_decodes: int, budget: int) -> int:
-        """How many tokens of prompts go beside so many decodes, of a budget."""
+        """Prefill tokens in a step of `num_decodes`, at most `budget`."""
         if not (num_decodes or self.is_throttled_only):
             return budget
         return min(budget, max(self.max_tokens - num_decodes, self.min_chunk, num_decodes // 2))
 
 
 class TenantThrottle:
-    """Decides it, step by step."""
+    """Finds the tenants over their share, and pauses or throttles them step by step."""
 
     def __init__(self, queue: FairQueue[Sequence], capacity: int, lead: int, min_chunk: int = MIN_CHUNK) -> None:
         """`capacity`: maximum running sequences. `lead`: a newcomer's prefill may pause another tenant's decodes only
@@ -61,9 +62,9 @@ class TenantThrottle:
         self._capacity = capacity
         self._max_lead = lead
         self._paused_tenants: Collection[str] = ()
-        """By the last step."""
+        """The tenants that the last step paused."""
         self._turn = 0
-        """The slot whose decode is next where throttled tenants take turns."""
+        """The slot from which the next throttled step's decodes are chosen."""
 
     def limits(
         self,
@@ -88,7 +89,7 @@ class TenantThrottle:
         return StepLimits(max_tokens, self._min_chunk, self._paused_tenants, throttled_tenants, most * 2 // 3)
 
     def decodes(self, decodes: list[Sequence], limits: StepLimits) -> list[Sequence]:
-        """The decodes that a step of these limits computes; those of throttled tenants take turns by slot."""
+        """The decodes within the limits of a step; those of throttled tenants take turns by slot."""
         decodes = [each for each in decodes if each.request.tenant not in limits.paused_tenants]
         throttled = [each for each in decodes if each.request.tenant in limits.throttled_tenants]
         if len(throttled) <= limits.max_throttled_decodes:
@@ -99,7 +100,7 @@ class TenantThrottle:
         return [each for each in decodes if each not in out]
 
     def _over_share(self, running: Collection[Sequence]) -> set[str]:
-        """Tenants with more requests than an equal part of the capacity. Those that wait count as well: where prompts
+        """Tenants with more requests than an equal part of the capacity. Waiting requests count as well: where prompts
         are long, a flood never runs all at once."""
         if self._queue.num_tenants < 2:
             return set()
@@ -114,7 +115,7 @@ class TenantThrottle:
         prefilling: Collection[Sequence],
         has_room: Callable[[Sequence], bool],
     ) -> list[Sequence]:
-        """Whose tenants have no answer under way: those that are prefilling, and the next that waits."""
+        """The prefilling sequences, and the next waiting one, whose tenants have no sequence that generates."""
         answering = {each.request.tenant for each in running if each.num_generated}
         newcomers = [each for each in prefilling if each.request.tenant not in answering]
         first = self._queue.peek(large | answering)

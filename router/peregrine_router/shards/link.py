@@ -9,15 +9,15 @@ import zmq
 from peregrine_server.protocol import MAX_MESSAGE_BYTES
 
 _READABLE = int(zmq.POLLIN)
-"""A plain number: `&` of flags costs more than the socket's answer."""
+"""zmq.POLLIN as a plain int: `&` of its flag type costs more than asking the socket."""
 
 
 class ShardLink:
-    """A socket that the loop watches itself: a step of one stream costs the router a quarter less than with
+    """A socket that the event loop watches directly: a step of one stream costs the router a quarter less than with
     zmq.asyncio, whose futures and timers take turns of the loop of their own."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: Path, deliver: Callable[[bytes], None]) -> None:
-        """Binds `path`; `deliver` is called with each message, within the running loop, and does not raise."""
+        """Binds `path`. `deliver`: called with each message, in the running loop; it must not raise."""
         self._socket = context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -28,17 +28,17 @@ class ShardLink:
         self._loop.add_reader(self._file, self._receive)
 
     def send(self, data: bytes) -> bool:
-        """Whether the message is on its way: not if there is no shard, which a PAIR socket would wait for."""
+        """Sends a message. False if there is no shard to take it, for which a PAIR socket would wait."""
         try:
             self._socket.send(data, zmq.NOBLOCK)
         except zmq.ZMQError:
             return False
-        # Any call may take note of what came, of which the file then tells no more.
+        # Any call may consume the file's signal for messages that have come.
         self._receive()
         return True
 
     def close(self) -> None:
-        """Nothing is delivered any more."""
+        """Closes the socket; nothing is delivered afterwards."""
         if not self._socket.closed:
             self._loop.remove_reader(self._file)
             self._socket.close()

@@ -1,4 +1,4 @@
-"""The shard processes: start, watch, stop; and what they and the router say to each other."""
+"""The shard processes: start, watch, stop, and the messages between them and the router."""
 
 import asyncio
 import os
@@ -27,9 +27,10 @@ from peregrine_server.protocol import (
 )
 
 SHUTDOWN_SECONDS = 5.0
-"""A shard that has not left by then is killed."""
+"""Seconds that a shard gets to exit before it is killed."""
 
 MALLOC_TUNABLES = "glibc.malloc.hugetlb=1"
+"""glibc's malloc asks for transparent huge pages: see `_environment`."""
 
 Progress = Callable[[Loading], None]
 
@@ -39,7 +40,7 @@ class ShardError(RuntimeError):
 
 
 class ShardGroup:
-    """One process a rank. `start` spawns them, `wait_ready` waits for their weights, `stop` leaves none behind."""
+    """One process per rank. `start` spawns them, `wait_ready` waits for their weights, `stop` leaves none behind."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -66,7 +67,7 @@ class ShardGroup:
         return group
 
     async def wait_ready(self, progress: Progress = lambda _: None) -> list[Ready]:
-        """The shards' answers by rank, once all have their weights. Raises ShardError as soon as one fails."""
+        """Waits until all shards have their weights; their `Ready` by rank. Raises ShardError as soon as one fails."""
         ready: dict[int, Ready] = {}
         while len(ready) < len(self._processes):
             message = await self._next()
@@ -78,14 +79,14 @@ class ShardGroup:
         return [ready[rank] for rank in sorted(ready)]
 
     async def send(self, step: Step) -> None:
-        """The same bytes to every shard. Raises ShardError if one is gone."""
+        """Sends the same bytes to every shard. Raises ShardError if one is gone."""
         data = encode(step)
         for rank, link in enumerate(self._links):
             if not link.send(data):
                 raise self.failure or ShardError(f"shard {rank} does not take messages")
 
     async def receive(self) -> StepResult:
-        """The answer to the oldest unanswered step. Raises ShardError if any shard fails meanwhile."""
+        """The result of the oldest step without one. Raises ShardError if any shard fails meanwhile."""
         while not isinstance(message := await self._next(), StepResult):
             pass
         return message
@@ -146,26 +147,26 @@ class ShardGroup:
         try:
             self._inbox.put_nowait(decode_from_shard(data))
         except msgspec.DecodeError as error:
-            self._fail(ShardError(f"shard {rank} sent what is no message ({error}): is its version the router's?"))
+            self._fail(ShardError(f"shard {rank} sent an unknown message ({error}): is its version the router's?"))
 
     async def _watch(self, rank: int, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
         if not self._is_stopping:
-            # Its last words may still be on the way; they say more than an exit code.
+            # A `Failed` message may still be on the way; it says more than an exit code.
             await asyncio.sleep(0.2)
             how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
             hint = ": out of memory? Lower --max-batch-total-tokens" if code == -9 else ""
             self._fail(ShardError(f"shard {rank} {how}{hint}"))
 
     def _fail(self, error: ShardError) -> None:
-        """The first failure counts: the others follow from it. Whoever waits for a message gets it."""
+        """Records a failure, and wakes the task that waits for a message. Only the first counts: others follow."""
         self.failure = self.failure or error
         self._inbox.put_nowait(self.failure)
 
 
 def _environment(config: ShardConfig) -> dict[str, str]:
-    """Ours, with as many OpenMP threads as the shard may use, and huge pages wherever malloc takes memory: a step reads
-    every weight, which costs 3 to 10 % less time through fewer page tables (2 cores, 1.15B model, bfloat16)."""
+    """The router's environment, plus the shard's number of OpenMP threads, and huge pages for malloc: a step reads
+    every weight, which takes 3 to 10 % less time with fewer page tables (2 cores, 1.15 B model, bfloat16)."""
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(config.num_threads),

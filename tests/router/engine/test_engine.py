@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected, submit
 from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.engine import engine as engine_module
 from peregrine_router.engine import output_processor
@@ -47,7 +47,7 @@ class Rig:
         self.engine = Engine(self.shards, self.scheduler, self.tokenizer, bound, self.steps)
 
     def submit(self, prompt: list[int], count: int, stop: tuple[str, ...] = ()) -> RequestStream:
-        return self.engine.submit(make_request(prompt, count, stop=stop))
+        return submit(self.engine, make_request(prompt, count, stop=stop))
 
 
 def make_request(prompt: list[int], count: int, seed: int = 0, stop: tuple[str, ...] = ()) -> Request:
@@ -348,7 +348,7 @@ async def test_a_deadline_ends_a_running_request() -> None:
         started, events = time.monotonic(), list[TokenEvent]()
         neighbour = rig.submit([2], 8)
         with pytest.raises(DeadlineExceeded):
-            await read_into(events, rig.engine.submit(in_time("a", 0.1)))
+            await read_into(events, submit(rig.engine, in_time("a", 0.1)))
         assert time.monotonic() - started < 0.2
         assert 1 <= len(events) <= 4
         assert events[-1].finished is None
@@ -359,17 +359,17 @@ async def test_a_deadline_ends_a_running_request() -> None:
 async def test_a_request_that_ends_in_time_has_no_timer_left() -> None:
     """Its deadline passes without a trace."""
     async with running() as rig:
-        assert len(await read(rig.engine.submit(in_time("a", 0.05, count=3)))) == 3
+        assert len(await read(submit(rig.engine, in_time("a", 0.05, count=3)))) == 3
         await asyncio.sleep(0.06)
         assert not rig.engine.cancel("a")
-        assert len(await read(rig.engine.submit(in_time("a", 5.0, count=3)))) == 3
+        assert len(await read(submit(rig.engine, in_time("a", 5.0, count=3)))) == 3
 
 
 async def test_a_deadline_that_has_passed_is_refused() -> None:
     """Nothing is queued; the refusal comes at once."""
     async with running() as rig:
         with pytest.raises(DeadlineExceeded):
-            rig.engine.submit(in_time("a", -0.001))
+            submit(rig.engine, in_time("a", -0.001))
         assert not rig.scheduler.waiting
 
 
@@ -380,9 +380,9 @@ async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None
         rig.steps.observe(16, 0.5)
         short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (1.4, 1.8))
         with pytest.raises(DeadlineExceeded, match="too short"):
-            await read(rig.engine.submit(short))
+            await read(submit(rig.engine, short))
         assert not rig.model.step_tokens
-        assert len(await read(rig.engine.submit(long))) == 1
+        assert len(await read(submit(rig.engine, long))) == 1
 
 
 async def test_a_deadline_ends_a_waiting_group() -> None:
@@ -415,6 +415,6 @@ async def test_a_full_queue_refuses_and_says_until_when() -> None:
 async def test_a_cached_prompt_counts_little_against_a_deadline() -> None:
     """What is found in the cache takes no time: a deadline too short for the whole prompt is enough for its end."""
     async with running() as rig:
-        await read(rig.engine.submit(in_time("first", 5.0, num_input=48, count=1)))
+        await read(submit(rig.engine, in_time("first", 5.0, num_input=48, count=1)))
         rig.steps.observe(16, 0.5)
-        assert len(await read(rig.engine.submit(in_time("second", 1.0, num_input=48, count=1)))) == 1
+        assert len(await read(submit(rig.engine, in_time("second", 1.0, num_input=48, count=1)))) == 1

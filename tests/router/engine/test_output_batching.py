@@ -90,7 +90,7 @@ def test_short_steps_bring_more_tokens_together(
     monkeypatch.setattr(output_batching, "WINDOW_SECONDS", 0.03)
     load = EventLoopLoad()
     for _ in range(round(0.04 / step_seconds)):
-        load.record_answer()
+        load.record_result()
         time.sleep(step_seconds)
     assert load.tokens_per_flush == tokens_per_flush
 
@@ -103,9 +103,9 @@ async def test_pressure_is_an_answer_that_waits(
     monkeypatch.setattr(output_batching, "WINDOW_SECONDS", 0.03)
     load, loop = EventLoopLoad(), asyncio.get_running_loop()
     for _ in range(40):
-        load.record_answer()
+        load.record_result()
         loop.call_soon(time.sleep, 0.001)  # The streams write.
-        load.record_delivery()
+        load.record_wakeups()
         await asyncio.sleep(shard_seconds)
-    load.record_answer()
+    load.record_result()
     assert load.is_high is is_high

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, events_of, expected, submit
 from peregrine_router.engine.engine import MAX_IN_FLIGHT, Engine
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.engine.token_stream import RequestStream
@@ -145,7 +145,7 @@ async def test_an_answer_from_before_a_preemption_is_dropped() -> None:
         max_step_tokens=16,
         eos_token_ids=frozenset(),
     )
-    sequence = scheduler.submit(Request("a", (1, 2, 3), SamplingParams(), 4))
+    sequence = submit(scheduler, Request("a", (1, 2, 3), SamplingParams(), 4))
     first = scheduler.schedule()
     assert first is not None
     slot, stale = sequence.slot, model.execute(first)
@@ -164,7 +164,7 @@ async def test_a_sequence_at_its_length_is_not_scheduled_again() -> None:
     shards = UnsteadyShards(FakeModel(16, BLOCK_SIZE), Random(0))
     engine, _ = make_engine(shards, 16, overlaps=True)
     stepping = asyncio.create_task(engine.run())
-    ids, reason, _ = await outcome(engine.submit(Request("a", (1, 2, 4), SamplingParams(), 5)), None)
+    ids, reason, _ = await outcome(submit(engine, Request("a", (1, 2, 4), SamplingParams(), 5)), None)
     stepping.cancel()
     await asyncio.gather(stepping, return_exceptions=True)
     assert (len(ids), reason) == (5, FinishReason.LENGTH)
@@ -186,7 +186,7 @@ async def idle_fraction(overlaps: bool) -> float:
     engine, _ = make_timed_engine(shards, overlaps)
     stepping = asyncio.create_task(engine.run())
     requests = [Request(str(i), (i, 1), SamplingParams(), 60, ignore_eos=True) for i in range(8)]
-    await asyncio.gather(*(outcome(engine.submit(request), None) for request in requests))
+    await asyncio.gather(*(outcome(submit(engine, request), None) for request in requests))
     stepping.cancel()
     await asyncio.gather(stepping, return_exceptions=True)
     steps = len(shards.model.batch_sizes)
@@ -212,7 +212,7 @@ async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
     engine = Engine(shards, scheduler, byte_tokenizer(), steps=times)
     stepping = asyncio.create_task(engine.run())
     started = time.monotonic()
-    ids, _, _ = await outcome(engine.submit(Request("a", (1,), SamplingParams(), 20, ignore_eos=True)), None)
+    ids, _, _ = await outcome(submit(engine, Request("a", (1,), SamplingParams(), 20, ignore_eos=True)), None)
     assert ids == expected([1], 20)
     assert time.monotonic() - started < 4.0
     stepping.cancel()
@@ -224,12 +224,12 @@ async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:
     shards = SteadyShards(FakeModel(256, BLOCK_SIZE), 0.1)
     engine, _ = make_timed_engine(shards, overlaps=True)
     stepping = asyncio.create_task(engine.run())
-    stream = engine.submit(Request("a", (1,), SamplingParams(), 60))
+    stream = submit(engine, Request("a", (1,), SamplingParams(), 60))
     for _ in range(4):
         await stream.take()
     await asyncio.sleep(0.033)
     started = time.monotonic()
-    await engine.submit(Request("b", (2,), SamplingParams(), 1)).take()
+    await submit(engine, Request("b", (2,), SamplingParams(), 1)).take()
     assert time.monotonic() - started < 0.22
     stepping.cancel()
     await asyncio.gather(stepping, return_exceptions=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fake_shards import FakeModel, FakeShards
+from fake_shards import FakeModel, FakeShards, submit
 from peregrine_router.engine.step_pipeline import StepPipeline
 from peregrine_router.interfaces import StepObserver
 from peregrine_router.request import Request, SamplingParams
@@ -49,7 +49,7 @@ class Rig:
             max_step_tokens=16,
             eos_token_ids=frozenset(),
         )
-        self.scheduler.submit(Request("a", (1, 2, 3), SamplingParams(), 20))
+        submit(self.scheduler, Request("a", (1, 2, 3), SamplingParams(), 20))
         self.listener = Listener()
         self.pipeline = StepPipeline(self.shards, self.scheduler.in_flight, [self.listener])
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected
+from fake_shards import FakeModel, FakeShards, byte_tokenizer, expected, submit
 from fakes import INFO
 from peregrine_router.engine.engine import Engine
 from peregrine_router.engine.step_pipeline import StepPipeline
@@ -65,7 +65,7 @@ def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
     """Sequences and guesses together are at most the rows that are nearly free."""
     scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
     for i in range(count):
-        scheduler.submit(make_request(str(i)))
+        submit(scheduler, make_request(str(i)))
     scheduler.commit(model.execute(next_step(scheduler)))
     assert next_step(scheduler).max_draft_tokens == guesses
 
@@ -73,9 +73,9 @@ def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
 def test_no_guesses_while_a_prompt_is_computed() -> None:
     """Its chunks need the rows."""
     scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
-    scheduler.submit(make_request("a"))
+    submit(scheduler, make_request("a"))
     scheduler.commit(model.execute(next_step(scheduler)))
-    scheduler.submit(make_request("b", length=40))
+    submit(scheduler, make_request("b", length=40))
     guesses = []
     for _ in range(4):
         step = next_step(scheduler)
@@ -88,7 +88,7 @@ def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
     """A small batch that is full is small all the same, and who waits is served the sooner."""
     scheduler, model = make_scheduler(max_batch_size=1), FakeModel(64, BLOCK_SIZE)
     for name in "ab":
-        scheduler.submit(make_request(name))
+        submit(scheduler, make_request(name))
     scheduler.commit(model.execute(next_step(scheduler)))
     assert next_step(scheduler).max_draft_tokens == 6
 
@@ -97,7 +97,7 @@ def test_no_guesses_where_blocks_are_few() -> None:
     """None would be left for the next token of each sequence."""
     scheduler, model = make_scheduler(num_blocks=7), FakeModel(7, BLOCK_SIZE)
     for name, length in (("a", 3), ("b", 16)):
-        scheduler.submit(make_request(name, length, new=4))
+        submit(scheduler, make_request(name, length, new=4))
         scheduler.commit(model.execute(next_step(scheduler)))
     assert next_step(scheduler).max_draft_tokens == 0
 
@@ -116,11 +116,11 @@ def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, 
 def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
     """After four in a row, only those in which shards look again; who is new is looked at at once."""
     scheduler = make_scheduler()
-    scheduler.submit(make_request("a", new=90))
+    submit(scheduler, make_request("a", new=90))
     found = allowed(scheduler, 1 + PATIENCE + 60)
     asking = [step_id for step_id, most in found.items() if most]
     assert asking == [*range(1, 1 + PATIENCE), *range(PROBE_INTERVAL, max(found) + 1, PROBE_INTERVAL)]
-    scheduler.submit(make_request("b"))
+    submit(scheduler, make_request("b"))
     model_answer = next_step(scheduler)
     scheduler.commit(StepResult(model_answer.id, pack([0, 1]), pack([5, 5]), b""))
     assert next_step(scheduler).max_draft_tokens > 0
@@ -129,7 +129,7 @@ def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
 def test_a_step_without_guesses_now_and_then() -> None:
     """However right they are: what guesses cost is known by comparison with it."""
     scheduler = make_scheduler(num_blocks=256)
-    scheduler.submit(make_request("a", new=400))
+    submit(scheduler, make_request("a", new=400))
     found = allowed(scheduler, 3 * PLAIN_EVERY, guessed=6)
     without = [step_id for step_id, most in found.items() if not most]
     assert without == [0, *range(PLAIN_EVERY - 1, 3 * PLAIN_EVERY, PLAIN_EVERY)]
@@ -139,7 +139,7 @@ async def test_shards_are_told_what_guesses_cost() -> None:
     """As measured: here a step with six takes four times as long."""
     shards, scheduler = RightShards(), make_scheduler()
     pipeline = StepPipeline(shards, scheduler.in_flight, [scheduler.speculation.cost])
-    scheduler.submit(make_request("a", new=100))
+    submit(scheduler, make_request("a", new=100))
     costs = []
     scheduler.speculation.cost.observe(1, 0, 0.005)
     while (step := scheduler.schedule()) is not None:
@@ -155,7 +155,7 @@ async def test_shards_are_told_what_guesses_cost() -> None:
 def test_tokens_behind_the_end_are_dropped() -> None:
     """An end of text among the tokens of a step ends the answer there."""
     scheduler = make_scheduler()
-    sequence = scheduler.submit(make_request("a"))
+    sequence = submit(scheduler, make_request("a"))
     scheduler.commit(answer(next_step(scheduler), 0, [5]))
     gained = scheduler.commit(answer(next_step(scheduler), 0, [6, 3, 7, 8]))
     assert [(each.index, each.token_id, each.finish_reason) for each in gained] == [
@@ -169,7 +169,7 @@ def test_tokens_behind_the_end_are_dropped() -> None:
 def test_tokens_behind_the_length_are_dropped() -> None:
     """An answer is never longer than it was asked to be."""
     scheduler = make_scheduler()
-    sequence = scheduler.submit(make_request("a", new=3))
+    sequence = submit(scheduler, make_request("a", new=3))
     scheduler.commit(answer(next_step(scheduler), 0, [5]))
     scheduler.commit(answer(next_step(scheduler), 0, [6, 7, 8, 9]))
     assert sequence.token_ids[3:] == [5, 6, 7]
@@ -188,7 +188,7 @@ def test_no_guesses_where_a_group_forks() -> None:
 def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
     """With a step in flight, for what both may guess; near its end, for no more than it can have."""
     scheduler = make_scheduler()
-    sequence = scheduler.submit(make_request("a", new=10))
+    sequence = submit(scheduler, make_request("a", new=10))
     scheduler.commit(answer(next_step(scheduler), 0, [5]))
     next_step(scheduler)
     assert len(sequence.blocks) * BLOCK_SIZE >= 3 + 1 + 6
@@ -202,7 +202,7 @@ async def test_the_tokens_of_a_step_are_read_together() -> None:
     shards = RightShards()
     engine = Engine(shards, make_scheduler(), byte_tokenizer())
     stepping = asyncio.create_task(engine.run())
-    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    stream = submit(engine, Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
     events = []
     while batch := await stream.take():
         events.append(batch)
@@ -221,7 +221,7 @@ async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
     stop = texts[at]
     engine = Engine(RightShards(), make_scheduler(), byte_tokenizer())
     stepping = asyncio.create_task(engine.run())
-    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
+    stream = submit(engine, Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
     events = []
     while batch := await stream.take():
         events += batch
@@ -239,7 +239,7 @@ async def test_guesses_are_counted() -> None:
     engine = Engine(shards, make_scheduler(), byte_tokenizer(), observers=[StepMetrics(metrics)], overlaps=False)
     metrics.watch(engine)
     stepping = asyncio.create_task(engine.run())
-    stream = engine.submit(Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
+    stream = submit(engine, Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
     while await stream.take():
         pass
     stepping.cancel()

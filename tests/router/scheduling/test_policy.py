@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from fake_shards import FakeModel, expected
+from fake_shards import FakeModel, expected, submit
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.fair_queue import FairQueue
@@ -35,7 +35,7 @@ def serve(policy: FairPolicy, count: int, *, num_blocks: int = 64, max_batch_siz
     pool, model = BlockPool(num_blocks, BLOCK_SIZE), FakeModel(num_blocks, BLOCK_SIZE)
     scheduler = Scheduler(pool, policy, max_batch_size=max_batch_size, max_step_tokens=16, eos_token_ids=frozenset())
     for number in range(count):
-        scheduler.submit(Request(str(number), (number, 1, 2), SamplingParams(), 12))
+        submit(scheduler, Request(str(number), (number, 1, 2), SamplingParams(), 12))
     ended: list[str] = []
     while (step := scheduler.schedule()) is not None:
         for token in scheduler.commit(model.execute(step)):

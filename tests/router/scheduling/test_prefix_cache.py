@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_shards import FakeModel
+from fake_shards import FakeModel, submit
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.policy import FairPolicy
@@ -39,7 +39,7 @@ class Server:
     ) -> Sequence:
         """One request to its end."""
         request = Request("a", tuple(prompt), SamplingParams(**sampling), count, cache_salt=salt, adapter=adapter)
-        sequence = self.scheduler.submit(request)
+        sequence = submit(self.scheduler, request)
         while (step := self.scheduler.schedule()) is not None:
             self.scheduler.commit(self.model.execute(step))
             self.scheduler.check_integrity()
@@ -101,7 +101,7 @@ def test_a_running_prompt_is_found_as_soon_as_it_was_sent() -> None:
     """A request that joins while another runs shares its blocks; they have two owners."""
     server = Server()
     for name, new in (("first", 8), ("second", 2)):
-        server.scheduler.submit(Request(name, tuple(range(9)), SamplingParams(), new))
+        submit(server.scheduler, Request(name, tuple(range(9)), SamplingParams(), new))
         step = server.scheduler.schedule()
         assert step is not None
         server.scheduler.commit(server.model.execute(step))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fake_shards import FakeModel, expected, next_token
+from fake_shards import FakeModel, expected, next_token, submit
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
@@ -102,7 +102,7 @@ class Histories(RuleBasedStateMachine):
     @rule(prompt=prompts(), new=st.integers(1, 24), salt=st.sampled_from([b"", b"other"]))
     def submit(self, prompt: list[int], new: int, salt: bytes) -> None:
         request = make_request(str(len(self.sequences)), prompt, new, salt=salt, tenant=salt.decode())
-        self.sequences.append(self.scheduler.submit(request))
+        self.sequences.append(submit(self.scheduler, request))
 
     @rule(prompt=prompts(), new=st.lists(st.integers(1, 24), min_size=2), salt=st.sampled_from([b"", b"other"]))
     def submit_a_group(self, prompt: list[int], new: list[int], salt: bytes) -> None:
@@ -196,7 +196,7 @@ def test_a_step_whose_sequences_all_gave_way_is_made_of_others() -> None:
     next step is there at once, not after the heartbeat that follows where nothing can run."""
     scheduler = make_scheduler(num_blocks=10, max_batch_size=5, max_step_tokens=9, min_chunk=3)
     model = FakeModel(10, BLOCK_SIZE)
-    sequences = [scheduler.submit(make_request("another", [9], 1, tenant="other"))]
+    sequences = [submit(scheduler, make_request("another", [9], 1, tenant="other"))]
     run_step(scheduler, model)
     sequences += scheduler.submit_group(make_group([1] * 5, [10, 10]))
     for _ in range(2):
@@ -271,7 +271,7 @@ def test_requests_of_one_new_prefix_compute_it_once(budget: int) -> None:
     """Six that come at once compute the 32 tokens that they share once, in chunks or whole, and then each its own."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=budget), FakeModel(64, BLOCK_SIZE)
     prompts = [[*range(32), i, i] for i in range(6)]
-    sequences = [scheduler.submit(make_request(str(i), prompt, 3)) for i, prompt in enumerate(prompts)]
+    sequences = [submit(scheduler, make_request(str(i), prompt, 3)) for i, prompt in enumerate(prompts)]
     run_to_end(scheduler, model)
     assert sum(model.step_tokens) == 32 + 6 * (2 + 2)
     assert [generated(sequence) for sequence in sequences] == [expected(prompt, 3) for prompt in prompts]
@@ -282,7 +282,7 @@ def test_requests_of_one_new_prefix_begin_in_one_step() -> None:
     """Where the budget allows it nobody waits for who computes the prefix, nor does a request without it."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=64), FakeModel(64, BLOCK_SIZE)
     for i, prompt in enumerate(([*range(32), 1], [*range(32), 2], [5, 6], [*range(32), 3])):
-        scheduler.submit(make_request(str(i), prompt, 1))
+        submit(scheduler, make_request(str(i), prompt, 1))
     run_to_end(scheduler, model)
     assert model.step_tokens == [33 + 1 + 2 + 1]
 
@@ -290,7 +290,7 @@ def test_requests_of_one_new_prefix_begin_in_one_step() -> None:
 def test_a_prefix_goes_on_when_who_computes_it_leaves() -> None:
     """What its first chunks filled is found by the next, which computes the rest for the others."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=16), FakeModel(64, BLOCK_SIZE)
-    first, *others = [scheduler.submit(make_request(str(i), [*range(32), i], 2)) for i in range(4)]
+    first, *others = [submit(scheduler, make_request(str(i), [*range(32), i], 2)) for i in range(4)]
     run_step(scheduler, model)
     scheduler.cancel(first)
     run_to_end(scheduler, model)
@@ -302,7 +302,7 @@ def test_tenants_compute_a_new_prefix_apart() -> None:
     """Requests with another salt share nothing, though they begin in the same step."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=256), FakeModel(64, BLOCK_SIZE)
     for i in range(4):
-        scheduler.submit(make_request(str(i), [*range(32), i], 1, salt=bytes([i % 2])))
+        submit(scheduler, make_request(str(i), [*range(32), i], 1, salt=bytes([i % 2])))
     run_to_end(scheduler, model)
     assert model.step_tokens == [2 * (33 + 1)]
 
@@ -310,9 +310,9 @@ def test_tenants_compute_a_new_prefix_apart() -> None:
 def test_a_prompt_is_computed_in_smaller_chunks_beside_decodes() -> None:
     """Up to the budget of a mixed step, and never less than a chunk that is worth a step."""
     scheduler, model = make_scheduler(num_blocks=256, max_step_tokens=200), FakeModel(256, BLOCK_SIZE)
-    scheduler.submit(make_request("first", list(range(190)), 20))
+    submit(scheduler, make_request("first", list(range(190)), 20))
     run_step(scheduler, model)
-    scheduler.submit(make_request("second", list(range(1, 191)), 20))
+    submit(scheduler, make_request("second", list(range(1, 191)), 20))
     for budget in (50, 2):
         run_step(scheduler, model, budget)
     assert model.step_tokens == [190, 50, 1 + MIN_CHUNK]
@@ -321,9 +321,9 @@ def test_a_prompt_is_computed_in_smaller_chunks_beside_decodes() -> None:
 def test_a_short_prompt_does_not_wait_for_a_long_one_that_was_begun() -> None:
     """It is computed between two chunks, and the long one goes on beside it."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
-    long = scheduler.submit(make_request("long", list(range(40)), 2))
+    long = submit(scheduler, make_request("long", list(range(40)), 2))
     run_step(scheduler, model)
-    short = scheduler.submit(make_request("short", [1, 2, 3], 2))
+    short = submit(scheduler, make_request("short", [1, 2, 3], 2))
     run_step(scheduler, model)
     assert (short.num_generated, long.num_computed) == (1, 8 + 5)
     run_to_end(scheduler, model)
@@ -333,9 +333,9 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_that_was_begun() -> None:
 def test_a_prompt_that_is_overtaken_takes_what_was_computed_meanwhile() -> None:
     """A shorter prompt with the same beginning goes first; the longer one does not compute that once more."""
     scheduler, model = make_scheduler(num_blocks=64, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
-    long = scheduler.submit(make_request("long", [*range(24), 1, 2, 3, 4], 2))
+    long = submit(scheduler, make_request("long", [*range(24), 1, 2, 3, 4], 2))
     run_step(scheduler, model)
-    short = scheduler.submit(make_request("short", [*range(24), 9], 2))
+    short = submit(scheduler, make_request("short", [*range(24), 9], 2))
     run_to_end(scheduler, model)
     assert sum(model.step_tokens) == 24 + 4 + 1 + 2
     assert generated(long) == expected([*range(24), 1, 2, 3, 4], 2, 0)
@@ -345,10 +345,10 @@ def test_a_prompt_that_is_overtaken_takes_what_was_computed_meanwhile() -> None:
 def test_a_newcomer_has_a_step_without_the_answers_of_a_flood() -> None:
     """Its prompt is computed alone, neither split nor beside others of the flood; then all go on."""
     scheduler, model = make_scheduler(num_blocks=256, max_step_tokens=64), FakeModel(256, BLOCK_SIZE)
-    flood = [scheduler.submit(make_request(str(i), [i], 20, tenant="flood")) for i in range(6)]
+    flood = [submit(scheduler, make_request(str(i), [i], 20, tenant="flood")) for i in range(6)]
     run_step(scheduler, model, 8)
-    newcomer = scheduler.submit(make_request("new", list(range(40)), 2, tenant="other"))
-    scheduler.submit(make_request("more", list(range(9)), 2, tenant="flood"))
+    newcomer = submit(scheduler, make_request("new", list(range(40)), 2, tenant="other"))
+    submit(scheduler, make_request("more", list(range(9)), 2, tenant="flood"))
     run_step(scheduler, model, 8)
     assert model.step_tokens[-1] == 40
     assert newcomer.num_generated == 1
@@ -360,9 +360,9 @@ def test_a_flood_of_short_prompts_does_not_keep_another_tenant_from_its_end() ->
     """A prompt that is begun goes on before those of a tenant that runs more, though they are due before it."""
     scheduler, model = make_scheduler(num_blocks=256, max_batch_size=64, max_step_tokens=8), FakeModel(256, BLOCK_SIZE)
     for i in range(40):
-        scheduler.submit(make_request(str(i), [i] * 4, 30, tenant="flood"))
+        submit(scheduler, make_request(str(i), [i] * 4, 30, tenant="flood"))
     run_step(scheduler, model)
-    prompt = scheduler.submit(make_request("other", list(range(40)), 1, tenant="other"))
+    prompt = submit(scheduler, make_request("other", list(range(40)), 1, tenant="other"))
     for _ in range(8):
         run_step(scheduler, model)
     assert prompt.is_done
@@ -409,7 +409,7 @@ def test_newcomers_leave_the_slots_that_a_group_needs() -> None:
     """While a group's prompt is computed, a request behind it does not take a fork's slot."""
     scheduler, model = make_scheduler(num_blocks=64, max_batch_size=3, max_step_tokens=8), FakeModel(64, BLOCK_SIZE)
     group = scheduler.submit_group(make_group(list(range(12)), [3] * 3))
-    behind = scheduler.submit(make_request("behind", [1] * 13, 1))
+    behind = submit(scheduler, make_request("behind", [1] * 13, 1))
     run_step(scheduler, model)
     assert [s.slot >= 0 for s in (*group, behind)] == [True, False, False, False]
     run_step(scheduler, model)
@@ -421,7 +421,7 @@ def test_newcomers_leave_the_slots_that_a_group_needs() -> None:
 def test_prompts_run_in_chunks_of_the_budget() -> None:
     """A prompt longer than the budget is computed over several steps, none above the budget."""
     scheduler, model = make_scheduler(max_step_tokens=7), FakeModel(NUM_BLOCKS, BLOCK_SIZE)
-    sequence = scheduler.submit(make_request("a", list(range(20)), 3))
+    sequence = submit(scheduler, make_request("a", list(range(20)), 3))
     run_to_end(scheduler, model)
     assert model.step_tokens == [7, 7, 6, 1, 1]
     assert generated(sequence) == expected(range(20), 3)
@@ -430,9 +430,9 @@ def test_prompts_run_in_chunks_of_the_budget() -> None:
 def test_decodes_come_before_prompts() -> None:
     """While a long prompt is computed in chunks, a running sequence gains a token at every step."""
     scheduler, model = make_scheduler(max_step_tokens=5), FakeModel(NUM_BLOCKS, BLOCK_SIZE)
-    first = scheduler.submit(make_request("first", [1], 12))
+    first = submit(scheduler, make_request("first", [1], 12))
     run_step(scheduler, model)
-    scheduler.submit(make_request("second", list(range(16)), 1))
+    submit(scheduler, make_request("second", list(range(16)), 1))
     for _ in range(4):
         before = len(generated(first))
         step = run_step(scheduler, model)
@@ -444,8 +444,8 @@ def test_decodes_come_before_prompts() -> None:
 def test_a_preempted_sequence_continues_with_the_same_tokens() -> None:
     """When blocks run out the newest is recomputed later, and neither text changes."""
     scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
-    old = scheduler.submit(make_request("old", [1, 2, 3], 18))
-    new = scheduler.submit(make_request("new", [4, 5, 6], 18))
+    old = submit(scheduler, make_request("old", [1, 2, 3], 18))
+    new = submit(scheduler, make_request("new", [4, 5, 6], 18))
     run_to_end(scheduler, model)
     assert scheduler.num_preemptions > 0
     assert generated(old) == expected([1, 2, 3], 18)
@@ -457,11 +457,11 @@ def test_a_tenant_that_runs_nothing_takes_the_place_of_one_of_many(scarce: str) 
     """Slots or blocks all belong to one tenant: the newest of those waits, and goes on later with the same tokens."""
     num_blocks, size = (64, 3) if scarce == "slots" else (9, 8)
     scheduler, model = make_scheduler(num_blocks=num_blocks, max_batch_size=size), FakeModel(num_blocks, BLOCK_SIZE)
-    many = [scheduler.submit(make_request(str(i), [i, 1, 2], 20, tenant="many")) for i in range(6)]
+    many = [submit(scheduler, make_request(str(i), [i, 1, 2], 20, tenant="many")) for i in range(6)]
     for _ in range(3):
         run_step(scheduler, model)
     oldest = scheduler.running[0]
-    one = scheduler.submit(make_request("one", [9, 9], 2, tenant="one"))
+    one = submit(scheduler, make_request("one", [9, 9], 2, tenant="one"))
     run_step(scheduler, model)
     scheduler.check_integrity()
     assert len(generated(one)) == 1
@@ -475,7 +475,7 @@ def test_tenants_with_one_sequence_each_are_not_preempted_for_another() -> None:
     """Where every tenant runs one sequence, the next tenant waits for a slot."""
     scheduler, model = make_scheduler(num_blocks=64, max_batch_size=2), FakeModel(64, BLOCK_SIZE)
     for tenant in ("a", "b", "c"):
-        scheduler.submit(make_request(tenant, [1], 5, tenant=tenant))
+        submit(scheduler, make_request(tenant, [1], 5, tenant=tenant))
     run_to_end(scheduler, model)
     assert scheduler.num_preemptions == 0
 
@@ -484,7 +484,7 @@ def test_slots_are_shared_between_tenants() -> None:
     """Ten requests each of two tenants, one's all before the other's: after half of the time half of each has ended."""
     scheduler, model = make_scheduler(num_blocks=64, max_batch_size=4), FakeModel(64, BLOCK_SIZE)
     sequences = {
-        tenant: [scheduler.submit(make_request(f"{tenant}{i}", [i], 4, tenant=tenant)) for i in range(10)]
+        tenant: [submit(scheduler, make_request(f"{tenant}{i}", [i], 4, tenant=tenant)) for i in range(10)]
         for tenant in ("first", "second")
     }
     for _ in range(12):
@@ -495,9 +495,9 @@ def test_slots_are_shared_between_tenants() -> None:
 def test_the_oldest_is_never_preempted() -> None:
     """However many arrive after it, the first request finishes as soon as it would alone."""
     scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
-    first = scheduler.submit(make_request("first", [1], 20))
+    first = submit(scheduler, make_request("first", [1], 20))
     for i in range(4):
-        scheduler.submit(make_request(str(i), [i] * 6, 12))
+        submit(scheduler, make_request(str(i), [i] * 6, 12))
     steps = 0
     while not first.is_done:
         run_step(scheduler, model)
@@ -510,7 +510,7 @@ def test_an_end_token_ends_the_text_unless_ignored() -> None:
     eos = next_token([9])
     for ignore, reason, count in [(False, FinishReason.EOS_TOKEN, 1), (True, FinishReason.LENGTH, 4)]:
         scheduler = make_scheduler(eos=frozenset({eos}))
-        sequence = scheduler.submit(Request("a", (9,), SamplingParams(), 4, ignore_eos=ignore))
+        sequence = submit(scheduler, Request("a", (9,), SamplingParams(), 4, ignore_eos=ignore))
         run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
         assert sequence.finish_reason is reason
         assert len(generated(sequence)) == count
@@ -521,7 +521,7 @@ def test_a_stop_token_ends_the_text() -> None:
     stop = next_token([9])
     scheduler = make_scheduler(eos=frozenset({stop}))
     request = Request("a", (9,), SamplingParams(), 4, ignore_eos=True, stop_token_ids=frozenset({stop}))
-    sequence = scheduler.submit(request)
+    sequence = submit(scheduler, request)
     run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
     assert sequence.finish_reason is FinishReason.STOP_SEQUENCE
     assert len(generated(sequence)) == 1
@@ -532,7 +532,7 @@ def test_a_complete_grammar_ends_the_text_even_if_ends_are_ignored() -> None:
     eos = next_token([9])
     scheduler = make_scheduler(eos=frozenset({eos}))
     sampling = SamplingParams(grammar=Grammar("regex", "a"))
-    sequence = scheduler.submit(Request("a", (9,), sampling, 4, ignore_eos=True))
+    sequence = submit(scheduler, Request("a", (9,), sampling, 4, ignore_eos=True))
     run_to_end(scheduler, FakeModel(NUM_BLOCKS, BLOCK_SIZE))
     assert sequence.finish_reason is FinishReason.EOS_TOKEN
 
@@ -541,7 +541,7 @@ def test_a_request_that_never_fits_is_refused() -> None:
     """A request larger than the whole cache is refused on submission, not queued for ever."""
     scheduler = make_scheduler()
     with pytest.raises(ValueError, match="never fit"):
-        scheduler.submit(make_request("a", [1] * 40, 9))
+        submit(scheduler, make_request("a", [1] * 40, 9))
 
 
 def test_a_decode_step_of_256_sequences_is_under_two_kilobytes() -> None:
@@ -549,7 +549,7 @@ def test_a_decode_step_of_256_sequences_is_under_two_kilobytes() -> None:
     scheduler = make_scheduler(num_blocks=10_000, max_batch_size=256, max_step_tokens=4096)
     model = FakeModel(10_000, BLOCK_SIZE)
     for i in range(256):
-        scheduler.submit(make_request(str(i), [i % 250] * 9, 50))
+        submit(scheduler, make_request(str(i), [i % 250] * 9, 50))
     run_step(scheduler, model)
     step = run_step(scheduler, model)
     assert step is not None
@@ -563,7 +563,7 @@ def test_the_same_history_makes_the_same_decisions() -> None:
     def history() -> list[bytes]:
         scheduler, model = make_scheduler(num_blocks=6), FakeModel(6, BLOCK_SIZE)
         for i in range(5):
-            scheduler.submit(make_request(str(i), [i] * 5, 14))
+            submit(scheduler, make_request(str(i), [i] * 5, 14))
         sent = []
         while (step := run_step(scheduler, model)) is not None:
             sent.append(encode(step))

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from fake_shards import FakeModel
+from fake_shards import FakeModel, submit
 from peregrine_router.engine.step_times import num_tokens
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
@@ -50,7 +50,7 @@ class Server:
     def submit(self, tenant: str, length: int, new: int) -> Sequence:
         prompt = tuple(self._random.choices(range(250), k=length))
         name = f"{tenant}{self._random.random()}"
-        return self.scheduler.submit(Request(name, prompt, SamplingParams(), new, ignore_eos=True, tenant=tenant))
+        return submit(self.scheduler, Request(name, prompt, SamplingParams(), new, ignore_eos=True, tenant=tenant))
 
     def flood(self, new: int, count: int = 112) -> list[Sequence]:
         return [self.submit("noisy", 64, new) for _ in range(count)]

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from transformers import FalconForCausalLM
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
+from fake_shards import submit
 from peregrine_router.request import Request, SamplingParams
 from peregrine_server.protocol import unpack_floats
 from runners import generated, load_runner, make_scheduler, run, run_step
@@ -94,7 +95,7 @@ def test_prompt_logprobs_are_those_of_transformers(shard: Callable[[str], Shard]
     one = shard("7b")
     prompt = ragged_requests()[3].prompt_ids
     scheduler = make_scheduler(max_step_tokens=7)
-    scheduler.submit(Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True), 1))
+    submit(scheduler, Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True), 1))
     got = {}
     while (result := run_step(one.runner, scheduler)) is not None:
         for chunk in result.prompt_logprobs:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from transformers import FalconForCausalLM
 
 from checkpoints import build_model, write_checkpoint
+from fake_shards import submit
 from falcons import forward, load, model_context
 from paged_cases import page_batch, slot_rows
 from peregrine_kernels import PagedBatch
@@ -130,7 +131,7 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
     pool = BlockPool(runner.ready.num_blocks, BLOCK_SIZE)
     scheduler = Scheduler(pool, FairPolicy(4, lead=12), max_batch_size=4, max_step_tokens=12, eos_token_ids=frozenset())
     prompts = [tuple(torch.randint(257, (length,)).tolist()) for length in (9, 1, 20)]
-    sequences = [scheduler.submit(Request(str(i), p, SamplingParams(), 3 + i)) for i, p in enumerate(prompts)]
+    sequences = [submit(scheduler, Request(str(i), p, SamplingParams(), 3 + i)) for i, p in enumerate(prompts)]
     num_steps = 0
     while (step := scheduler.schedule()) is not None:
         scheduler.commit(runner.execute(decode_to_shard(encode(step))))  # type: ignore[arg-type]

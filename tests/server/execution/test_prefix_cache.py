@@ -5,6 +5,7 @@ import torch
 from msgspec.structs import replace
 
 from checkpoints import build_model, write_checkpoint
+from fake_shards import submit
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.execution.runner import Runner
@@ -88,7 +89,7 @@ def test_prompt_logprobs_are_computed_in_full(runner: Runner) -> None:
     prompt = random_tokens(30, 5)
     scheduler = make_scheduler()
     run(runner, scheduler, [Request("a", prompt, SamplingParams(), 2)])
-    scheduler.submit(Request("b", prompt, SamplingParams(prompt_logprobs=True), 2))
+    submit(scheduler, Request("b", prompt, SamplingParams(prompt_logprobs=True), 2))
     scored = 0
     while (result := run_step(runner, scheduler)) is not None:
         scored += sum(len(unpack_floats(chunk.logprobs)) for chunk in result.prompt_logprobs)

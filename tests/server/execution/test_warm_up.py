@@ -2,6 +2,7 @@
 
 import pytest
 
+from fake_shards import submit
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Request, SamplingParams
 from peregrine_server.execution.runner import Runner
@@ -14,7 +15,7 @@ KINDS = [SamplingParams(), SamplingParams(do_sample=True, seed=3, temperature=1.
 def tokens(runner: Runner) -> list[list[int]]:
     """Of a greedy and a sampled sequence."""
     scheduler = make_scheduler()
-    sequences = [scheduler.submit(Request(str(i), PROMPT, kind, 20)) for i, kind in enumerate(KINDS)]
+    sequences = [submit(scheduler, Request(str(i), PROMPT, kind, 20)) for i, kind in enumerate(KINDS)]
     while run_step(runner, scheduler) is not None:
         pass
     return [list(sequence.token_ids) for sequence in sequences]

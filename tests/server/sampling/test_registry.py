@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import torch
 
+from fake_shards import submit
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Request
 from peregrine_server.execution.runner import Runner
@@ -54,7 +55,7 @@ def test_the_fused_kernel_knows_its_processors_and_the_draw() -> None:
 def tokens(runner: Runner, params: list[SamplingParams]) -> list[list[int]]:
     """The tokens of a batch, one sequence for each of the parameters."""
     scheduler = make_scheduler()
-    sequences = [scheduler.submit(Request(str(i), PROMPT, each, 12)) for i, each in enumerate(params)]
+    sequences = [submit(scheduler, Request(str(i), PROMPT, each, 12)) for i, each in enumerate(params)]
     while (step := scheduler.schedule()) is not None:
         scheduler.commit(runner.execute(step))
     return [generated(sequence) for sequence in sequences]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from fake_shards import submit
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.scheduler import Scheduler
@@ -105,7 +106,7 @@ def test_one_sequence_alone(kind: dict[str, Any], runner: Runner) -> None:
 
 
 def steps_of(runner: Runner, scheduler: Scheduler, requests: list[Request]) -> tuple[list[StepResult], list[Sequence]]:
-    results, sequences = [], [scheduler.submit(request) for request in requests]
+    results, sequences = [], [submit(scheduler, request) for request in requests]
     while (result := run_step(runner, scheduler)) is not None:
         results.append(result)
     return results, sequences
@@ -249,7 +250,7 @@ def test_ranks_propose_alike() -> None:
     one, other = (load_runner(demo_path(), max_draft_tokens=8) for _ in range(2))
     scheduler = speculating()
     for request in make_requests()[:6]:
-        scheduler.submit(request)
+        submit(scheduler, request)
     while (step := scheduler.schedule()) is not None:
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from fake_shards import submit
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.request import FinishReason, Request, SamplingParams
 from peregrine_router.scheduling.sequence import Sequence
@@ -130,8 +131,8 @@ def test_forks_follow_the_grammar_apart(runner: Runner) -> None:
 def test_a_grammar_that_fails_on_the_shard_fails_its_request_alone(source: str, runner: Runner) -> None:
     """If one gets past the router, its sequence is reported as failed and the others go on."""
     mixed = scheduler()
-    bad = mixed.submit(make_request("bad", Grammar("regex", source), 5))
-    good = mixed.submit(make_request("good", None, 5))
+    bad = submit(mixed, make_request("bad", Grammar("regex", source), 5))
+    good = submit(mixed, make_request("good", None, 5))
     step = mixed.schedule()
     assert step is not None
     result = runner.execute(step)
@@ -178,7 +179,7 @@ def test_a_step_with_a_grammar_is_launched_before_its_token_is_copied(monkeypatc
     runner, copy = load_runner(demo_path(), eos_token_ids=(EOS,)), SlowCopy()
     monkeypatch.setattr(runner, "_copier", copy)
     planner = scheduler(num_blocks=192)
-    planner.submit(make_request("a", Grammar("regex", "fox|dog"), 5))
+    submit(planner, make_request("a", Grammar("regex", "fox|dog"), 5))
     step = planner.schedule()
     assert step is not None
     pending = runner.launch(step)
