@@ -1,4 +1,4 @@
-"""Whether a grammar compiles, within limits, before anything is generated from it."""
+"""Trial compilation of grammars, within limits of time, before a request is queued."""
 
 import json
 import time
@@ -20,18 +20,18 @@ from peregrine_server.structured.compiler import (
 )
 
 MAX_COMPILE_SECONDS = 0.25
-"""Of processor time, first mask included. The shards compile it again, and a step waits if that takes longer than it.
-A schema of 300 optional properties takes 12 ms, chosen worst cases of 64 KiB half a second."""
+"""CPU time for compiling a grammar and its first mask. The shards compile it again, and a step waits for that if it
+takes longer than the step. A schema of 300 optional properties takes 12 ms, constructed worst cases of 64 KiB 0.5 s."""
 NUM_THREADS = 2
-MAX_REMEMBERED = 256
-"""Verdicts that are kept: 64 KiB of grammar each at most."""
+MAX_CACHED_VERDICTS = 256
+"""Capacity of the LRU cache of verdicts, whose keys are grammars of up to 64 KiB each."""
 
 
 class GrammarChecker:
-    """Compiles grammars as the shards do. `check` may be called from any thread; it takes as long as compiling does."""
+    """Compiles grammars as the shards do. `check` blocks until a grammar is compiled; any thread may call it."""
 
     def __init__(self, tokenizer: LLTokenizer | ValueError, vocab_size: int) -> None:
-        """A ValueError in place of the tokenizer says why no grammar can be served."""
+        """A ValueError in place of the tokenizer is the reason why this model supports no grammars."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._threads = GrammarThreads(NUM_THREADS, thread_name_prefix="grammar-check")
@@ -40,30 +40,30 @@ class GrammarChecker:
 
     @classmethod
     def load(cls, path: Path, vocab_size: int, eos_token_ids: frozenset[int]) -> "GrammarChecker":
-        """From a model's folder. A tokenizer that llguidance does not take is told to whoever sends a grammar."""
+        """Loads the tokenizer of a model's folder. If llguidance cannot read it, `check` refuses all grammars."""
         try:
             return cls(load_grammar_tokenizer(path, vocab_size, tuple(sorted(eos_token_ids))), vocab_size)
         except ValueError as error:
             return cls(error, vocab_size)
 
     def check(self, grammar: Grammar) -> None:
-        """Raises InvalidRequest with what is wrong, and where, unless the shards can follow the grammar."""
+        """Raises InvalidRequest with the error and its place if the shards could not compile the grammar."""
         if isinstance(self._tokenizer, ValueError):
             raise InvalidRequest(f"grammar is not supported: {self._tokenizer}")
         with self._lock:
             is_known = grammar in self._verdicts
             verdict = self._verdicts.pop(grammar, None)
         if not is_known:
-            verdict = self._threads.submit(self._judge, self._tokenizer, grammar).result()
+            verdict = self._threads.submit(self._compile, self._tokenizer, grammar).result()
         with self._lock:
             self._verdicts[grammar] = verdict
-            while len(self._verdicts) > MAX_REMEMBERED:
+            while len(self._verdicts) > MAX_CACHED_VERDICTS:
                 self._verdicts.popitem(last=False)
         if verdict is not None:
             raise InvalidRequest(f"grammar is not valid: {verdict}")
 
-    def _judge(self, tokenizer: LLTokenizer, grammar: Grammar) -> str | None:
-        """What is wrong with it; None if nothing is."""
+    def _compile(self, tokenizer: LLTokenizer, grammar: Grammar) -> str | None:
+        """Compiles a grammar. Returns the error in words, or None."""
         start = time.thread_time()
         try:
             matcher = compile_grammar(tokenizer, grammar)
@@ -91,14 +91,14 @@ class GrammarChecker:
 
 
 class _Finder:
-    """Looks for the part of a schema that does not compile, by compiling parts of it."""
+    """Finds the part of a schema that does not compile, by compiling parts of it."""
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self._tokenizer = tokenizer
         self._deadline = time.thread_time() + MAX_COMPILE_SECONDS
 
     def find(self, schema: dict[str, Any]) -> str:
-        """ " (at #/properties/...)", or nothing if no part errs by itself."""
+        """Returns " (at #/properties/...)", or "" if no part fails by itself."""
         definitions: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
         error, pointer, part = self._error(schema, {}), "", schema
         while (found := self._first_child(part, definitions, error)) is not None:
@@ -112,7 +112,7 @@ class _Finder:
         for name, child in _children(part):
             if time.thread_time() > self._deadline:
                 return None
-            # A part may refer to the definitions; those that err are found as parts of the whole.
+            # A part may refer to the definitions; faulty ones are found as parts of the whole schema.
             if self._error(child, {} if name.startswith(("/$defs", "/definitions")) else definitions) == error:
                 return name, child
         return None
@@ -126,7 +126,7 @@ class _Finder:
 
 
 def _children(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(pointer from the schema, subschema) of everything in it that may be a schema."""
+    """Lists (pointer from the schema, subschema) for every member that may be a schema."""
     children = []
     for key, value in schema.items():
         members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -138,5 +138,5 @@ def _children(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _escape(name: str) -> str:
-    """One reference token of a JSON pointer (RFC 6901)."""
+    """Escapes one reference token of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")

@@ -1,4 +1,4 @@
-"""What clients write to constrain a generation (TGI's `grammar`, OpenAI's `response_format`), as a `Grammar`."""
+"""JSON of a grammar in a request (TGI's `grammar`, OpenAI's `response_format`), and its translation to a `Grammar`."""
 
 import json
 from typing import Any, Literal
@@ -9,10 +9,11 @@ from peregrine_router.request import InvalidRequest
 from peregrine_server.protocol import Grammar
 
 ANY_OBJECT = '{"type":"object"}'
+"""Schema of `json_object` without a value."""
 
 
 class JsonSchemaFormat(BaseModel):
-    """OpenAI's wrapper of a schema. Names and descriptions change nothing."""
+    """OpenAI's wrapper of a schema; its name and description are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -21,7 +22,7 @@ class JsonSchemaFormat(BaseModel):
 
 
 class GrammarSpec(BaseModel):
-    """A constraint, in TGI's form (`type`, `value`) or OpenAI's (`type`, `json_schema`)."""
+    """A grammar in TGI's form (`type`, `value`) or OpenAI's (`type`, `json_schema`)."""
 
     model_config = ConfigDict(
         strict=True,
@@ -31,15 +32,16 @@ class GrammarSpec(BaseModel):
     )
 
     type: Literal["text", "json", "json_object", "json_schema", "regex", "lark"] = Field(
-        description="json, json_object: `value` is a JSON schema, or its text; json_object without one is any object. "
-        "json_schema: `value` or `json_schema` is {name, schema}. regex, lark: `value` is its text. text: anything."
+        description="json, json_object: `value` is a JSON schema or its text; without it json_object allows any "
+        "object. json_schema: `value` or `json_schema` is {name, schema}. regex, lark: `value` is the grammar's text. "
+        "text: unconstrained."
     )
     value: Any = Field(None, description="The schema, regular expression or Lark grammar.")
     json_schema: JsonSchemaFormat | None = Field(None, description="For the type json_schema.")
 
 
 def parse_grammar(spec: GrammarSpec | None, max_length: int) -> Grammar | None:
-    """The grammar; None if nothing is constrained. Raises InvalidRequest. It has yet to be compiled."""
+    """Translates a grammar without compiling it; None for unconstrained text. Raises InvalidRequest."""
     if spec is None or spec.type == "text":
         return None
     kind = spec.type
@@ -52,7 +54,7 @@ def parse_grammar(spec: GrammarSpec | None, max_length: int) -> Grammar | None:
 
 
 def json_grammar(schema: dict[str, Any]) -> Grammar:
-    """Any JSON that fits the schema."""
+    """Makes the grammar of all JSON that is valid under a schema."""
     return Grammar("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
 
 

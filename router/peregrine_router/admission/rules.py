@@ -27,7 +27,7 @@ def is_sampling(given: GenerateParameters) -> bool:
 
 
 def parse_timeout(header: str) -> float:
-    """Seconds, of the header `x-request-timeout`. Raises InvalidRequest."""
+    """Parses the header `x-request-timeout`, in seconds. Raises InvalidRequest."""
     seconds = float(header) if _NUMBER.fullmatch(header) else 0.0
     if not 0.0 < seconds <= MAX_TIMEOUT:
         message = f"`{REQUEST_TIMEOUT}` must be seconds, > 0 and <= {MAX_TIMEOUT:.0f}. Given: {header[:64]!r}"
@@ -36,20 +36,20 @@ def parse_timeout(header: str) -> float:
 
 
 def stream_rules(given: GenerateParameters) -> Rules:
-    """What TGI cannot stream."""
+    """Options that TGI does not stream."""
     yield given.best_of not in (None, 1), "`best_of` != 1 is not supported when streaming tokens"
     yield bool(given.decoder_input_details), "`decoder_input_details` == true is not supported when streaming tokens"
 
 
 def count_rules(best_of: int, settings: Settings) -> Rules:
-    """How many sequences."""
+    """Number of sequences of one prompt."""
     largest = settings.max_best_of
     yield largest == 1 and best_of != 1, "`best_of` != 1 is not allowed for this endpoint"
     yield not 1 <= best_of <= largest, f"`best_of` must be > 0 and <= {largest}. Given: {best_of}"
 
 
 def parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
-    """The parameters by themselves."""
+    """Parameters that need no prompt to be checked."""
     best_of = given.best_of or 1
     needs_sampling = best_of > 1 and not given.do_sample and not has_warper(given)
     yield needs_sampling, "you must use sampling when `best_of` is > 1"
@@ -62,20 +62,20 @@ def parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
 
 
 def text_rules(inputs: str, name: str) -> Rules:
-    """The prompt as text."""
+    """Prompt as text."""
     yield not inputs, f"`{name}` cannot be empty"
     yield "\0" in inputs, f"`{name}` cannot contain the NUL character"
 
 
 def truncate_rules(truncate: int | None, info: ModelInfo) -> Rules:
-    """How much of the prompt is kept."""
+    """Number of prompt tokens to keep."""
     limit = info.max_input_tokens
     message = f"`truncate` must be strictly positive and less than {limit}. Given: {truncate}"
     yield truncate is not None and not 0 < truncate <= limit, message
 
 
 def length_rules(prompt_ids: Sequence[int], max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
-    """Prompt and answer in tokens, against the server's limits and the model's vocabulary."""
+    """Lengths of prompt and output in tokens, against the server's limits; the prompt against the vocabulary."""
     length = len(prompt_ids)
     yield length == 0, f"`{name}` cannot be empty"
     yield (
@@ -89,15 +89,15 @@ def length_rules(prompt_ids: Sequence[int], max_new_tokens: int, info: ModelInfo
 
 
 def vocabulary_rules(prompt_ids: Sequence[int], info: ModelInfo) -> Rules:
-    """Tokens added to a tokenizer after training, or made up by a client: the model has no embedding for them."""
+    """Token ids without an embedding: added to a tokenizer after training, or invented by a client."""
     largest = max(prompt_ids)
     yield largest >= info.vocab_size, f"tokenizer error token {largest} is not in the model's vocabulary"
 
 
 def token_rules(given: GenerateParameters, max_new_tokens: int, settings: Settings, info: ModelInfo) -> Rules:
-    """Parameters that name tokens, or count them against the answer."""
-    least = given.min_tokens or 0
-    yield least > max_new_tokens, f"`min_tokens` must be <= `max_new_tokens`. Given: {least} and {max_new_tokens}"
+    """Parameters that depend on the vocabulary or on the length of the output."""
+    fewest = given.min_tokens or 0
+    yield fewest > max_new_tokens, f"`min_tokens` must be <= `max_new_tokens`. Given: {fewest} and {max_new_tokens}"
     bias, limit = given.logit_bias or {}, settings.max_logit_bias
     yield len(bias) > limit, f"`logit_bias` supports up to {limit} tokens. Given: {len(bias)}"
     yield any(not -100.0 <= value <= 100.0 for value in bias.values()), "`logit_bias` must be >= -100 and <= 100"
@@ -107,7 +107,7 @@ def token_rules(given: GenerateParameters, max_new_tokens: int, settings: Settin
 
 
 def support_rules(given: GenerateParameters, settings: Settings) -> Rules:
-    """What this server does not do."""
+    """Features that this server lacks or that are switched off."""
     yield given.grammar is not None and settings.disable_grammar_support, "grammar is not supported"
     yield given.adapter_id is not None, "adapter_id is not supported"
 

@@ -32,12 +32,12 @@ from peregrine_server.protocol import Grammar
 
 T = TypeVar("T")
 OMITTED = GenerateParameters(do_sample=True)
-"""TGI samples when `parameters` is left out altogether."""
-NOBODY = Tenant()
+"""Parameters of a request without `parameters`: TGI samples then."""
+NO_TENANT = Tenant()
 GRAMMAR_SECONDS = 5.0
-"""How long a grammar may take to compile. Its thread goes on, but has limits of its own and nobody waits for it."""
+"""Wall-clock time that a request waits for its grammar to compile. The thread goes on, within limits of its own."""
 MAX_GRAMMARS_COMPILED = 8
-"""Grammars that wait for their thread at once."""
+"""Grammars that compile or wait for a thread; more are refused with 429."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ class PromptJob:
 
 @dataclass(frozen=True, slots=True)
 class PromptGroup:
-    """The sequences of one prompt."""
+    """A prompt and its requests, one for each sequence."""
 
     prompt: Prompt
     requests: tuple[Request, ...]
 
 
 def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> PromptJob:
-    """`best_of` sequences of a prompt."""
+    """Makes the job of a TGI request: `best_of` sequences of one prompt."""
     given = parameters or OMITTED
     best_of = 1 if given.best_of is None else given.best_of
     has_details = bool(given.details or given.decoder_input_details)
@@ -80,7 +80,7 @@ def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_str
 
 
 class Validator:
-    """Owns the threads that tokenize and those that compile grammars. Is the `PromptTokenizer` of its sources."""
+    """Makes `Request`s of `PromptJob`s. Owns the threads that tokenize and those that compile grammars."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Validator:
         info: ModelInfo,
         check_grammar: Callable[[Grammar], None] = lambda grammar: None,
     ) -> None:
-        """`check_grammar` compiles a grammar, for as long as it takes, and raises InvalidRequest saying where."""
+        """`check_grammar` blocks while it compiles a grammar. Raises InvalidRequest if it does not compile."""
         self.tokenizer = tokenizer
         self.info = info
         self._settings = settings
@@ -103,10 +103,10 @@ class Validator:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    async def validate(self, job: PromptJob, tenant: Tenant = NOBODY, deadline: float | None = None) -> PromptGroup:
-        """`num_sequences` requests for the same prompt, each with a seed of its own. Raises InvalidRequest.
+    async def validate(self, job: PromptJob, tenant: Tenant = NO_TENANT, deadline: float | None = None) -> PromptGroup:
+        """Makes `num_sequences` requests of one prompt, each with its own seed. Raises InvalidRequest or Overloaded.
 
-        `deadline` is that of `Request`.
+        `deadline` becomes that of the requests.
         """
         given, info = job.parameters, self.info
         if job.is_stream and job.is_tgi:
@@ -125,21 +125,21 @@ class Validator:
         return PromptGroup(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
 
     def timeout(self, jobs: Iterable[PromptJob], header: str | None) -> float | None:
-        """Seconds that the jobs of one request have together: the least of what the header, their parameters and the
-        operator say; None if nobody says anything. Raises InvalidRequest for a header that is no number."""
+        """Timeout of one request in seconds: the smallest of the header's, its parameters' and the operator's; None if
+        there is none. Raises InvalidRequest for a header that is not a number."""
         given = [job.parameters.timeout for job in jobs]
         given += [self._settings.max_request_timeout, None if header is None else parse_timeout(header)]
         return min((seconds for seconds in given if seconds is not None), default=None)
 
     def num_permits(self, job: PromptJob) -> int:
-        """How many places in the server a job takes. A count that is refused anyway takes one."""
+        """Number of permits that a job needs; one if its count of sequences is going to be refused."""
         return job.num_sequences if 0 < job.num_sequences <= self._settings.max_best_of else 1
 
     async def on_thread(self, work: Callable[[], T]) -> T:
-        """Runs the tokenizer's `work` on one of the threads for it. InvalidRequest if it cannot do it."""
+        """Runs `work` on a tokenizer thread. Raises InvalidRequest for any exception of the tokenizer."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except Exception as error:  # The library raises bare Exception.
+        except Exception as error:  # tokenizers raises bare Exception.
             raise InvalidRequest(f"tokenizer error {error}") from None
 
     async def encode(self, text: str) -> tuple[int, ...]:
@@ -165,7 +165,7 @@ class Validator:
         work = asyncio.get_running_loop().run_in_executor(self._compilers, self._check_grammar, grammar)
         work.add_done_callback(self._record_compiled)
         try:
-            # Shielded: what cannot be stopped must stay counted until it ends.
+            # Shielded, because a compilation cannot be stopped and must be counted until it ends.
             await asyncio.wait_for(asyncio.shield(work), GRAMMAR_SECONDS)
         except TimeoutError:
             raise InvalidRequest(f"grammar is not valid: compiling it takes over {GRAMMAR_SECONDS:.0f} s") from None
@@ -173,7 +173,7 @@ class Validator:
     def _record_compiled(self, work: "asyncio.Future[None]") -> None:
         self._num_compiling -= 1
         if not work.cancelled():
-            work.exception()  # Retrieved, or asyncio would log what an abandoned grammar raised.
+            work.exception()  # Retrieved, or asyncio would log the exception of an abandoned compilation.
 
     def _requests(
         self,
@@ -185,18 +185,18 @@ class Validator:
         deadline: float | None,
     ) -> tuple[Request, ...]:
         given, id = job.parameters, uuid.uuid4().hex
-        ends = frozenset(given.stop_token_ids or ())
-        all_ends = ends if given.ignore_eos else ends | self.tokenizer.eos_token_ids
-        needs_ends = grammar is not None or bool(given.min_tokens)
+        stop_token_ids = frozenset(given.stop_token_ids or ())
+        end_token_ids = stop_token_ids if given.ignore_eos else stop_token_ids | self.tokenizer.eos_token_ids
+        masks_ends = grammar is not None or bool(given.min_tokens)
         return tuple(
             Request(
                 id=id if number == 0 else f"{id}-{number}",
                 prompt_ids=prompt_ids,
-                sampling=_sampling(job, number, grammar, tuple(sorted(all_ends)) if needs_ends else ()),
+                sampling=_sampling(job, number, grammar, tuple(sorted(end_token_ids)) if masks_ends else ()),
                 max_new_tokens=max_new_tokens,
                 stop=(*(given.stop or ()), *job.extra_stop),
                 ignore_eos=bool(given.ignore_eos),
-                stop_token_ids=ends,
+                stop_token_ids=stop_token_ids,
                 hides_stop=not job.is_tgi,
                 tenant=tenant.name,
                 cache_salt=tenant.cache_salt,
@@ -209,7 +209,7 @@ class Validator:
 
 def _sampling(job: PromptJob, number: int, grammar: Grammar | None, end_token_ids: tuple[int, ...]) -> SamplingParams:
     given = job.parameters
-    # TGI: several sequences are worth having only if they differ.
+    # TGI samples several sequences of one prompt: greedy ones would be equal.
     do_sample = is_sampling(given) or job.num_sequences > 1 if job.is_tgi else bool(given.do_sample)
     seed = secrets.randbits(64) if given.seed is None else (given.seed + number) % 2**64
     return SamplingParams(

@@ -1,4 +1,4 @@
-"""What /docs says of errors and streams, on every route alike."""
+"""OpenAPI descriptions of errors, streams and headers that routes have in common."""
 
 from typing import Any
 
@@ -9,33 +9,32 @@ from peregrine_router.http.errors import ErrorResponse
 
 Responses = dict[int | str, dict[str, Any]]
 DESCRIPTIONS = {
-    401: "No API key, or a wrong one.",
-    404: "There is no such thing.",
-    408: "The body did not arrive in time.",
-    413: "The body is larger than --payload-limit.",
-    415: "The body is not JSON.",
-    422: "The request is wrong; the text says what.",
-    424: "The generation failed.",
-    429: "Too many requests; there will be room in `Retry-After` seconds, as far as the server can tell.",
-    499: "POST /cancel ended the request.",
-    500: "A fault of the server.",
-    504: "The request did not end within its timeout.",
+    401: "API key missing or invalid.",
+    404: "Not found.",
+    408: "The request body did not arrive in time.",
+    413: "The request body is larger than --payload-limit.",
+    415: "The request body is not JSON.",
+    422: "The request is invalid; the message says why.",
+    424: "Generation failed.",
+    429: "Too many requests. `Retry-After` is the estimated number of seconds until there is room.",
+    499: "The request was cancelled by POST /cancel.",
+    500: "Internal server error.",
+    504: "The request did not complete within its timeout.",
 }
 EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "description": "One event: a line `data: ` and JSON.",
+    "description": "Server-sent event: a line `data: ` followed by JSON.",
     "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
     "required": ["data"],
 }
-
-
+"""Schema of one event of a stream."""
 TIMEOUT_HEADER: dict[str, Any] = {
     "parameters": [
         {
             "name": REQUEST_TIMEOUT,
             "in": "header",
             "required": False,
-            "description": "As `timeout`, for clients that cannot send that; the lesser of both holds.",
+            "description": "Same as `timeout`, for clients that cannot set it; the smaller of both applies.",
             "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT},
         }
     ]
@@ -43,7 +42,7 @@ TIMEOUT_HEADER: dict[str, Any] = {
 
 
 def events(example: str) -> dict[str, Any]:
-    """The content of a stream."""
+    """Describes the content of a stream."""
     return {"text/event-stream": {"schema": EVENT_SCHEMA, "example": example}}
 
 
@@ -63,7 +62,7 @@ CHAT_EVENTS = events(
 
 
 def errors(*statuses: int, model: Any = ErrorResponse) -> Responses:
-    """The documentation of errors."""
+    """Describes the error answers of a route."""
     return {status: {"model": model, "description": DESCRIPTIONS[status]} for status in statuses}
 
 

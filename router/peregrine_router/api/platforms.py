@@ -24,13 +24,13 @@ from peregrine_router.http.request_body import json_route
 
 Invocation = Annotated[
     CompatGenerateRequest | ChatRequest | CompletionRequest,
-    Field(union_mode="left_to_right", description="What POST /, /v1/chat/completions or /v1/completions takes."),
+    Field(union_mode="left_to_right", description="Request body of POST /, /v1/chat/completions or /v1/completions."),
 ]
 Instance = Annotated[GenerateRequest | ChatRequest, Field(union_mode="left_to_right")]
 
 
 class VertexRequest(BaseModel):
-    """Several prompts or chats."""
+    """A batch of prompts or chats."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -38,21 +38,21 @@ class VertexRequest(BaseModel):
 
 
 class VertexResponse(TypedDict):
-    """The text for each of them."""
+    """The generated text of each instance."""
 
     predictions: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformApi:
-    """Passes on to the other routes."""
+    """Passes requests on to the handlers of the other routes."""
 
     public_paths: ClassVar[PublicPaths] = frozenset()
     tgi: TgiApi
     openai: OpenAiApi
 
     def router(self) -> APIRouter:
-        """The routes."""
+        """All routes."""
         limit = self.openai.settings.payload_limit
         router = APIRouter(tags=["Platforms"], route_class=json_route(limit))
         answer = list[GenerateResponse] | ChatCompletion | Completion
@@ -66,7 +66,7 @@ class PlatformApi:
         return router
 
     async def invocations(self, request: Request, body: Invocation) -> Response:
-        """Answers as the route does whose body this is: `inputs` /, `messages` chat, `prompt` completions."""
+        """Answers like the route with the same body: `inputs` /, `messages` chat, `prompt` completions."""
         if isinstance(body, CompatGenerateRequest):
             return await self.tgi.compat_generate(request, body)
         if isinstance(body, ChatRequest):
@@ -74,15 +74,15 @@ class PlatformApi:
         return await self.openai.completions(request, body)
 
     async def vertex(self, request: Request, body: VertexRequest) -> Response:
-        """Generates for every instance; answers when all are complete."""
+        """Generates text for every instance; answers when all are complete."""
         limit = self.openai.settings.max_client_batch_size
-        async with self.openai.runs.new(request) as run:
+        async with self.openai.live.new(request) as lifecycle:
             if len(body.instances) > limit:
                 raise BatchTooLarge(limit)
-            await run.start([self._job(each) for each in body.instances])
-            groups = await unless_client_leaves(request, run.collect())
-            best = [max(group, key=lambda each: each.mean_logprob) for group in groups]
-            return json_response(200, {"predictions": [each.end.generated_text for each in best]})
+            await lifecycle.start([self._job(instance) for instance in body.instances])
+            groups = await unless_client_leaves(request, lifecycle.collect())
+            best = [max(group, key=lambda output: output.mean_logprob) for group in groups]
+            return json_response(200, {"predictions": [output.end.generated_text for output in best]})
 
     def _job(self, instance: GenerateRequest | ChatRequest) -> PromptJob:
         if isinstance(instance, GenerateRequest):

@@ -124,7 +124,7 @@ def test_a_model_that_cannot_be_constrained_says_so(tmp_path: Path) -> None:
 
 def test_verdicts_are_forgotten_in_time(checker: GrammarChecker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered is bounded, the least recently used going first."""
-    monkeypatch.setattr(grammar_module, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(grammar_module, "MAX_CACHED_VERDICTS", 3)
     for number in range(5):
         checker.check(Grammar("json_schema", json.dumps({"const": number})))
     assert [json.loads(grammar.source)["const"] for grammar in checker._verdicts] == [2, 3, 4]

@@ -8,13 +8,13 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(TypedDict):
-    """Of the prompts' tokens, those that earlier requests had computed."""
+    """Number of prompt tokens found in the prefix cache."""
 
     cached_tokens: int
 
 
 class Usage(TypedDict):
-    """Tokens of all prompts and answers."""
+    """Numbers of tokens over all prompts and choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -23,7 +23,7 @@ class Usage(TypedDict):
 
 
 class CompletionLogprobs(TypedDict):
-    """Lists of equal length, one item a token."""
+    """Lists of equal length, with one item per token."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -32,7 +32,7 @@ class CompletionLogprobs(TypedDict):
 
 
 class CompletionChoice(TypedDict):
-    """One answer."""
+    """One of the `n` answers."""
 
     index: int
     text: str
@@ -41,7 +41,7 @@ class CompletionChoice(TypedDict):
 
 
 class CompletionChunk(TypedDict):
-    """An event of a stream."""
+    """One event of a stream."""
 
     id: str
     object: Literal["text_completion"]
@@ -52,13 +52,13 @@ class CompletionChunk(TypedDict):
 
 
 class Completion(CompletionChunk):
-    """The answer, or with `stream` a chunk of it."""
+    """The answer, or one chunk of it with `stream`."""
 
     usage: NotRequired[Usage | None]
 
 
 class TopLogprob(TypedDict):
-    """A token that could have been."""
+    """One of the most probable tokens at a position."""
 
     token: str
     logprob: float
@@ -66,26 +66,26 @@ class TopLogprob(TypedDict):
 
 
 class ChatLogprob(TopLogprob):
-    """A token and what could have been in its place."""
+    """The chosen token, and the most probable ones at its position."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(TypedDict):
-    """One item a token."""
+    """Log-probabilities, with one item per token."""
 
     content: list[ChatLogprob]
 
 
 class FunctionCallAnswer(TypedDict):
-    """`arguments` is JSON text; streamed, a piece of it."""
+    """Name and arguments of a call. `arguments` is JSON text, or a part of it in a stream."""
 
     name: NotRequired[str]
     arguments: str
 
 
 class ToolCallAnswer(TypedDict):
-    """A call; in a stream with `index`, and `id` in the first piece only."""
+    """A tool call. In a stream it has an `index`, and `id` in its first part only."""
 
     index: NotRequired[int]
     id: NotRequired[str]
@@ -94,7 +94,7 @@ class ToolCallAnswer(TypedDict):
 
 
 class AssistantMessage(TypedDict):
-    """What the model says, or calls."""
+    """The text or the tool calls of the model."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
@@ -102,7 +102,7 @@ class AssistantMessage(TypedDict):
 
 
 class ChatChoice(TypedDict):
-    """One answer."""
+    """One of the `n` answers."""
 
     index: int
     message: AssistantMessage
@@ -111,7 +111,7 @@ class ChatChoice(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """The answer."""
+    """The answer, if it is not streamed."""
 
     id: str
     object: Literal["chat.completion"]
@@ -123,7 +123,7 @@ class ChatCompletion(TypedDict):
 
 
 class ChunkChoice(TypedDict):
-    """A piece of one answer."""
+    """Part of one of the `n` answers."""
 
     index: int
     delta: AssistantMessage
@@ -132,7 +132,7 @@ class ChunkChoice(TypedDict):
 
 
 class ChatChunk(TypedDict):
-    """An event of a stream."""
+    """One event of a stream."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -143,7 +143,7 @@ class ChatChunk(TypedDict):
 
 
 class Model(TypedDict):
-    """A model that is served."""
+    """The served model."""
 
     id: str
     object: Literal["model"]
@@ -152,14 +152,14 @@ class Model(TypedDict):
 
 
 class ModelList(TypedDict):
-    """All of them."""
+    """The list of served models."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class OpenAiError(TypedDict):
-    """What is wrong, and with which parameter."""
+    """The error, and the parameter that caused it."""
 
     message: str
     type: str
@@ -169,6 +169,6 @@ class OpenAiError(TypedDict):
 
 
 class OpenAiErrorResponse(TypedDict):
-    """Every error's body on the routes under /v1."""
+    """Body of every error on the routes under /v1."""
 
     error: OpenAiError

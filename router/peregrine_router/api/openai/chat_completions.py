@@ -1,4 +1,4 @@
-"""Chat completions: tokens as OpenAI's JSON, text told from tool calls."""
+"""Chat completions: tokens as OpenAI's JSON, either text or tool calls."""
 
 import uuid
 from collections.abc import Sequence

@@ -44,12 +44,12 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
     ]
 
 
-def chosen(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
-    """The `n` likeliest of each prompt's `best_of` sequences; all of them in order if those are equal."""
+def best_sequences(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
+    """Selects each prompt's `n` sequences of the highest mean log-probability; all, in order, if `best_of` is `n`."""
     n, best_of = _counts(body)
     if best_of == n:
         return groups
-    return [sorted(group, key=lambda each: each.mean_logprob, reverse=True)[:n] for group in groups]
+    return [sorted(group, key=lambda output: output.mean_logprob, reverse=True)[:n] for group in groups]
 
 
 class CompletionAnswer(OpenAiAnswer):

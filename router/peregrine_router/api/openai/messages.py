@@ -1,10 +1,10 @@
-"""Messages as chat templates expect them."""
+"""Conversion of OpenAI's messages into the form that chat templates expect."""
 
 import json
 from typing import Any
 
 from peregrine_router.api.openai.schemas import ContentPart, Message, ToolCall
-from peregrine_router.api.openai.tools import ToolPlan, describe_tools
+from peregrine_router.api.openai.tools import ToolPlan, tool_definitions
 from peregrine_router.request import InvalidRequest
 
 TOOL_PROMPT = (
@@ -14,20 +14,21 @@ TOOL_PROMPT = (
 
 
 def plain_messages(messages: list[Message]) -> list[dict[str, Any]]:
-    """As chat templates expect them: text alone, arguments as objects. Raises InvalidRequest."""
+    """Converts messages: content as one text, arguments of calls as objects. Raises InvalidRequest."""
     return [_plain(message) for message in messages]
 
 
 def explain_tools(messages: list[dict[str, Any]], plan: ToolPlan, prompt: str | None) -> list[dict[str, Any]]:
-    """For a template that knows none: tools told by the system, calls by the assistant, results by the user."""
-    told = [_tell(message) for message in messages]
+    """Writes tools as text for a template without them: tools in the system message, calls as the assistant's text,
+    results as the user's."""
+    as_text = [_as_text(message) for message in messages]
     if not plan.tools:
-        return told
-    lines = [json.dumps(tool["function"], ensure_ascii=False) for tool in describe_tools(plan)]
+        return as_text
+    lines = [json.dumps(tool["function"], ensure_ascii=False) for tool in tool_definitions(plan)]
     text = "\n".join([prompt or TOOL_PROMPT, *lines])
-    if told[0]["role"] == "system":
-        return [{**told[0], "content": f"{told[0]['content']}\n\n{text}"}, *told[1:]]
-    return [{"role": "system", "content": text}, *told]
+    if as_text[0]["role"] == "system":
+        return [{**as_text[0], "content": f"{as_text[0]['content']}\n\n{text}"}, *as_text[1:]]
+    return [{"role": "system", "content": text}, *as_text]
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -59,11 +60,11 @@ def _text(part: ContentPart) -> str:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.function.name, "arguments": _loaded(call.function.arguments)}
+    function = {"name": call.function.name, "arguments": _parsed(call.function.arguments)}
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _loaded(arguments: str | dict[str, Any]) -> Any:
+def _parsed(arguments: str | dict[str, Any]) -> Any:
     if isinstance(arguments, dict):
         return arguments
     try:
@@ -72,10 +73,10 @@ def _loaded(arguments: str | dict[str, Any]) -> Any:
         return arguments
 
 
-def _tell(message: dict[str, Any]) -> dict[str, Any]:
+def _as_text(message: dict[str, Any]) -> dict[str, Any]:
     if calls := message.get("tool_calls"):
-        told = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
-        return {"role": "assistant", "content": "\n".join(filter(None, [message["content"], *told]))}
+        lines = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+        return {"role": "assistant", "content": "\n".join(filter(None, [message["content"], *lines]))}
     if message["role"] in ("tool", "function"):
         return {"role": "user", "content": f"Result: {message['content']}"}
     return message

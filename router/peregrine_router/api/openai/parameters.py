@@ -1,4 +1,4 @@
-"""OpenAI's parameters in TGI's names, which is what is validated."""
+"""Translation of OpenAI's parameters into `GenerateParameters`."""
 
 from peregrine_router.admission.generate_parameters import CommonParameters, GenerateParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
@@ -17,7 +17,7 @@ def generate_parameters(
     has_prompt_logprobs: bool = False,
     grammar: GrammarSpec | None = None,
 ) -> GenerateParameters:
-    """The same request; `grammar` goes before `response_format`. Raises InvalidRequest."""
+    """Translates a request; `grammar` takes precedence over `response_format`. Raises InvalidRequest."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("`stream_options` is only allowed with `stream`")
     common = {name: getattr(body, name) for name in CommonParameters.model_fields}

@@ -1,4 +1,4 @@
-"""OpenAI's routes: completions, chat completions, models; and TGI's /chat_tokenize, which takes a chat."""
+"""OpenAI's routes: completions, chat completions and models; and TGI's /chat_tokenize, which takes a chat."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +12,11 @@ from peregrine_router.admission.prompts import Prompt, RenderedPrompt
 from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList, OpenAiErrorResponse
 from peregrine_router.api.openai.chat_completions import ChatAnswer
-from peregrine_router.api.openai.completions import CompletionAnswer, chosen, completion_jobs
+from peregrine_router.api.openai.completions import CompletionAnswer, best_sequences, completion_jobs
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
-from peregrine_router.api.openai.tools import ToolPlan, describe_tools, plan_tools
+from peregrine_router.api.openai.tools import ToolPlan, plan_tools, tool_definitions
 from peregrine_router.api.openapi import (
     CHAT_EVENTS,
     COMPLETION_EVENTS,
@@ -33,8 +33,9 @@ from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
+from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.http.response_headers import AnswerHeaders
-from peregrine_router.http.sse import EventStreamResponse
+from peregrine_router.http.sse import EventFormatter, EventStreamResponse
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -43,17 +44,17 @@ from peregrine_router.text.special_tokens import EscapedPrompt
 
 @dataclass(frozen=True, slots=True)
 class OpenAiApi:
-    """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into OpenAI's JSON."""
+    """The handlers of OpenAI's routes. Each starts a `RequestLifecycle` and formats its tokens as OpenAI's JSON."""
 
     public_paths: ClassVar[PublicPaths] = frozenset()
-    runs: LiveRequests
+    live: LiveRequests
     chat: Chat
     settings: Settings
     info: ModelInfo
     headers: AnswerHeaders
 
     def router(self) -> APIRouter:
-        """The routes."""
+        """All routes."""
         router = APIRouter(tags=["OpenAI"], route_class=json_route(self.settings.payload_limit))
         completion = {"model": Completion, "content": COMPLETION_EVENTS}
         chat = {"model": ChatCompletion, "content": CHAT_EVENTS}
@@ -70,47 +71,47 @@ class OpenAiApi:
         return router
 
     async def models(self) -> Response:
-        """The model that is served."""
+        """Lists the served model."""
         id = self.info.model_id
         model = {"id": id, "object": "model", "created": 0, "owned_by": id}
         return json_response(200, {"object": "list", "data": [model]})
 
     async def completions(self, request: Request, body: CompletionRequest) -> Response:
-        """Continues one prompt or several. With `stream`, chunks as server-sent events, then `[DONE]`."""
-        async with self.runs.opening(request) as run:
-            await run.start(completion_jobs(body, self.settings))
-            answer = CompletionAnswer(body, run, self.runs.validator.tokenizer, self.info.model_id)
+        """Continues one prompt or several. With `stream`, sends chunks as server-sent events, then `[DONE]`."""
+        async with self.live.opening(request) as lifecycle:
+            await lifecycle.start(completion_jobs(body, self.settings))
+            answer = CompletionAnswer(body, lifecycle, self.live.validator.tokenizer, self.info.model_id)
             if body.stream:
-                return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
-        async with run:
-            groups = await unless_client_leaves(request, run.collect())
-            num_generated = sum(each.end.generated_tokens for group in groups for each in group)
-            headers = self.headers.whole(run, num_generated)
-            del headers["x-compute-time"]  # TGI has none here.
-            return json_response(200, answer.whole(chosen(body, groups), num_generated), headers)
+                return self._stream(lifecycle, answer)
+        async with lifecycle:
+            groups = await unless_client_leaves(request, lifecycle.collect())
+            num_tokens = sum(output.end.generated_tokens for group in groups for output in group)
+            headers = self.headers.whole(lifecycle, num_tokens)
+            del headers["x-compute-time"]  # TGI's route does not send it.
+            return json_response(200, answer.whole(best_sequences(body, groups), num_tokens), headers)
 
     async def chat_completions(self, request: Request, body: ChatRequest) -> Response:
-        """Answers a conversation, or continues a last message of the assistant. Streams like completions."""
-        async with self.runs.opening(request) as run:
+        """Answers a conversation; continues its last message if that is the assistant's. Streams like completions."""
+        async with self.live.opening(request) as lifecycle:
             plan = plan_tools(body, self.settings.max_tools)
-            await run.start([self.job(body, plan)])
-            answer = ChatAnswer(body, plan, run, self.runs.validator.tokenizer, self.info.model_id)
+            await lifecycle.start([self.job(body, plan)])
+            answer = ChatAnswer(body, plan, lifecycle, self.live.validator.tokenizer, self.info.model_id)
             if body.stream:
-                return EventStreamResponse(run, answer, self.headers.stream(run), self.settings.slow_client_timeout)
-        async with run:
-            (sequences,) = await unless_client_leaves(request, run.collect())
-            num_generated = sum(each.end.generated_tokens for each in sequences)
-            return json_response(200, answer.whole(sequences), self.headers.whole(run, num_generated))
+                return self._stream(lifecycle, answer)
+        async with lifecycle:
+            (outputs,) = await unless_client_leaves(request, lifecycle.collect())
+            num_tokens = sum(output.end.generated_tokens for output in outputs)
+            return json_response(200, answer.whole(outputs), self.headers.whole(lifecycle, num_tokens))
 
     async def chat_tokenize(self, body: ChatRequest) -> Response:
-        """The prompt that a chat becomes, and its tokens."""
+        """Renders the prompt of a chat, and tokenizes it."""
         escaped = await self._render(body, plan_tools(body, self.settings.max_tools))
         text = escaped.plain
-        tokens = await self.runs.validator.on_thread(lambda: token_spans(text, self.chat.spans(escaped)))
+        tokens = await self.live.validator.on_thread(lambda: token_spans(text, self.chat.spans(escaped)))
         return json_response(200, {"tokenize_response": tokens, "templated_text": text})
 
     def job(self, body: ChatRequest, plan: ToolPlan) -> PromptJob:
-        """What a chat asks for. Raises InvalidRequest."""
+        """Makes the job of a chat. Raises InvalidRequest."""
         top_n = body.top_logprobs if body.logprobs else None
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         return PromptJob(
@@ -124,13 +125,17 @@ class OpenAiApi:
             extra_stop=self.chat.stop,
         )
 
+    def _stream(self, lifecycle: RequestLifecycle, answer: EventFormatter) -> Response:
+        headers = self.headers.stream(lifecycle)
+        return EventStreamResponse(lifecycle, answer, headers, self.settings.slow_client_timeout)
+
     async def _prompt(self, body: ChatRequest, plan: ToolPlan) -> Prompt:
         escaped = await self._render(body, plan)
-        ids = await self.runs.validator.on_thread(lambda: self.chat.encode(escaped))
+        ids = await self.live.validator.on_thread(lambda: self.chat.encode(escaped))
         return Prompt(escaped.plain, ids)
 
     async def _render(self, body: ChatRequest, plan: ToolPlan) -> EscapedPrompt:
         messages = plain_messages(body.messages)
         if self.chat.knows_tools:
-            return await self.chat.render(messages, describe_tools(plan) or None)
+            return await self.chat.render(messages, tool_definitions(plan) or None)
         return await self.chat.render(explain_tools(messages, plan, body.tool_prompt), None)

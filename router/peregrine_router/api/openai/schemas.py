@@ -13,60 +13,60 @@ TokenIds = Annotated[list[U32], Field(min_length=1)]
 
 
 class Body(BaseModel):
-    """Null is as good as leaving a field out; unknown names are ignored."""
+    """Base of request bodies. Null means not set; unknown names are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 class StreamOptions(Body):
-    """What a stream tells besides the text."""
+    """Options of a stream."""
 
-    include_usage: bool | None = Field(None, description="End with a chunk that has no choices, but `usage`.")
+    include_usage: bool | None = Field(None, description="Send a last chunk with `usage` and no choices.")
 
 
 class OpenAiParameters(CommonParameters):
-    """Parameters of completions and chat. Those of `CommonParameters` go beyond OpenAI's."""
+    """Parameters of completions and chat. Many of `CommonParameters` go beyond OpenAI's."""
 
-    model: str | None = optional("Any name: it is answered as it is.", "tgi")
-    max_tokens: U32 | None = optional("Most tokens to generate. Not set: as many as there is room for.", 20)
-    temperature: Float | None = optional("0 takes the likeliest token. Not set: 1.", 0.7)
-    n: U32 | None = optional("Answers to each prompt.", 1)
-    stop: str | list[str] | None = optional("Stop before one of these texts; it is left out.", ["\nUser:"])
-    stream: bool | None = optional("Answer with server-sent events.", False)
+    model: str | None = optional("Any name; the answer repeats it.", "tgi")
+    max_tokens: U32 | None = optional("Maximum number of tokens to generate. Not set: as many as fit.", 20)
+    temperature: Float | None = optional("0 is greedy decoding. Not set: 1.", 0.7)
+    n: U32 | None = optional("Number of answers to each prompt.", 1)
+    stop: str | list[str] | None = optional("Stop before any of these texts, which is left out.", ["\nUser:"])
+    stream: bool | None = optional("Stream the answer as server-sent events.", False)
     stream_options: StreamOptions | None = optional("Only with `stream`.", {"include_usage": True})
-    seed: Seed | None = optional("The same seed samples the same tokens. Not set: a random one.", 42)
+    seed: Seed | None = optional("Seed of sampling: the same seed gives the same tokens. Not set: random.", 42)
     user: str | None = optional("Ignored.", "alice")
-    response_format: GrammarSpec | None = optional("What the text must conform to.", {"type": "json_object"})
+    response_format: GrammarSpec | None = optional("Grammar that the generated text follows.", {"type": "json_object"})
 
 
 class CompletionRequest(OpenAiParameters):
-    """A prompt, or several, and how to continue."""
+    """One prompt or several, and generation parameters."""
 
     prompt: str | list[str] | TokenIds | list[TokenIds] = Field(
         description="Text or token ids, or a list of either.", examples=["My name is Olivier and I"]
     )
     suffix: str | None = optional("Not supported.", None)
-    echo: bool | None = optional("Put the prompt before the text.", False)
-    logprobs: U32 | None = optional("Log-probabilities, and those of this many likeliest tokens.", 1)
-    best_of: U32 | None = optional("Generate so many, answer with the likeliest `n`. Not with `stream`.", 1)
+    echo: bool | None = optional("Prepend the prompt to the text.", False)
+    logprobs: U32 | None = optional("Return log-probabilities of the tokens and of this many most probable ones.", 1)
+    best_of: U32 | None = optional("Generate this many and return the best `n`. Not with `stream`.", 1)
 
 
 class ContentPart(Body):
-    """A part of a message."""
+    """Part of a message."""
 
-    type: str = Field(description="Only text is understood.", examples=["text"])
+    type: str = Field(description="Only text is supported.", examples=["text"])
     text: str | None = Field(None, examples=["Hello"])
 
 
 class FunctionCall(Body):
-    """A call that the assistant made."""
+    """Name and arguments of a call by the assistant."""
 
     name: str = Field(examples=["get_weather"])
     arguments: str | dict[str, Any] = Field(examples=['{"city": "Paris"}'])
 
 
 class ToolCall(Body):
-    """A call that the assistant made, by its id."""
+    """A tool call by the assistant."""
 
     id: str | None = Field(None, examples=["call_1"])
     type: Literal["function"] = "function"
@@ -79,12 +79,12 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(examples=["user"])
     content: str | list[ContentPart] | None = Field(None, examples=["What is a falcon?"])
     name: str | None = Field(None, examples=["alice"])
-    tool_calls: list[ToolCall] | None = Field(None, description="What the assistant called.")
+    tool_calls: list[ToolCall] | None = Field(None, description="Tool calls of the assistant.")
     tool_call_id: str | None = Field(None, examples=["call_1"])
 
 
 class Function(Body):
-    """What the model may call; `parameters` is a JSON schema."""
+    """A function that the model may call; `parameters` is a JSON schema."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$", examples=["get_weather"])
     description: str | None = Field(None, examples=["The weather of a city"])
@@ -95,36 +95,36 @@ class Function(Body):
 
 
 class Tool(Body):
-    """A function that the model may call."""
+    """A tool that the model may call."""
 
     type: Literal["function"] = "function"
     function: Function
 
 
 class FunctionName(Body):
-    """A function by its name."""
+    """The name of a function."""
 
     name: str = Field(examples=["get_weather"])
 
 
 class ToolChoice(Body):
-    """The function that is to be called."""
+    """The function that the model must call."""
 
     type: Literal["function"] = "function"
     function: FunctionName
 
 
 class ChatRequest(OpenAiParameters):
-    """A conversation and how to continue it."""
+    """A conversation and generation parameters."""
 
-    messages: list[Message] = Field(min_length=1, description="The conversation so far, the oldest first.")
-    max_completion_tokens: U32 | None = optional("The newer name of `max_tokens`.", 20)
-    logprobs: bool | None = optional("Answer with log-probabilities.", True)
-    top_logprobs: U32 | None = optional("And those of this many likeliest tokens.", 2)
+    messages: list[Message] = Field(min_length=1, description="The conversation so far, oldest message first.")
+    max_completion_tokens: U32 | None = optional("Newer name of `max_tokens`.", 20)
+    logprobs: bool | None = optional("Return log-probabilities.", True)
+    top_logprobs: U32 | None = optional("With `logprobs`: also those of this many most probable tokens.", 2)
     tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
     tool_choice: str | ToolChoice | None = optional(
-        "auto: the model may call a tool; required: it must; none: it must not; a name, or the object: that one.",
+        "auto: the model may call a tool; required: it must; none: it must not; a name or object: it must call it.",
         "auto",
     )
-    tool_prompt: str | None = optional("How tools are explained to a model whose chat template knows none.", None)
-    parallel_tool_calls: bool | None = optional("Ignored: one call at a time.", False)
+    tool_prompt: str | None = optional("Instructions for tools, if the chat template does not support tools.", None)
+    parallel_tool_calls: bool | None = optional("Ignored: one call per answer.", False)

@@ -1,8 +1,8 @@
-"""Tool calls: what may be called, how the answer is constrained, and how a call is read from it.
+"""Tool calls: the tools that a request allows, the grammar of a required call, and the parser of calls in the output.
 
-A call is an answer of the form {"name": "<tool>", "arguments": {...}}. Where one is required, a JSON schema of exactly
-that form constrains the answer. With `auto` the answer is free, and is a call if it begins like one: no Falcon has call
-tokens of its own, and a constraint on "text or call" would forbid text that begins with a brace.
+A call is an output of the form {"name": "<tool>", "arguments": {...}}. If a call is required, the grammar of the output
+is the JSON schema of that form. With `auto` the output is unconstrained, and is a call if it begins like one: Falcon
+models have no special tokens for calls, and a grammar of "text or call" would forbid text that begins with a brace.
 """
 
 import re
@@ -15,24 +15,24 @@ from peregrine_router.http.errors import ToolError
 from peregrine_router.request import InvalidRequest
 
 COMPOSITE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "patternProperties"})
-"""With any of these a schema may have properties that it does not list itself."""
+"""Keywords by which a schema can have properties that it does not list itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
-    """The tools of one request, as far as the model may call them."""
+    """The tools that the model may call in one request."""
 
     tools: tuple[Tool, ...] = ()
     is_required: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What can be called."""
+        """Names of the tools."""
         return tuple(tool.function.name for tool in self.tools)
 
     @property
     def grammar(self) -> GrammarSpec | None:
-        """The constraint on the answer, if it must be a call."""
+        """The grammar of a required call; None if no call is required."""
         if not self.is_required:
             return None
         calls = [_call_schema(number, tool.function) for number, tool in enumerate(self.tools)]
@@ -40,7 +40,7 @@ class ToolPlan:
 
 
 def plan_tools(body: ChatRequest, max_tools: int) -> ToolPlan:
-    """What `tools` and `tool_choice` come to. Raises ToolError or InvalidRequest."""
+    """Resolves `tools` and `tool_choice`. Raises ToolError or InvalidRequest."""
     tools, choice = tuple(body.tools or ()), body.tool_choice
     if len(tools) > max_tools:
         raise InvalidRequest(f"`tools` supports up to {max_tools} tools. Given: {len(tools)}")
@@ -59,13 +59,13 @@ def plan_tools(body: ChatRequest, max_tools: int) -> ToolPlan:
     return ToolPlan(chosen[:1], is_required=True)
 
 
-def describe_tools(plan: ToolPlan) -> list[dict[str, Any]]:
-    """For a chat template that knows tools: OpenAI's form."""
-    return [{"type": "function", "function": _describe(tool.function)} for tool in plan.tools]
+def tool_definitions(plan: ToolPlan) -> list[dict[str, Any]]:
+    """Formats the tools for a chat template that supports tools, as OpenAI does."""
+    return [{"type": "function", "function": _definition(tool.function)} for tool in plan.tools]
 
 
 class CallReader:
-    """Reads one answer as it comes and tells text from a call: `push` and `end` give (text, call, arguments)."""
+    """Incremental parser of one sequence's text, which is either plain text or a call."""
 
     _HEADER = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
     _PIECES = ("{", '"name"', ":", None, ",", '"arguments"', ":", "{")
@@ -76,12 +76,12 @@ class CallReader:
         self._is_text = not names
         self._scan = _ObjectScan()
         self.name: str | None = None
-        """Of the tool that is called, once that is known."""
+        """Name of the called tool; None while undecided, and for plain text."""
         self.is_complete = False
         """Whether the call's arguments have ended."""
 
     def push(self, delta: str) -> tuple[str, str]:
-        """(text, arguments) that the delta adds; both empty while it is undecided."""
+        """Parses a delta. Returns the (text, arguments) that it adds; both are empty while undecided."""
         if self._is_text:
             return delta, ""
         if self.name is not None:
@@ -96,7 +96,7 @@ class CallReader:
         return self.end(), ""
 
     def end(self) -> str:
-        """What was undecided when the answer ended: text."""
+        """Ends the input. Returns the undecided rest, which is plain text."""
         self._is_text = self.name is None
         text, self._pending = self._pending if self._is_text else "", ""
         return text
@@ -123,7 +123,7 @@ class CallReader:
 
 
 class _ObjectScan:
-    """Finds the end of a JSON object that comes in pieces."""
+    """Finds the end of a JSON object that arrives in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -131,8 +131,8 @@ class _ObjectScan:
         self._is_escaped = False
 
     def find_end(self, text: str) -> int | None:
-        """The position after the object's closing brace; None if it goes on."""
-        for at, character in enumerate(text):
+        """Returns the position after the object's closing brace; None if the object continues."""
+        for position, character in enumerate(text):
             if self._in_string:
                 self._step_in_string(character)
             elif character == '"':
@@ -142,7 +142,7 @@ class _ObjectScan:
             elif character in "]}":
                 self._depth -= 1
                 if self._depth == 0:
-                    return at + 1
+                    return position + 1
         return None
 
     def _step_in_string(self, character: str) -> None:
@@ -158,7 +158,7 @@ def _parameters(function: Function) -> dict[str, Any]:
     return function.parameters or function.arguments or {"type": "object"}
 
 
-def _describe(function: Function) -> dict[str, Any]:
+def _definition(function: Function) -> dict[str, Any]:
     return {
         "name": function.name,
         "description": function.description or "",
@@ -169,9 +169,9 @@ def _describe(function: Function) -> dict[str, Any]:
 def _call_schema(number: int, function: Function) -> dict[str, Any]:
     where = f"#/anyOf/{number}/properties/arguments"
     given = _parameters(function)
-    # A model that may invent properties goes on inventing them.
+    # If further properties are allowed, small models keep inventing them.
     closed = {"additionalProperties": False} if "properties" in given and not COMPOSITE & given.keys() else {}
-    arguments = {"type": "object", **closed, **_moved(given, where)}
+    arguments = {"type": "object", **closed, **_rebased(given, where)}
     return {
         "type": "object",
         "properties": {"name": {"const": function.name}, "arguments": arguments},
@@ -180,13 +180,13 @@ def _call_schema(number: int, function: Function) -> dict[str, Any]:
     }
 
 
-def _moved(schema: Any, where: str) -> Any:
-    """The schema with its references to itself, which is now at `where`."""
+def _rebased(schema: Any, where: str) -> Any:
+    """Rewrites references within the schema to its new place `where`."""
     if isinstance(schema, list):
-        return [_moved(each, where) for each in schema]
+        return [_rebased(each, where) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {name: _moved(each, where) for name, each in schema.items()}
+    moved = {name: _rebased(each, where) for name, each in schema.items()}
     if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#"):
         moved["$ref"] = where + reference[1:]
     return moved

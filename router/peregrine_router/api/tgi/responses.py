@@ -1,4 +1,4 @@
-"""From tokens to TGI's JSON."""
+"""Tokens as TGI's JSON."""
 
 from typing import cast
 
@@ -18,20 +18,20 @@ from peregrine_router.http.sequence_output import SequenceOutput
 from peregrine_router.request import Finished, Request, Token, TokenEvent
 
 
-def describe_generated(ranked: list[SequenceOutput], body: GenerateRequest, prefix: str) -> GenerateResponse:
-    """The answer of a request that is not streamed: the best sequence, the others in its details."""
+def format_answer(ranked: list[SequenceOutput], body: GenerateRequest, prefix: str) -> GenerateResponse:
+    """Formats an answer that is not streamed: the best sequence, with the others in its details."""
     best, given = ranked[0], body.parameters or GenerateParameters()
     answer: GenerateResponse = {"generated_text": prefix + best.end.generated_text}
     if given.details or given.decoder_input_details:
-        details = cast(Details, _describe(best))
+        details = cast(Details, _format_sequence(best))
         if len(ranked) > 1:
-            details["best_of_sequences"] = [_format_other(each, prefix) for each in ranked[1:]]
+            details["best_of_sequences"] = [_format_other(output, prefix) for output in ranked[1:]]
         answer["details"] = details
     return answer
 
 
 class StreamAnswer:
-    """The events of one stream."""
+    """Formats the events of one stream."""
 
     def __init__(self, request: Request, body: GenerateRequest, prefix: str) -> None:
         self._request = request
@@ -39,7 +39,7 @@ class StreamAnswer:
         self._has_details = bool(body.parameters and body.parameters.details)
 
     def event(self, number: int, event: TokenEvent) -> StreamEvent:
-        """One event; the last has the whole text."""
+        """Formats a token; the last event has the whole text."""
         answer = StreamEvent(event.index, event.token)
         if event.top_tokens:
             answer.top_tokens = event.top_tokens
@@ -49,30 +49,30 @@ class StreamAnswer:
         return answer
 
     def end(self) -> bytes:
-        """TGI's streams just end."""
+        """Nothing follows the last token of a TGI stream."""
         return b""
 
-    def error(self, kind: ErrorSpec, message: str) -> object:
-        """As in a body."""
-        return tgi_error(kind, message)
+    def error(self, spec: ErrorSpec, message: str) -> object:
+        """The same JSON as in the body of an answer that is not streamed."""
+        return tgi_error(spec, message)
 
 
-def _describe(generated: SequenceOutput) -> Sequence:
+def _format_sequence(output: SequenceOutput) -> Sequence:
     sequence: Sequence = {
-        "finish_reason": generated.end.reason,
-        "generated_tokens": generated.end.generated_tokens,
-        "cached_tokens": generated.end.cached_tokens,
-        "seed": _seed(generated.request),
-        "prefill": [_prefill(token) for token in generated.prefill],
-        "tokens": generated.tokens,
+        "finish_reason": output.end.reason,
+        "generated_tokens": output.end.generated_tokens,
+        "cached_tokens": output.end.cached_tokens,
+        "seed": _seed(output.request),
+        "prefill": [_prefill(token) for token in output.prefill],
+        "tokens": output.tokens,
     }
-    if any(generated.top_tokens):
-        sequence["top_tokens"] = generated.top_tokens
+    if any(output.top_tokens):
+        sequence["top_tokens"] = output.top_tokens
     return sequence
 
 
-def _format_other(generated: SequenceOutput, prefix: str) -> BestOfSequence:
-    return {"generated_text": prefix + generated.end.generated_text, **_describe(generated)}
+def _format_other(output: SequenceOutput, prefix: str) -> BestOfSequence:
+    return {"generated_text": prefix + output.end.generated_text, **_format_sequence(output)}
 
 
 def _stream_details(request: Request, finished: Finished) -> StreamDetails:

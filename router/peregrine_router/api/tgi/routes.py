@@ -1,4 +1,4 @@
-"""TGI's routes: text in, text or a stream of tokens out; tokens; what the server is."""
+"""TGI's routes: generation, tokenization, cancellation, information, health and metrics."""
 
 from importlib.metadata import version
 from itertools import accumulate
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from peregrine_router.admission.rules import check, text_rules
 from peregrine_router.admission.validator import tgi_prompt_job
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER, UNAUTHORIZED, errors
-from peregrine_router.api.tgi.responses import StreamAnswer, describe_generated
+from peregrine_router.api.tgi.responses import StreamAnswer, format_answer
 from peregrine_router.api.tgi.schemas import (
     CancelResponse,
     CompatGenerateRequest,
@@ -38,14 +38,14 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "model": StreamResponse,
         "content": TGI_EVENTS,
-        "description": "One event a token: `data: `, this object.",
+        "description": "One event per token: `data: ` followed by this object.",
     },
     **ERRORS,
 }
 
 
 class TgiApi:
-    """The handlers. Each makes a `RequestLifecycle` and turns what comes of it into TGI's JSON."""
+    """The handlers of TGI's routes. Each starts a `RequestLifecycle` and formats its tokens as TGI's JSON."""
 
     public_paths: ClassVar[PublicPaths] = frozenset(
         {("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")}
@@ -55,21 +55,21 @@ class TgiApi:
     def __init__(
         self,
         engine: EngineClient,
-        runs: LiveRequests,
+        live: LiveRequests,
         metrics: Metrics,
         settings: Settings,
         info: ModelInfo,
         headers: AnswerHeaders,
     ) -> None:
         self._engine = engine
-        self._runs = runs
+        self._live = live
         self._metrics = metrics
         self._settings = settings
         self._info = info
         self._headers = headers
 
     def router(self) -> APIRouter:
-        """The routes."""
+        """All routes."""
         router = APIRouter(tags=["Text Generation Inference"], route_class=json_route(self._settings.payload_limit))
         answers: dict[str, tuple[Any, dict[int | str, dict[str, Any]]]] = {
             "/generate": (self.generate, {200: {"model": GenerateResponse}, **ERRORS}),
@@ -85,8 +85,8 @@ class TgiApi:
         router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})
         for path in ("/health", "/ping", "/"):
             healthy: dict[int | str, dict[str, Any]] = {
-                200: {"description": "A token can be made now."},
-                503: {"model": ErrorResponse, "description": "No token can be made now."},
+                200: {"description": "The server can generate tokens."},
+                503: {"model": ErrorResponse, "description": "The server cannot generate tokens."},
             }
             router.add_api_route(path, self.health, response_class=Response, responses=healthy)
         router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
@@ -102,27 +102,27 @@ class TgiApi:
         return await self._stream(request, body, has_prompt=False)
 
     async def compat_generate(self, request: Request, body: CompatGenerateRequest) -> Response:
-        """Generates text, or streams it if `stream` is true. The text begins with the prompt unless told otherwise."""
+        """Generates text, or streams it if `stream` is true. The text includes the prompt by default."""
         if body.stream:
             return await self._stream(request, body, has_prompt=True)
         answer, headers = await self.answer(request, body, has_prompt=True)
         return json_response(200, [answer], headers)
 
     async def tokenize(self, body: GenerateRequest) -> Response:
-        """The prompt's tokens; `start` and `stop` count bytes of its UTF-8."""
+        """Tokenizes the prompt. `start` and `stop` are byte offsets into its UTF-8."""
         check(text_rules(body.inputs, "inputs"))
-        validator, text = self._runs.validator, body.inputs
+        validator, text = self._live.validator, body.inputs
         tokens = await validator.on_thread(lambda: token_spans(text, validator.tokenizer.encode_spans(text)))
         return json_response(200, tokens)
 
     async def cancel(self, request: Request, id: str) -> Response:
-        """Ends the request whose `x-request-id` is `id`; its client gets a 499, or a last event."""
-        if not self._runs.cancel(request, id):
+        """Cancels the request whose `x-request-id` is `id`. Its client receives a 499, or an error event."""
+        if not self._live.cancel(request, id):
             raise HTTPException(404, f"No request {id[:128]!r} is running")
         return json_response(200, {"id": id, "cancelled": True})
 
     async def get_info(self) -> Response:
-        """The model and the limits."""
+        """The model and the server's limits."""
         settings, info = self._settings, self._info
         answer: Info = {
             "model_id": info.model_id,
@@ -149,7 +149,7 @@ class TgiApi:
         return json_response(200, answer)
 
     async def health(self) -> Response:
-        """200 if a token can be made now, else 503."""
+        """200 if the server can generate tokens, else 503."""
         if not self._engine.is_healthy:
             raise Unhealthy
         return Response()
@@ -161,28 +161,35 @@ class TgiApi:
     async def answer(
         self, request: Request, body: GenerateRequest, has_prompt: bool
     ) -> tuple[GenerateResponse, dict[str, str]]:
-        """What /generate answers, and its headers."""
-        async with self._runs.new(request) as run:
-            await run.start([tgi_prompt_job(body.inputs, body.parameters)])
-            (generated,) = await unless_client_leaves(request, run.collect())
-            ranked = sorted(generated, key=lambda each: each.mean_logprob, reverse=True)
-            answer = describe_generated(ranked, body, prefix=_prefix(body, has_prompt))
-            return answer, self._headers.whole(run, ranked[0].end.generated_tokens)
+        """Generates the whole answer of a TGI route, and its headers."""
+        async with self._live.new(request) as lifecycle:
+            await lifecycle.start([tgi_prompt_job(body.inputs, body.parameters)])
+            (outputs,) = await unless_client_leaves(request, lifecycle.collect())
+            ranked = sorted(outputs, key=lambda output: output.mean_logprob, reverse=True)
+            answer = format_answer(ranked, body, prefix=_prefix(body, has_prompt))
+            return answer, self._headers.whole(lifecycle, ranked[0].end.generated_tokens)
 
     async def _stream(self, request: Request, body: GenerateRequest, has_prompt: bool) -> Response:
-        async with self._runs.opening(request) as run:
-            await run.start([tgi_prompt_job(body.inputs, body.parameters, is_stream=True)])
-            describe = StreamAnswer(run.requests[0], body, prefix=_prefix(body, has_prompt))
-            return EventStreamResponse(run, describe, self._headers.stream(run), self._settings.slow_client_timeout)
+        async with self._live.opening(request) as lifecycle:
+            await lifecycle.start([tgi_prompt_job(body.inputs, body.parameters, is_stream=True)])
+            answer = StreamAnswer(lifecycle.requests[0], body, prefix=_prefix(body, has_prompt))
+            headers = self._headers.stream(lifecycle)
+            return EventStreamResponse(lifecycle, answer, headers, self._settings.slow_client_timeout)
 
 
 def token_spans(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
-    """The tokens of a text and where they are. A character split over tokens is the text of each of them."""
-    at = [0, *accumulate(len(character.encode()) for character in text)]
-    return [{"id": id, "text": text[start:stop], "start": at[start], "stop": at[stop]} for id, start, stop in spans]
+    """Converts spans (token id, start, stop) in characters to TGI's tokens in bytes of UTF-8.
+
+    Tokens that split a character all have that character as their text.
+    """
+    offsets = [0, *accumulate(len(character.encode()) for character in text)]
+    return [
+        {"id": id, "text": text[start:stop], "start": offsets[start], "stop": offsets[stop]}
+        for id, start, stop in spans
+    ]
 
 
 def _prefix(body: GenerateRequest, has_prompt: bool) -> str:
-    """What the generated text begins with: the prompt if the client wants it, or the route does and nobody objects."""
+    """The prompt if `return_full_text` asks for it in front of the text; `has_prompt` is the route's default."""
     wanted = body.parameters.return_full_text if body.parameters else None
     return body.inputs if (has_prompt if wanted is None else wanted) else ""

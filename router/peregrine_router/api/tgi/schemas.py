@@ -15,20 +15,20 @@ from peregrine_router.request import FinishReason, Token
 
 
 class GenerateRequest(BaseModel):
-    """A prompt and how to continue it."""
+    """A prompt and generation parameters."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     inputs: str = Field(description="The prompt.", examples=["My name is Olivier and I"])
     parameters: GenerateParameters | None = Field(
-        None, description="Left out, tokens are sampled; given without `do_sample`, the likeliest token is taken."
+        None, description="If left out, tokens are sampled; if given without `do_sample`, decoding is greedy."
     )
 
 
 class CompatGenerateRequest(GenerateRequest):
-    """The same, streamed if `stream` says so."""
+    """A `GenerateRequest` that chooses between a whole answer and a stream."""
 
-    stream: bool = Field(False, description="Answer as POST /generate_stream does.")
+    stream: bool = Field(False, description="Answer like POST /generate_stream.")
 
 
 def documented(struct: type[msgspec.Struct], name: str, description: str) -> GetPydanticSchema:
@@ -43,11 +43,11 @@ def documented(struct: type[msgspec.Struct], name: str, description: str) -> Get
     return GetPydanticSchema(lambda _struct, handler: handler(shown))
 
 
-TokenJson = Annotated[Token, documented(Token, "TokenFields", "A token as clients see it.")]
+TokenJson = Annotated[Token, documented(Token, "TokenFields", "A token.")]
 
 
 class PrefillToken(TypedDict):
-    """A token of the prompt; the first has no log-probability."""
+    """A token of the prompt. The first one has no log-probability."""
 
     id: int
     text: str
@@ -55,7 +55,7 @@ class PrefillToken(TypedDict):
 
 
 class Sequence(TypedDict):
-    """How one generation went."""
+    """Details of one generated sequence."""
 
     finish_reason: FinishReason
     generated_tokens: int
@@ -67,26 +67,26 @@ class Sequence(TypedDict):
 
 
 class BestOfSequence(Sequence):
-    """A sequence that was not the likeliest of `best_of`."""
+    """One of the `best_of` sequences that were not the best."""
 
     generated_text: str
 
 
 class Details(Sequence):
-    """How the generation went. `seed` is null if nothing was sampled."""
+    """Details of the generation. `seed` is null for greedy decoding."""
 
     best_of_sequences: NotRequired[list[BestOfSequence]]
 
 
 class GenerateResponse(TypedDict):
-    """The generated text; `details` only if asked for."""
+    """The generated text, with `details` only if requested."""
 
     generated_text: str
     details: NotRequired[Details]
 
 
 class StreamDetails(TypedDict):
-    """How the generation went."""
+    """Details of the generation."""
 
     finish_reason: FinishReason
     generated_tokens: int
@@ -96,7 +96,7 @@ class StreamDetails(TypedDict):
 
 
 class StreamEvent(msgspec.Struct, gc=False):
-    """One event of a stream. The last one has the whole text."""
+    """One event of a stream. The last one has the whole generated text."""
 
     index: int
     token: TokenJson
@@ -109,7 +109,7 @@ StreamResponse = Annotated[StreamEvent, documented(StreamEvent, "StreamResponse"
 
 
 class SimpleToken(TypedDict):
-    """A token of a text, and where it is in bytes of UTF-8."""
+    """A token of a text, with its byte offsets into the UTF-8."""
 
     id: int
     text: str
@@ -118,14 +118,14 @@ class SimpleToken(TypedDict):
 
 
 class ChatTokenizeResponse(TypedDict):
-    """A chat as the model is given it."""
+    """The prompt that a chat is rendered to, and its tokens."""
 
     tokenize_response: list[SimpleToken]
     templated_text: str
 
 
 class CancelResponse(TypedDict):
-    """A request that was ended."""
+    """The id of a cancelled request."""
 
     id: str
     cancelled: Literal[True]
