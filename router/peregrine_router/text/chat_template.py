@@ -1,4 +1,4 @@
-"""From messages to a prompt: the model's own chat template, or the convention of its family."""
+"""Renders messages to a prompt by the model's own chat template, or by the convention of its family."""
 
 import asyncio
 import json
@@ -16,15 +16,17 @@ NO_TEMPLATE = "this model has no chat template: use /v1/completions, or start th
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How a family of models chats, as its users agreed where its files do not say."""
+    """Chat convention of a family of models whose files hold no template."""
 
     name: re.Pattern[str]
+    """Found in the last part of the model id, in lower case."""
     template: str
     stop: tuple[str, ...]
+    """Stop sequences of every chat, besides the request's."""
 
 
 def _turns(system: str, user: str, assistant: str) -> str:
-    """A template of lines that begin with who speaks."""
+    """A template that writes one turn a line, behind the speaker's label."""
     return (
         "{% for message in messages %}"
         "{% if message.role == 'assistant' %}{{ '" + assistant + " ' }}"
@@ -35,17 +37,12 @@ def _turns(system: str, user: str, assistant: str) -> str:
     )
 
 
-FALCON3 = (
-    "{% for message in messages %}{{ '<|' + message.role + '|>\\n' + message.content | trim + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
-)
 FAMILIES = (
     Family(re.compile(r"falcon-(7b|40b)-instruct"), _turns("", "User:", "Assistant:"), ("\nUser",)),
     Family(re.compile(r"falcon-demo"), _turns("", "User:", "Assistant:"), ("\nUser:",)),
     Family(re.compile(r"falcon-180b-chat"), _turns("System: ", "User:", "Falcon:"), ("\nUser:",)),
-    Family(re.compile(r"falcon-?3-.*instruct"), FALCON3, ()),
 )
-"""By the model's name in lower case. A template in the model's files wins; the stop sequences hold all the same."""
+"""The first match counts. A template in the model's files takes precedence; the stop sequences apply all the same."""
 
 
 class Chat:
@@ -54,33 +51,39 @@ class Chat:
     def __init__(
         self, tokenizer: Tokenizer, template: str | None, variables: dict[str, Any], stop: tuple[str, ...] = ()
     ) -> None:
-        """`variables` are the template's own, such as `eos_token`; `stop` ends an answer besides the request's."""
+        """`variables`: passed to every rendering, such as `eos_token`; `stop`: stop sequences besides the request's."""
         self._variables = variables
         self._template = template
         self._process = None if template is None else TemplateProcess(template)
         self._special = SpecialTokenEscaper(tokenizer)
         self.stop = stop
         self.knows_tools = re.search(r"\btools\b", template or "") is not None
-        """Whether the template shows tools to the model."""
+        """Whether the template renders `tools` itself."""
 
     @classmethod
     def load(cls, path: Path, model_id: str, tokenizer: Tokenizer, config_path: str | None = None) -> "Chat":
-        """From a model's folder; `config_path` is a tokenizer_config.json that wins. Raises ValueError or OSError."""
+        """Reads a model's folder. The template of `config_path`, a tokenizer_config.json, takes precedence.
+
+        Raises ValueError or OSError.
+        """
         config = read_json(path / "tokenizer_config.json")
         tokens = {name: _token(config.get(name)) for name in ("bos_token", "eos_token")}
         name = model_id.rstrip("/").rpartition("/")[2].lower()
         family = next((each for each in FAMILIES if each.name.search(name)), None)
         if config_path is not None:
-            template = _chosen(json.loads(Path(config_path).read_bytes()).get("chat_template"))
+            template = _for_chat(json.loads(Path(config_path).read_bytes()).get("chat_template"))
         else:
             template = _own_template(path, config) or (family.template if family else None)
         return cls(tokenizer, template, tokens, family.stop if family else ())
 
     async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> EscapedPrompt:
-        """The prompt. A last message of the assistant is to be continued. Raises TemplateError, InvalidRequest."""
+        """The prompt. If the last message is the assistant's, the prompt ends with it, to be continued.
+
+        Raises TemplateError, InvalidRequest.
+        """
         if self._process is None:
             raise TemplateError(NO_TEMPLATE)
-        # On a thread: a message of megabytes takes its time.
+        # On a thread: escaping a message of megabytes would block the event loop.
         sentinel, given = await asyncio.to_thread(self._protect, {"messages": messages, "tools": tools})
         text = await self._process.render({**self._variables, **given, "add_generation_prompt": True})
         return EscapedPrompt(_continued(text, given["messages"][-1]), sentinel)
@@ -90,11 +93,11 @@ class Chat:
         return sentinel, self._special.protect(given, sentinel)
 
     def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
-        """The tokens of what was rendered: for a thread, as it takes its time for a long prompt."""
+        """Token ids of a rendered prompt. Takes long for a long one: call it on a thread."""
         return self._special.encode(prompt)
 
     def spans(self, prompt: EscapedPrompt) -> list[tuple[int, int, int]]:
-        """(id, start, stop) of the tokens, in characters of the plain prompt."""
+        """(id, start, stop) of each token; `start` and `stop` count characters of `prompt.plain`."""
         return self._special.spans(prompt)
 
     async def close(self) -> None:
@@ -104,7 +107,7 @@ class Chat:
 
 
 def _continued(text: str, last: dict[str, Any]) -> str:
-    """TGI's rule: what the template writes after the assistant's own last words is cut off."""
+    """Cuts off whatever the template writes behind the assistant's last message, as TGI does."""
     content = str(last.get("content") or "").strip()
     if last["role"] != "assistant" or not content:
         return text
@@ -116,11 +119,13 @@ def _own_template(path: Path, config: dict[str, Any]) -> str | None:
     file = path / "chat_template.jinja"
     if file.is_file():
         return file.read_text()
-    return _chosen(read_json(path / "chat_template.json").get("chat_template")) or _chosen(config.get("chat_template"))
+    return _for_chat(read_json(path / "chat_template.json").get("chat_template")) or _for_chat(
+        config.get("chat_template")
+    )
 
 
-def _chosen(template: Any) -> str | None:
-    """Files may list several templates by name; `default` is the one for chat."""
+def _for_chat(template: Any) -> str | None:
+    """The template for chat: the field itself, or the one named `default` of a list."""
     if isinstance(template, list):
         named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
         template = named.get("default")

@@ -1,8 +1,8 @@
-"""Special tokens that a chat template writes become tokens; the same text in a message stays text.
+"""Escapes special tokens in messages: a chat template's become tokens, the same text in a message stays text.
 
-Before rendering, a special token's text in a message is broken by a noncharacter of Unicode, and so is what could
-become one together with its neighbours; afterwards the prompt is split at the special tokens that are still whole, and
-those are the template's. A request without any such text (nearly all) is rendered and encoded as it is.
+Before rendering, a sentinel (a noncharacter of Unicode) is inserted into every special token's text in a message, and
+into a piece that could become one together with neighbouring text. After rendering, the special tokens still whole are
+the template's: the prompt is split there. A request without any such text (nearly all) is encoded as it is.
 """
 
 import re
@@ -13,26 +13,26 @@ from peregrine_router.request import InvalidRequest
 from peregrine_router.text.tokenizer import Tokenizer
 
 NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""Never assigned, not for interchange: any that a request does not hold can sentinel places in it."""
-_NOT_BEFORE_A_MARK = r"(?![\ufdd0-\ufdef])"
+"""Code points that Unicode never assigns: any that a request does not contain can be its sentinel."""
+_NOT_BEFORE_SENTINEL = r"(?![\ufdd0-\ufdef])"
 _NEVER = r"(?!)"
 
 
 @dataclass(frozen=True, slots=True)
 class EscapedPrompt:
-    """A prompt in which `sentinel` breaks the special tokens that are to stay text."""
+    """A prompt in which `sentinel` splits the special tokens that are to stay text."""
 
     text: str
     sentinel: str
 
     @property
     def plain(self) -> str:
-        """As a reader sees it."""
+        """The prompt without sentinels."""
         return self.text.replace(self.sentinel, "")
 
 
 class SpecialTokenEscaper:
-    """Knows the special tokens of one tokenizer."""
+    """Escapes the special tokens of one tokenizer in messages, and encodes the rendered prompt."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -44,14 +44,14 @@ class SpecialTokenEscaper:
         self._tail = re.compile(rf"\A\s*(?={_any_of(tails)})")
 
     def unused_sentinel(self, text: str) -> str:
-        """A noncharacter that the text does not hold."""
+        """A noncharacter that `text` does not contain. Raises InvalidRequest if it contains them all."""
         sentinel = next((sentinel for sentinel in NONCHARACTERS if sentinel not in text), None)
         if sentinel is None:
             raise InvalidRequest("`messages` cannot hold every noncharacter of Unicode")
         return sentinel
 
     def protect(self, value: Any, sentinel: str) -> Any:
-        """The same JSON, the sentinel breaking special tokens' text, whole or cut off at either end of a string."""
+        """The same JSON with a sentinel in special tokens' text: whole ones, and parts of one at a string's ends."""
         if isinstance(value, str):
             text = self._whole.sub(lambda found: found[0][0] + sentinel + found[0][1:], value)
             text = self._head.sub(lambda found: found[0] + sentinel, text)
@@ -63,14 +63,14 @@ class SpecialTokenEscaper:
         return value
 
     def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
-        """Special tokens that are whole become themselves, everything else text."""
+        """Token ids of a rendered prompt: whole special tokens become themselves, everything else is text."""
         if prompt.sentinel not in prompt.text:
             ids = self._tokenizer.encode(prompt.text, add_special_tokens=False, has_special_tokens=True)
             return tuple(ids)
         return tuple(id for id, _, _ in self.spans(prompt))
 
     def spans(self, prompt: EscapedPrompt) -> list[tuple[int, int, int]]:
-        """(id, start, stop) of the tokens, in characters of the plain prompt."""
+        """(id, start, stop) of each token; `start` and `stop` count characters of `prompt.plain`."""
         spans: list[tuple[int, int, int]] = []
         at = 0
         for number, escaped in enumerate(self._whole.split(prompt.text)):
@@ -85,6 +85,6 @@ class SpecialTokenEscaper:
 
 
 def _any_of(texts: "set[str] | list[str]") -> str:
-    """The longest first. A token of one character cannot be broken inside: a sentinel behind it tells."""
+    """Pattern of any of the texts, the longest first. A single character cannot be split: its sentinel follows it."""
     ordered = sorted(texts, key=len, reverse=True)
-    return "|".join(re.escape(text) + (_NOT_BEFORE_A_MARK if len(text) == 1 else "") for text in ordered) or _NEVER
+    return "|".join(re.escape(text) + (_NOT_BEFORE_SENTINEL if len(text) == 1 else "") for text in ordered) or _NEVER

@@ -1,4 +1,4 @@
-"""Renders one chat template in a process of its own, started when first needed, killed when it takes too long."""
+"""Renders one chat template in a process of its own: started on first use, killed when a rendering takes too long."""
 
 import asyncio
 import json
@@ -7,17 +7,19 @@ from asyncio.subprocess import PIPE, Process
 from typing import Any
 
 START_SECONDS = 30.0
+"""Timeout of starting the process and compiling the template."""
 RENDER_SECONDS = 2.0
+"""Timeout of one rendering."""
 MAX_LINE_BYTES = 64 * 2**20
-"""Of an answer: the worker's limit on characters, each written as `\\uXXXX`."""
+"""Longest line that the worker may answer: its limit on characters, each written as `\\uXXXX`."""
 
 
 class TemplateError(ValueError):
-    """The chat template refuses the messages, or is at fault itself; or there is none (HTTP 422)."""
+    """The chat template rejects the messages or has an error itself, or there is no template (HTTP 422)."""
 
 
 class TemplateProcess:
-    """One rendering at a time: it takes a fraction of a millisecond, and the worker has one thread."""
+    """Runs one rendering at a time: each takes a fraction of a millisecond, and the worker has one thread."""
 
     def __init__(self, template: str) -> None:
         self._template = template
@@ -25,7 +27,7 @@ class TemplateProcess:
         self._lock = asyncio.Lock()
 
     async def render(self, variables: dict[str, Any]) -> str:
-        """The text. Raises TemplateError."""
+        """The rendered text. Raises TemplateError."""
         async with self._lock:
             try:
                 if self._process is None:
@@ -38,7 +40,7 @@ class TemplateProcess:
                 await self._kill()
                 raise TemplateError(f"rendering failed ({type(error).__name__})") from None
             except asyncio.CancelledError:
-                # The answer is still to come: it must not be taken for the next one's.
+                # Its answer is still to come, and the next request would read it as its own.
                 await self._kill()
                 raise
         if "error" in answer:
@@ -52,7 +54,7 @@ class TemplateProcess:
 
     async def _start(self) -> dict[str, Any]:
         command = (sys.executable, "-m", "peregrine_router.text.template_worker")
-        # A session of its own: Ctrl-C is the server's to handle. It ends with its standard input, that is with us.
+        # A session of its own, so that Ctrl-C reaches the server only; the worker ends when its standard input closes.
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, limit=MAX_LINE_BYTES, start_new_session=True
         )

@@ -1,9 +1,10 @@
-"""The process that renders chat templates: what a template does, it does to this process, which can be killed.
+"""The process that renders chat templates, so that a bad template harms a process that can be killed.
 
-A template comes with a model, so it may loop for ever or eat all memory, and a thread could not be stopped. The
-sandbox keeps it from the machine; limits here and the clock of `TemplateProcess` keep it from the server. JSON lines on
-standard input and output: first the template, answered when it is compiled; then variables, answered by `text` or
-`error`.
+A template comes with a model: it may loop forever or exhaust memory, and a thread could not be stopped. Jinja's sandbox
+protects the machine; the limits here and the timeouts of `TemplateProcess` protect the server.
+
+Protocol: JSON lines on standard input and output. First the template, answered when it is compiled; then variables,
+each answered by `text` or `error`.
 """
 
 import json
@@ -18,12 +19,14 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_MEMORY_BYTES = 2**30
+"""Address space of this process."""
 MAX_OUTPUT_CHARACTERS = 8 * 2**20
+"""Length of one rendered prompt."""
 Answer = dict[str, str]
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Answers requests until standard input closes."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     source = json.loads(sys.stdin.readline())["template"]
     template: Template | None = None
@@ -41,7 +44,7 @@ def main() -> None:
 
 
 def guarded(work: Callable[[], Answer]) -> Answer:
-    """What `work` answers, or its error. Whatever a template raises is its own fault."""
+    """The answer of `work`, or the error that it raised, of whatever type: templates raise anything."""
     try:
         return work()
     except MemoryError:
@@ -51,7 +54,7 @@ def guarded(work: Callable[[], Answer]) -> Answer:
 
 
 def render(template: Template, variables: dict[str, Any]) -> str:
-    """The text. Raises jinja's TemplateError, among others, and for a text that is too long."""
+    """The rendered text. Raises TemplateError if it is too long, and whatever the template raises."""
     pieces: list[str] = []
     length = 0
     for piece in template.generate(**variables):
@@ -63,7 +66,7 @@ def render(template: Template, variables: dict[str, Any]) -> str:
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """What transformers offers chat templates: its switches, `raise_exception`, `strftime_now`, `tojson`."""
+    """The environment of transformers' chat templates: its options, `raise_exception`, `strftime_now`, `tojson`."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -74,7 +77,7 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    """jinja's own escapes `<` and `&` for HTML, which a prompt is not."""
+    """Plain JSON: Jinja's own filter escapes `<` and `&` for HTML, which a prompt is not."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
 

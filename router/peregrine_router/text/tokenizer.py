@@ -1,4 +1,4 @@
-"""Text to tokens and back: the model's own tokenizer.json by the `tokenizers` library."""
+"""Encodes text to tokens and back, by the model's tokenizer.json and the `tokenizers` library."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from peregrine_router.request import Token
 from peregrine_router.text.detokenizer import TextStream
 
 REPLACEMENT = "\ufffd"
-"""What bytes that are no character read as."""
+"""Decoded in place of bytes that are no character."""
 
 
 class TokenizerError(ValueError):
@@ -19,7 +19,7 @@ class TokenizerError(ValueError):
 
 
 class _Texts(dict[int, str]):
-    """By id, what a token reads alone. Filled as tokens come: no larger than the vocabulary, ten times as fast."""
+    """Cache: token id -> its text when decoded alone. Ten times as fast as decoding; bounded by the vocabulary."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
@@ -32,7 +32,10 @@ class _Texts(dict[int, str]):
 
 
 class _Pieces(dict[int, str | None]):
-    """By id, what a token adds to a text; None where that depends on its neighbours. As large and fast as the above."""
+    """Cache: token id -> the text that it always contributes, or None if that depends on neighbouring tokens.
+
+    Bounded by the vocabulary, like `_Texts`.
+    """
 
     def __init__(self, texts: _Texts, special_ids: frozenset[int], is_bytes: bool) -> None:
         self._texts = texts
@@ -43,7 +46,7 @@ class _Pieces(dict[int, str | None]):
         piece: str | None = None
         if token_id in self._special_ids:
             piece = ""
-        # Byte-level decoding joins bytes: a token of whole characters adds just these, whatever came before.
+        # Byte-level decoding joins bytes: a token of whole characters contributes exactly these.
         elif self._is_bytes and (text := self._texts[token_id]) and REPLACEMENT not in text:
             piece = text
         if token_id in self._texts or piece == "":
@@ -52,10 +55,10 @@ class _Pieces(dict[int, str | None]):
 
 
 class Tokenizer:
-    """Immutable after loading; `encode` may be called from any thread."""
+    """The model's tokenizer. Immutable after loading; `encode` may be called from any thread."""
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_token_ids: frozenset[int]) -> None:
-        # tokenizer.json may carry the truncation and padding of someone's training.
+        # tokenizer.json may contain the truncation and padding used in training.
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -66,13 +69,13 @@ class Tokenizer:
         self._texts = _Texts(backend)
         self._pieces = _Pieces(self._texts, self.special_ids, is_bytes=bool(self._bytes))
         self.special_tokens = {added[id].content: id for id in self.special_ids}
-        """Text and id of the tokens that generated text hides."""
+        """Text -> id of the tokens that generated text leaves out."""
         self.eos_token_ids = eos_token_ids
-        """Tokens that end a generation."""
+        """Tokens that end a sequence."""
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """From a model's folder. Raises TokenizerError."""
+        """Reads a model's folder. Raises TokenizerError."""
         file = path / "tokenizer.json"
         if not file.is_file():
             raise TokenizerError(f"{file} is missing: save the model's fast tokenizer there")
@@ -83,47 +86,47 @@ class Tokenizer:
         return cls(backend, _eos_token_ids(path, backend))
 
     def encode(self, text: str, *, add_special_tokens: bool = True, has_special_tokens: bool = False) -> list[int]:
-        """The ids of `text`. What reads like a special token is plain text unless `has_special_tokens`."""
+        """Token ids of `text`. The text of a special token is plain text unless `has_special_tokens`."""
         backend = self._backend if has_special_tokens else self._plain
-        # `encode` keeps the interpreter's lock throughout and would stop the event loop; the batch form releases it.
+        # `encode` holds the GIL throughout and would block the event loop; the batch form releases it.
         return backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
     def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
-        """(id, start, stop) of the tokens of `text`, in characters: `text[start:stop]` is what the token stands for."""
-        # The fast form leaves offsets out.
+        """(id, start, stop) of each token of `text`, in characters: the token stands for `text[start:stop]`."""
+        # encode_batch_fast computes no offsets.
         encoding = self._plain.encode_batch([text], add_special_tokens=add_special_tokens)[0]
         return [(id, start, stop) for id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of `ids`, special tokens hidden."""
+        """Text of `ids` without special tokens."""
         return self._backend.decode(ids, skip_special_tokens=True)
 
     def describe(self, token_id: int, logprob: float | None = None) -> Token:
-        """One token by itself, special tokens shown. Part of a character reads as U+FFFD."""
+        """One token by itself, special tokens included. Part of a character becomes U+FFFD."""
         return Token(token_id, self._texts[token_id], logprob, token_id in self.special_ids)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes that a token stands for; they may be part of a character."""
+        """UTF-8 bytes of a token, possibly part of a character."""
         token = self._backend.id_to_token(token_id) or ""
         if token_id not in self.special_ids and self._bytes and all(character in self._bytes for character in token):
             return bytes(self._bytes[character] for character in token)
         return self._texts[token_id].encode()
 
     def stream(self, stop: tuple[str, ...] = (), hides_stop: bool = False) -> TextStream:
-        """Decodes one generation token by token."""
+        """An incremental detokenizer for one sequence."""
         return TextStream(self._backend, self._pieces.__getitem__, stop, hides_stop)
 
 
 def _without_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """A copy for which `<|endoftext|>` in a text is thirteen characters."""
+    """A copy that encodes the text of special tokens as ordinary characters."""
     plain = tokenizers.Tokenizer.from_str(backend.to_str())
     plain.encode_special_tokens = True
     return plain
 
 
 def _byte_alphabet(backend: tokenizers.Tokenizer) -> dict[str, int]:
-    """Byte-level BPE writes each byte as one character: printable ones as themselves, the others, in order, from U+0100
-    (GPT-2's bytes_to_unicode). Empty for other tokenizers."""
+    """Character -> byte of byte-level BPE, which writes printable bytes as themselves and the others, in order, from
+    U+0100 (GPT-2's bytes_to_unicode). Empty for other tokenizers."""
     if not isinstance(backend.decoder, ByteLevel):
         return {}
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -132,11 +135,11 @@ def _byte_alphabet(backend: tokenizers.Tokenizer) -> dict[str, int]:
 
 
 def _eos_token_ids(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
-    """What the model's files say ends a text.
+    """Ids of the end-of-text tokens that the model's files declare.
 
-    Files of falcon-rw name id 2, an ordinary word of its vocabulary, next to the tokenizer's true end of text 50256.
-    So ids that were merely copied from config.json count only if they are no ordinary word, where the tokenizer has an
-    end of text of its own. A generation_config.json that somebody wrote by hand is taken at its word.
+    falcon-rw's config.json declares id 2, an ordinary word of its vocabulary, beside the tokenizer's true end of text,
+    50256. So if the tokenizer declares one, ids from config.json (or copied from there) count only if they are added
+    tokens. Ids in a generation_config.json that was written by hand always count.
     """
     generation, own = read_json(path / "generation_config.json"), _own_eos(path, backend)
     declared = _ids(generation.get("eos_token_id"))
@@ -161,7 +164,7 @@ def _ids(value: Any) -> frozenset[int]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A file of the model; empty if there is none. Raises TokenizerError."""
+    """Content of a JSON file of the model; empty if the file does not exist. Raises TokenizerError."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
