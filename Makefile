@@ -4,8 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 C_FILES := $(wildcard kernels/peregrine_kernels/native/*.[ch] tests/*.h)
 
-.PHONY: serve test test-gpu install check fmt bench bench-router bench-gpu kernels-report roofline compare simulate \
-	performance demo clean
+.PHONY: serve test test-fast test-gpu test-sanitized install check fmt bench bench-router bench-gpu kernels-report \
+	roofline compare simulate performance demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -13,8 +13,14 @@ serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="-
 test: .venv/.dev ## Run the tests: make test ARGS="-k scheduler"
 	$(BIN)/python -m pytest $(ARGS)
 
+test-fast: .venv/.dev ## Run the tests that take seconds, in every folder
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
 test-gpu: .venv/.dev ## Run the tests that need a GPU; fails where there is none
 	TRITON_INTERPRET=0 $(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-sanitized: .venv/.dev ## Run the C kernels' tests with address and undefined-behaviour sanitizers; needs gcc
+	$(BIN)/python -m scripts.sanitize $(ARGS)
 
 install: .venv/.dev ## Create .venv with the command .venv/bin/peregrine
 

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,14 @@ class NativeKernels(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{platform.system().lower()}_{platform.machine()}"
 
 
-def compile_library(folder: Path, target: str) -> bool:
+def compile_library(folder: Path, target: str, options: Sequence[str] = ()) -> bool:
     """Compiles the sources in the folder for one of TARGETS; returns whether that worked (old compilers know fewer)."""
     compiler = find_compiler() or [sys.executable, "-m", "ziglang", "cc"]
     partial = folder / f"libperegrine_{target}.partial"
     sources = [str(source) for source in sorted(folder.glob("*.c"))]
     features = [f"-m{feature}" for feature in ("avx2", "fma", *TARGETS[target])]
-    done = subprocess.run([*compiler, *FLAGS, *features, *sources, "-lm", "-o", str(partial)], check=False)
+    command = [*compiler, *FLAGS, *features, *options, *sources, "-lm", "-o", str(partial)]
+    done = subprocess.run(command, check=False)
     if done.returncode == 0:
         # Renamed into place: a running server keeps the file that it has mapped.
         partial.replace(partial.with_suffix(".so"))

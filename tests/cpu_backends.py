@@ -4,6 +4,7 @@ Those for AMX also where there is AVX512-BF16 and a compiler, on tiles that `amx
 """
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -39,6 +40,7 @@ def kernels_for(target: str) -> ctypes.CDLL:
     assert COMPILER is not None
     header, sources = Path(__file__).with_name("amx_emulated.h"), Path(kernels_package.__file__).parent.glob("*.c")
     options = ["-O2", "-std=gnu11", "-shared", "-fPIC", "-D__AMX_TILE__", "-include", str(header)]
+    options += os.environ.get("CFLAGS", "").split()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "libperegrine_amx.so"
         features = [f"-m{feature}" for feature in FEATURES]
