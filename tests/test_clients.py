@@ -12,6 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, ValidationError
 
 from serving import ServerProcess, wait_until
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "It was a fine morning, and"
 MESSAGES = [{"role": "user", "content": "Who are you?"}]
 

@@ -20,6 +20,8 @@ from peregrine_router.app import build_app
 from peregrine_router.settings import Settings
 from serving import ServerProcess, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def not_a_fault(ctx: CheckContext, response: Response, case: Case) -> bool | None:
     """No 5xx, but what a request gets that asks for less time than it takes."""

@@ -40,6 +40,7 @@ def test_the_demo_model_is_ready_within_ten_seconds_and_speaks_as_transformers_d
     assert answer == tokenizer.decode(want, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_a_second_request_gets_its_first_token_before_the_first_ends(server: ServerProcess) -> None:
     """While a long generation streams, another one starts and finishes."""
     long = server.stream("a long story", max_new_tokens=600, ignore_eos=True)
@@ -64,6 +65,7 @@ def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: Serve
     assert server.metric("peregrine_cached_tokens") >= 64
 
 
+@pytest.mark.slow
 def test_streams_run_side_by_side(server: ServerProcess) -> None:
     """A short request that arrives later ends while the long one is still far from its end."""
     seen: dict[str, float] = {}
@@ -82,6 +84,7 @@ def test_streams_run_side_by_side(server: ServerProcess) -> None:
     assert seen["short"] < seen["long"]
 
 
+@pytest.mark.slow
 def test_sixteen_clients_get_what_each_would_get_alone(server: ServerProcess) -> None:
     """Concurrent requests of many lengths do not change one another's text."""
     prompts = ["x" * (1 + 7 * i) for i in range(16)]
@@ -117,6 +120,7 @@ def test_a_client_that_leaves_frees_its_blocks(server: ServerProcess) -> None:
     assert server.metric("tgi_batch_current_size") == 0
 
 
+@pytest.mark.slow
 def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Path) -> None:
     """Seven heads on two processes: greedy and sampled text are those of a single one."""
     with ServerProcess("--model-id", str(model), "--dtype", "float32", "--num-shard", "2") as sharded:
@@ -129,6 +133,7 @@ def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Pa
             assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_guesses_change_no_text(server: ServerProcess, model: Path) -> None:
     """With --speculate some tokens are guessed right, and greedy and sampled texts are those of a server without."""
     with ServerProcess("--model-id", str(model), "--dtype", "float32", "--speculate", "4") as guessing:
@@ -171,6 +176,7 @@ def test_malformed_json_is_a_422(server: ServerProcess) -> None:
     assert response.json()["error_type"] == "validation"
 
 
+@pytest.mark.slow
 def test_more_requests_than_allowed_are_a_429(server: ServerProcess) -> None:
     """Beyond --max-concurrent-requests the answer is 429 with Retry-After, and the others run on."""
     statuses: list[int] = []
@@ -186,6 +192,7 @@ def test_more_requests_than_allowed_are_a_429(server: ServerProcess) -> None:
     assert wait_until(lambda: server.generate("x", max_new_tokens=1).status_code == 200, 10)
 
 
+@pytest.mark.slow
 def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
     """An answer that takes longer is a 504, a stream ends with the error, no block stays taken, and others run on."""
     body = {"inputs": "x", "parameters": {"max_new_tokens": 1900, "ignore_eos": True}}
@@ -201,6 +208,7 @@ def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
     assert wait_until(lambda: server.metric("peregrine_kv_blocks_used") == 0, 5)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_behind(model: Path) -> None:
     """SIGINT ends the server with 0, and its shards with it."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
@@ -220,6 +228,7 @@ def test_ctrl_c_while_loading_leaves_no_process_behind(model: Path) -> None:
         assert not any(map(is_alive, shards))
 
 
+@pytest.mark.slow
 def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
     """SIGKILL gives the router no chance to clean up; the shards notice."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
@@ -228,6 +237,7 @@ def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
         assert wait_until(lambda: not any(map(is_alive, shards)), 10)
 
 
+@pytest.mark.slow
 def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
     """Running requests fail with 424, health is 503 at once, the exit code is 1 and the reason is said."""
     with ServerProcess("--model-id", str(model)) as server:
@@ -243,6 +253,7 @@ def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
         assert "shard 0 was killed by signal 9" in server.process.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_used_port_is_said_in_one_line(model: Path) -> None:
     """The error names the port and the flag."""
     with occupied_port() as port:
@@ -259,6 +270,7 @@ def test_more_shards_than_devices_is_said_in_one_line(model: Path) -> None:
     assert f"{len(os.sched_getaffinity(0))} CPU cores" in line
 
 
+@pytest.mark.slow
 def test_cuda_without_a_device_is_said_in_one_line(model: Path) -> None:
     """--device cuda on a host without one names the flag to change."""
     code, (line,) = failure("--model-id", str(model), "--device", "cuda")
@@ -281,6 +293,7 @@ def become_another_architecture(path: Path) -> None:
     (path / "config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "word"),
     [(damage_weights, "model.safetensors"), (remove_weights, "safetensors"), (become_another_architecture, "llama")],

@@ -16,6 +16,8 @@ from peregrine_server.models.falcon.footprint import kv_bytes_per_token
 from runners import generated, load_runner, make_scheduler, run
 from serving import ServerProcess, write_model
 
+pytestmark = pytest.mark.slow
+
 WARPED = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "do_sample": True, "seed": 7}
 """Of the last of the requests: sampled in steps in which others are greedy."""
 ON_TRITON = {"PEREGRINE_BACKEND": "triton", "TRITON_INTERPRET": "1"}

@@ -39,6 +39,7 @@ def assert_attention_agrees(backend: Make, case: Case) -> None:
 lengths = st.integers(1, 40).flatmap(lambda context: st.tuples(st.integers(1, context), st.just(context)))
 
 
+@pytest.mark.slow
 @both
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(lengths, lengths.map(lambda x: (1, x[1]))), min_size=1, max_size=6), st.sampled_from(HEADS),
@@ -60,6 +61,7 @@ def test_attention_at_page_boundaries(backend: Make, heads: tuple[int, int, int]
     assert_attention_agrees(backend, make_case(decodes + chunks, heads, 16, alibi))
 
 
+@pytest.mark.slow
 @both
 def test_attention_of_lengths_far_apart(backend: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decodes split into groups, and chunks into blocks of queries, give what one group and one block give."""

@@ -37,6 +37,7 @@ def test_the_figures_are_those_of_the_kernels_at_hand() -> None:
     assert [entry["key"] for entry in ENTRIES] == report("--keys")
 
 
+@pytest.mark.slow
 def test_a_kernel_compiled_again_gives_the_same_figures() -> None:
     """What is kept is what Triton and ptxas make of the code, not what somebody wrote."""
     again = report("--only", "decode_attention", "falcon-7b")

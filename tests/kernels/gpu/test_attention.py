@@ -59,6 +59,7 @@ def test_any_ragged_batch(
     assert_agrees(make_case(sequences, heads, block_size, alibi, dtype, seed=seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize("heads", [(71, 1, 64), (8, 2, 128), (4, 4, 64)])
 def test_boundaries_of_pages_tiles_and_splits(heads: tuple[int, int, int], alibi: bool) -> None:
@@ -114,6 +115,7 @@ def test_padding_of_a_batch_is_neither_written_nor_attended() -> None:
     assert int((padded.pages.isnan() & ~case.pages.isnan()).any(-1).any(-1).any(-1).sum()) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(batches, st.sampled_from([(71, 1, 64), (8, 2, 128), (6, 3, 80)]), st.sampled_from([4, 16, 64]),
        st.sampled_from([torch.int8, torch.float8_e4m3fn]), dtypes, st.integers(0, 99))  # fmt: skip
@@ -154,6 +156,7 @@ def test_copied_blocks_are_whole(kv_dtype: torch.dtype) -> None:
     assert torch.equal(replace(case, batch=moved).attend(BACKEND), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kv_dtype", [torch.int8, torch.float8_e4m3fn])
 def test_8_bit_pages_lose_little(kv_dtype: torch.dtype) -> None:
     """Attention over quantized K and V is near that over exact ones: within 4 % of its norm (int8: 1 %)."""

@@ -15,6 +15,7 @@ top_ps = st.sampled_from([1.0, 1e-9, 0.01, 0.3, 0.9, 0.999])
 uniform_lists = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=2)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(sizes, temperatures, top_ks, top_ps, uniform_lists, st.sampled_from([0.01, 2.0, 30.0]), st.integers(0, 999))
 def test_any_row(
@@ -35,6 +36,7 @@ def test_rows_of_ties(
     assert_agrees(logits, temperature, top_k, top_p, uniforms)
 
 
+@pytest.mark.slow
 def test_rounding_decides_seldom() -> None:
     """At Falcon's vocabulary, with both thresholds, every one of 8 tokens is sure, and is the sampler's."""
     torch.manual_seed(0)
@@ -83,6 +85,7 @@ def test_rows_of_a_batch_have_their_own_parameters() -> None:
     assert alone[3] == int(wide[3, :1000].argmax())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [-126, -60, 0, 60, 120])
 def test_scores_of_any_magnitude(exponent: int) -> None:
     """The search ends, and is exact, for scores a thousand octaves apart as for neighbours among floats."""

@@ -122,6 +122,7 @@ def test_retry_after_is_the_engines_estimate(engine: FakeEngine) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (429, header)
 
 
+@pytest.mark.slow
 def test_retry_after_follows_the_rate_of_answers(engine: FakeEngine) -> None:
     """The only place is taken for 1.6 s, and nothing has ended since: to ask in less than two would be too early."""
     engine.delay = 60.0

@@ -47,6 +47,7 @@ def test_a_reader_of_nothing_is_dropped(engine: FakeEngine) -> None:
         assert server.metrics()['tgi_request_failure{err="dropped"}'] == 1
 
 
+@pytest.mark.slow
 def test_who_waits_long_for_the_first_token_is_no_slow_client(engine: FakeEngine) -> None:
     """In a long queue it comes later than the time that a client has to read, and the stream is whole all the same."""
     engine.delay = 1.0

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 EVENTS, STREAMS, LOADS = 20, 1000, 13
 CLIENT = f"""

@@ -27,6 +27,8 @@ from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_server.protocol import Step, StepResult, pack, unpack
 
+pytestmark = pytest.mark.slow
+
 STEP_SECONDS = 0.06
 NUM_FLOOD = 200
 NUM_ASKED = 11

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ def stream(ids: list[int], *stop: str) -> tuple[list[str], str]:
     return [*map(text.push, ids), text.flush()], text.text
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_survives(text: str) -> None:

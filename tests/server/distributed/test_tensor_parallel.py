@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from peregrine_server.distributed.tensor_parallel import TensorParallel
@@ -49,6 +50,7 @@ def test_collectives(tmp_path: Path) -> None:
         assert all(address.startswith("0100007F:") for address in result["listening"])
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_join_is_an_error(tmp_path: Path) -> None:
     """A group that is incomplete after the timeout fails instead of waiting for ever."""
     alone = start(0, 2, tmp_path / "rendezvous", seconds=2)

@@ -23,6 +23,8 @@ from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.protocol import decode_to_shard, encode
 from runners import free_draft_budget, generated, load_runner, make_scheduler, run, shard_config
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BLOCK_SIZE = 8
 MAX_TOKENS = 64

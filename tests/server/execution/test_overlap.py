@@ -119,6 +119,7 @@ def rounded(events: list[TokenEvent]) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_blocks", [192, 24])
 async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) -> None:
     """Greedy, sampled, constrained, penalised, forked and scored requests; some leave, some are preempted."""

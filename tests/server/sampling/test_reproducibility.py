@@ -69,6 +69,7 @@ def test_alone(runner: Runner, crowd: list[list[int]]) -> None:
         assert generated(sequence) == tokens
 
 
+@pytest.mark.slow
 def test_after_preemption(runner: Runner, crowd: list[list[int]]) -> None:
     """With a cache too small for all, preempted requests have the same tokens, and a grammar resumes."""
     scheduler = make_scheduler(num_blocks=14, max_batch_size=32, eos=frozenset({EOS}))

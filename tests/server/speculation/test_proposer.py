@@ -85,6 +85,7 @@ class Answers:
             self.of.setdefault(slot, []).append((token_id, logprobs[row] if logprobs else None, ids, values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [0, 2])
 @pytest.mark.parametrize("num_blocks", [192, 26])
 def test_tokens_are_those_without_speculation(num_blocks: int, every: int, runner: Runner) -> None:
@@ -96,6 +97,7 @@ def test_tokens_are_those_without_speculation(num_blocks: int, every: int, runne
     assert scheduler.speculation.num_accepted > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_sequence_alone(kind: dict[str, Any], runner: Runner) -> None:
     """Its tokens are those without speculation, whatever its parameters."""

@@ -48,6 +48,7 @@ def text(sequence: Sequence) -> str:
     return TOKENIZER.decode(generated(sequence))
 
 
+@pytest.mark.slow
 def test_every_finished_output_of_200_random_schemas_validates(runner: Runner) -> None:
     """Greedy and sampled, 40 in a batch; four in five finish before their length ends them."""
     requests, schemas = [], [random_schema(seed) for seed in range(200)]

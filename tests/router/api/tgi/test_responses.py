@@ -154,6 +154,7 @@ uvicorn.Server(uvicorn.Config(app, log_config=None)).run([listener])
 """
 
 
+@pytest.mark.slow
 def test_running_streams_finish_after_sigterm() -> None:
     """A server told to stop ends its running streams properly first."""
     path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])

@@ -112,6 +112,7 @@ def groups(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Group
     return {size: [dict(zip(keys, results, strict=True)) for results in ranks[size]] for size in SIZES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)

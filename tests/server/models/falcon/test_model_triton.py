@@ -16,7 +16,7 @@ from transformers import FalconForCausalLM
 from checkpoints import VARIANTS, build_model, write_checkpoint
 
 # The interpreter is slow, and a machine that does something else besides makes minutes of it.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROCESS = Path(__file__).with_name("falcon_process.py")
 NUM_GENERATED = 2

@@ -164,6 +164,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
     shutil.rmtree(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file_format", "dtype"), [("safetensors", "bfloat16"), ("safetensors", "float32"), ("bin", "bfloat16")]
 )
