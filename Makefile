@@ -1,10 +1,11 @@
 # `make serve` and `make test` are all that a newcomer needs; both make .venv themselves (Python 3.11+ and make suffice).
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 ARGS ?=
 C_FILES := $(wildcard kernels/peregrine_kernels/native/*.[ch] tests/*.h)
 
-.PHONY: serve test test-fast test-gpu test-sanitized install check fmt bench bench-router bench-gpu kernels-report \
+.PHONY: serve test test-fast test-gpu test-sanitized install check fmt lock bench bench-router bench-gpu kernels-report \
 	roofline compare simulate performance demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
@@ -59,6 +60,9 @@ simulate: .venv/.dev ## The real scheduler through a day of bursty arrivals on m
 performance: .venv/.dev ## Make docs/performance.md anew from benchmarks/results
 	$(BIN)/python -m benchmarks.report
 
+lock: ## Pin the dependencies anew after a change of pyproject.toml: make lock ARGS=--upgrade; needs uv
+	scripts/lock.sh $(ARGS)
+
 clean: ## Remove what the other targets made
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -67,10 +71,13 @@ clean: ## Remove what the other targets made
 		{ echo "Peregrine needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.runtime: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+# All but torch by hash (scripts/lock.sh says why); then torch and the package itself.
+.venv/.runtime: pyproject.toml requirements/serve.txt | .venv/bin/python
+	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements/serve.txt
+	$(PIP_INSTALL) --editable .
 	@touch $@
 
-.venv/.dev: pyproject.toml .venv/.runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+.venv/.dev: requirements/dev.txt .venv/.runtime
+	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements/dev.txt
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
