@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 ARCHITECTURE = DOCS / "architecture.md"
+EXTENDING = DOCS / "extending.md"
+FOLDERS = ("router", "server", "kernels", "benchmarks", "scripts", "tests")
 PACKAGES = ("router/peregrine_router", "server/peregrine_server", "kernels/peregrine_kernels")
 MAX_ARCHITECTURE_WORDS = 1_200
 MAX_DESIGN_WORDS = 600
@@ -36,6 +39,18 @@ def names_in(file: Path) -> set[str]:
     """Functions and classes that a Python file defines, at any depth."""
     definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, definitions)}
+
+
+@cache
+def source_files() -> tuple[str, ...]:
+    """Every file of the repository, as `/path`, but those of the documentation and of tools."""
+    nested = (file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file())
+    return tuple(f"/{file.relative_to(ROOT)}" for file in (*nested, *ROOT.glob("*.*")))
+
+
+def files_named(name: str) -> list[Path]:
+    """The files whose path ends in `name`."""
+    return [ROOT / file[1:] for file in source_files() if file.endswith(f"/{name}")]
 
 
 def package_folders(package: str) -> set[str]:
@@ -72,11 +87,23 @@ def test_a_link_named_after_a_test_leads_to_it(page: Path) -> None:
 @page_by_page
 def test_source_files_in_the_text_exist(page: Path) -> None:
     """A file in backquotes is the end of some file's path; a name behind `::` is defined in it."""
-    files = [file for file in ROOT.rglob("*") if not {".venv", ".git"} & set(file.parts)]
     for name, definition in _SOURCE.findall(page.read_text()):
-        found = [file for file in files if f"/{file.relative_to(ROOT)}".endswith(f"/{name}")]
+        found = files_named(name)
         assert found, f"{page.name} names {name}"
         assert not definition or any(definition in names_in(file) for file in found), f"{name} has no {definition}"
+
+
+def test_the_first_table_of_extending_names_what_is_there() -> None:
+    """Each "where do I change" has files that exist, and symbols that stand in one of them."""
+    table = EXTENDING.read_text().partition("\n## ")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:-1] for row in table.splitlines() if row.startswith("| ") and "`" in row]
+    assert len(rows) >= 6
+    for question, file_cell, symbol_cell in rows:
+        files = [file for name, _ in _SOURCE.findall(file_cell) for file in files_named(name)]
+        words = {word for file in files for word in re.findall(r"\w+", file.read_text())}
+        symbols = re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", symbol_cell)))
+        assert symbols, question
+        assert set(symbols) <= words, question
 
 
 def test_the_architecture_page_is_short() -> None:
