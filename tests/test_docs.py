@@ -14,6 +14,8 @@ ARCHITECTURE = DOCS / "architecture.md"
 EXTENDING = DOCS / "extending.md"
 FOLDERS = ("router", "server", "kernels", "benchmarks", "scripts", "tests")
 PACKAGES = ("router/peregrine_router", "server/peregrine_server", "kernels/peregrine_kernels")
+PAGES_ON_CODE = sorted(page for page in DOCS.rglob("*.md") if page.name not in ("glossary.md", "performance.md"))
+"""The glossary also quotes other projects, and results of measurements name what was measured."""
 MAX_ARCHITECTURE_WORDS = 1_200
 MAX_DESIGN_WORDS = 600
 _LINK = re.compile(r"\[((?:[^\[\]]|\n)+)\]\(([^)\s]+)\)")
@@ -51,6 +53,14 @@ def source_files() -> tuple[str, ...]:
 def files_named(name: str) -> list[Path]:
     """The files whose path ends in `name`."""
     return [ROOT / file[1:] for file in source_files() if file.endswith(f"/{name}")]
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    """Words of all source files, their paths, the Makefile and pyproject.toml."""
+    files = [ROOT / name[1:] for name in source_files() if name.endswith((".py", ".c", ".h", ".sh", ".toml"))]
+    texts = (file.read_text() for file in (*files, ROOT / "Makefile"))
+    return frozenset(re.findall(r"\w+", " ".join((*texts, *source_files()))))
 
 
 def package_folders(package: str) -> set[str]:
@@ -91,6 +101,14 @@ def test_source_files_in_the_text_exist(page: Path) -> None:
         found = files_named(name)
         assert found, f"{page.name} names {name}"
         assert not definition or any(definition in names_in(file) for file in found), f"{name} has no {definition}"
+
+
+@pytest.mark.parametrize("page", PAGES_ON_CODE, ids=lambda page: page.stem)
+def test_names_in_the_text_exist(page: Path) -> None:
+    """Each word in backquotes stands in the code."""
+    spans = " ".join(re.findall(r"`([^`\n]+)`", page.read_text()))
+    missing = set(re.findall(r"[A-Za-z_]\w+", spans)) - words_of_the_code()
+    assert not missing
 
 
 def test_the_first_table_of_extending_names_what_is_there() -> None:
