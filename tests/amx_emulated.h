@@ -56,14 +56,14 @@ static inline void emulated_store(int tile, void *base, long stride) {
 }
 
 /* sums[m][n] += the units of row m of x times those of column n of w. */
-static inline void emulated_multiply(int sums, int x, int w, int is_int8) {
+static inline void emulated_multiply(int sums, int x, int w, int is_integer) {
     for (int m = 0; m < EMULATED_ROWS; m++) {
         __m512i sum = _mm512_loadu_si512(emulated_tile(sums)[m]);
         for (int k = 0; k < EMULATED_ROWS; k++) {
             int32_t unit;
             memcpy(&unit, emulated_tile(x)[m] + 4 * k, sizeof unit);
             __m512i one = _mm512_set1_epi32(unit), columns = _mm512_loadu_si512(emulated_tile(w)[k]);
-            if (is_int8)
+            if (is_integer)
                 sum = _mm512_dpbusd_epi32(sum, one, columns);
             else
                 sum = (__m512i)_mm512_dpbf16_ps((__m512)sum, (__m512bh)one, (__m512bh)columns);

@@ -226,4 +226,4 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "vocab_size": 65024,
     },
 }
-"""What config.json of the published models says, each in the dialect it was first published in."""
+"""The config.json of the published models, each in the dialect it was first published in."""

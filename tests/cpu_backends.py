@@ -33,7 +33,7 @@ def native_backend(target: str) -> NativeBackend:
 
 @cache
 def kernels_for(target: str) -> ctypes.CDLL:
-    """Those of one of TARGETS that `targets` gives a test; for AMX, if they must be, on emulated tiles."""
+    """The kernels of a target; those of AMX on emulated tiles, if this CPU has none."""
     if (kernels := library_for(target)) is not None:
         return kernels
     assert target == "amx"

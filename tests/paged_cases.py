@@ -18,7 +18,7 @@ PADDING = 32
 
 @dataclass(frozen=True)
 class Case:
-    """What no token was written to is NaN, in the pages as in the padding of the rows."""
+    """A ragged batch; memory without a token is NaN, in the pages as in the padding of the rows."""
 
     num_heads: int
     batch: PagedBatch
@@ -30,7 +30,7 @@ class Case:
 
     @property
     def width(self) -> int:
-        """Of q: Hq * D."""
+        """Width of q: Hq * D."""
         return self.num_heads * self.pages.shape[-1]
 
     def copy(self) -> "Case":

@@ -134,16 +134,16 @@ def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Pa
 
 
 @pytest.mark.slow
-def test_guesses_change_no_text(server: ServerProcess, model: Path) -> None:
-    """With --speculate some tokens are guessed right, and greedy and sampled texts are those of a server without."""
-    with ServerProcess("--model-id", str(model), "--dtype", "float32", "--speculate", "4") as guessing:
+def test_draft_tokens_change_no_text(server: ServerProcess, model: Path) -> None:
+    """With --speculate some draft tokens are accepted, and greedy and sampled texts are those of a server without."""
+    with ServerProcess("--model-id", str(model), "--dtype", "float32", "--speculate", "4") as speculating:
         for parameters in ({}, {"do_sample": True, "seed": 5, "temperature": 0.3}):
             answers = [
                 each.generate("again and again and again", max_new_tokens=60, ignore_eos=True, **parameters).json()
-                for each in (server, guessing)
+                for each in (server, speculating)
             ]
             assert answers[0] == answers[1]
-        assert guessing.metric("peregrine_accepted_tokens") > 0
+        assert speculating.metric("peregrine_accepted_tokens") > 0
 
 
 BAD_BODIES = {

@@ -19,7 +19,7 @@ from serving import ServerProcess, write_model
 pytestmark = pytest.mark.slow
 
 WARPED = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "do_sample": True, "seed": 7}
-"""Of the last of the requests: sampled in steps in which others are greedy."""
+"""Parameters of the last request: sampled in steps in which others are greedy."""
 ON_TRITON = {"PEREGRINE_BACKEND": "triton", "TRITON_INTERPRET": "1"}
 LIMITS = ("--max-batch-prefill-tokens", "16", "--block-size", "16", "--max-total-tokens", "128")
 
@@ -41,7 +41,7 @@ def oracle() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def server(path: Path) -> Iterator[ServerProcess]:
-    """Of two shards."""
+    """A server of two shards."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name, value in ON_TRITON.items():
             monkeypatch.setenv(name, value)

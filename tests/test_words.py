@@ -15,7 +15,7 @@ _RETIRED = {
     r"guess\w*|GUESS\w*|Guess\w*": "draft token, draft",
     r"worth_\w+": "choose_draft_lengths",
     r"num_right|right_rows": "accepted",
-    r"_?chances?|\w+_CHANCE": "acceptance rate",
+    r"_chances?|_common_chance|[A-Z]+_CHANCE": "acceptance rate",
     r"_?copy_?out|CopyOut": "host copy",
     r"Launched|StepWork": "PendingStep, ForwardInput",
     r"SlotRows|by_slot": "GraphDecodeRows, for_graph",

@@ -46,7 +46,7 @@ def test_a_shared_prefix_is_computed_once_at_best() -> None:
 
 
 def test_every_request_ends_with_its_tokens_and_two_runs_agree() -> None:
-    """The scheduler decides, the clock is a model: nothing is left to chance."""
+    """The scheduler decides, the clock is a model: nothing is random."""
     arrivals = DAY.arrivals()
     runs = [Simulation(DEVICES[0], FALCON_7B, Policy(256, 16)).run(arrivals) for _ in range(2)]
     assert runs[0] == runs[1]

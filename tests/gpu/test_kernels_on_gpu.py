@@ -101,7 +101,7 @@ def test_linear(device: torch.device, out_features: int, in_features: int, dtype
 @pytest.mark.parametrize("size", [1, 97, 4097, 65024])
 @pytest.mark.parametrize("spread", [0.0, 2.0, 30.0])
 def test_sampled_tokens(device: torch.device, size: int, spread: float) -> None:
-    """Those of the sampler on a CPU, but for a few of a flat row where rounding decides."""
+    """Tokens are the CPU sampler's, but for a few of a flat row where rounding decides."""
     torch.manual_seed(0)
     logits, uniforms = (torch.randn(size) * spread).to(device), torch.rand(16, dtype=torch.float64).tolist()
     for temperature, top_k, top_p in [(0.8, 50, 0.95), (1.0, 100_000, 0.9), (1.3, 5, 1.0), (0.7, 100_000, 1.0)]:

@@ -94,7 +94,7 @@ def test_attention_does_not_depend_on_neighbours(backend: Make) -> None:
 
 @both
 def test_one_backend_serves_many_steps(backend: Make) -> None:
-    """What was planned for one batch is not used for the next, nor for other slopes."""
+    """A plan made for one batch is not used for the next, nor for other slopes."""
     made = backend()
     for sequences, alibi in (([(1, 20)], False), ([(1, 20)], True), ([(1, 7), (5, 9)], True), ([(1, 20)], False)):
         case = make_case(sequences, (4, 4, 64), alibi=alibi)

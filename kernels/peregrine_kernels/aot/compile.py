@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, without a GPU, and the counts in their machine code.
+"""Kernels compiled ahead of time, without a GPU, and figures read from their machine code.
 
 A launch is made by its own launcher on tensors without storage (torch's "meta" device), so that what is compiled is
 what will be started. cuobjdump and nvdisasm are in Triton's wheel.
@@ -37,7 +37,7 @@ technical specifications): A100, A10G and the 30 series, H100 and H200."""
 META = torch.device("meta")
 BLOCK_SIZE = 64
 NUM_TOKENS = 512
-"""Length of the modelled chunk; no kernel's code depends on it."""
+"""Tokens of the modelled chunk; no kernel's code depends on it."""
 _ELEMENTS = {
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
@@ -75,15 +75,15 @@ class Report:
     wide_loads: int
     """128-bit loads from global memory, the asynchronous ones to shared memory included."""
     narrow_loads: int
-    """Loads of fewer bits."""
+    """Narrower loads from global memory."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def variants(capability: int) -> Iterator[Variant]:
-    """Every kernel at every Falcon's shape in bfloat16, as a device of that capability is given it; attention and KV
-    write also on 8-bit pages, for some."""
+    """Every kernel at every Falcon's shape in bfloat16, as a device of that capability gets it; attention and KV write
+    also on 8-bit pages, for some."""
     for shape in SHAPES:
         yield from variants_of(shape, capability)
         if shape.name in ("falcon-7b", "falcon-40b", "falcon-11B"):
@@ -93,7 +93,7 @@ def variants(capability: int) -> Iterator[Variant]:
 
 
 def sampling_variants() -> Iterator[Variant]:
-    """One for each vocabulary, named after the first model that has it."""
+    """The sampling kernel for each vocabulary, named after the first model that has it."""
     models: dict[int, str] = {}
     for shape in SHAPES:
         if shape.num_ranks == 1:
@@ -106,7 +106,7 @@ def sampling_variants() -> Iterator[Variant]:
 
 
 def variants_of(shape: Shape, capability: int) -> Iterator[Variant]:
-    """The kernels of one shape."""
+    """All kernels at one shape."""
     yield from paged_variants(shape, torch.bfloat16, capability)
     x = _empty(NUM_TOKENS, shape.hidden_size)
     affine = _empty(shape.hidden_size), _empty(shape.hidden_size)
@@ -133,7 +133,7 @@ def row_variants(shape: Shape, x: Tensor, activated: Tensor, bias: Tensor | None
 
 
 def paged_variants(shape: Shape, kv_dtype: torch.dtype, capability: int) -> Iterator[Variant]:
-    """The kernels that read or write the KV cache."""
+    """The kernels that touch the KV cache."""
     heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
     kind = "" if kv_dtype == torch.bfloat16 else str(kv_dtype).removeprefix("torch.")
     size = f"{heads}:{kv_heads} x {dim} {kind}".rstrip()
@@ -173,7 +173,8 @@ Specialization = tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], lis
 
 
 def specialization(launch: Launch) -> Specialization:
-    """As Triton's launcher would: pointers and sizes that 16 divides are known to be so, sizes of 1 are constants."""
+    """The specialization that Triton's launcher would choose: pointers and sizes divisible by 16 are marked, sizes of 1
+    are constants."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = dict(launch.constants)
     attributes: dict[tuple[int, ...], list[list[str | int]]] = {}

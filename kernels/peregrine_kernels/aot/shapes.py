@@ -1,4 +1,4 @@
-"""The published Falcons' shapes as one device sees them: what kernels are compiled for and modelled at."""
+"""The published Falcons' shapes as one device sees them, for which kernels are compiled and modelled."""
 
 from dataclasses import dataclass, replace
 

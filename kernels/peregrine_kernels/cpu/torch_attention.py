@@ -16,7 +16,7 @@ from torch import Tensor
 from peregrine_kernels.kv_cache import PagedBatch
 
 MAX_KEYS = 1 << 21
-"""Elements of K that decodes attend to in one go: bounds the scratch memory, and what must stay in the cache."""
+"""Elements of K that decodes attend to in one go: bounds the scratch memory, and the working set in the cache."""
 
 MIN_NARROW_GROUP = 4
 """Query heads a KV head from which bfloat16 attention is at least as fast as float32: its two GEMMs a sequence and KV
@@ -29,7 +29,7 @@ MAX_SCORES = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The sizes that every layer of a model shares."""
+    """The shape and dtype that all layers of a model share."""
 
     block_size: int
     num_kv_heads: int
@@ -122,7 +122,7 @@ class PrefillChunk:
     """The last N of one sequence's L tokens."""
 
     rows: slice
-    """Rows of q and out"""
+    """Rows of q and out."""
     gathered: Gathered
     layout: Layout
     alibi: Tensor | None

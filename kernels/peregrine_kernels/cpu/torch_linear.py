@@ -19,7 +19,7 @@ _EPILOGUES = {
     "relu": ("relu", ""),
     "silu": ("swish", ""),
 }
-"""oneDNN's name and algorithm of each activation."""
+"""Activation -> oneDNN's post-op name and algorithm."""
 
 
 @dataclass(frozen=True, slots=True)

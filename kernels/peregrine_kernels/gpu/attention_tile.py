@@ -1,4 +1,4 @@
-"""The common part of decode and prefill attention: tiles of K and V read through a block table, one softmax at a time.
+"""Parts that decode and prefill attention share: tiles of K and V through a block table, softmax a tile at a time.
 
 Scores are kept in base 2 (exp2 is one instruction), so "scale" is log2(e) / sqrt(D):
 
@@ -156,7 +156,7 @@ def attend_tile(
 def attention_arguments(
     q: Tensor, block_tables: Tensor, positions: Tensor, pages: Tensor, alibi_slopes: Tensor | None, out: Tensor
 ) -> tuple[Arguments, Constants]:
-    """Arguments and constants that both kernels are launched with."""
+    """Arguments and constants that both kernels' launches have in common."""
     _, block_size, _, num_kv_heads, head_dim = pages.shape
     scales = scales_of(pages)
     arguments: Arguments = {

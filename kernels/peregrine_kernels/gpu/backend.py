@@ -126,13 +126,13 @@ class TritonBackend(Backend):
 
 
 def _is_recorded() -> bool:
-    """Whether what is launched now becomes part of a CUDA graph. Elsewhere another stream costs more than it saves."""
+    """Whether launches are being captured into a CUDA graph. Elsewhere another stream costs more than it saves."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """The part of a step's attention that is the same for every layer."""
+    """The part of a step's attention that all layers share."""
 
     batch: PagedBatch
     slopes: Tensor | None

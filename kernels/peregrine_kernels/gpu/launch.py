@@ -1,6 +1,6 @@
-"""One start of a Triton kernel as a value: the launchers make it, the compiler's report reads it.
+"""One launch of a Triton kernel as a value: the launchers make it, the compiler's report reads it.
 
-That what is compiled ahead of time is what will be started, argument for argument, follows from there being one of it.
+Since both use the same value, the kernels compiled ahead of time are those that are launched, argument for argument.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import Tensor
 Arguments = dict[str, Tensor | int | float | None]
 """Pointers, sizes and strides. A pointer that a variant has no use for is None."""
 Constants = dict[str, int | float | bool | str]
-"""Compile-time constants of a kernel."""
+"""Compile-time constants of a kernel (`tl.constexpr`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Launch:
     is_contracted: bool = True
     """Whether a product and the sum it goes into may be rounded as one."""
     max_registers: int | None = None
-    """Registers of a thread; a kernel that needs more spills to local memory."""
+    """Maximum registers of a thread; the rest spills to local memory."""
 
     def __call__(self) -> None:
         """Starts it, unless there is nothing to do."""
@@ -40,7 +40,7 @@ class Launch:
 
     @property
     def options(self) -> dict[str, int | bool]:
-        """The compiler's."""
+        """The compiler's options."""
         options: dict[str, int | bool] = {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,

@@ -104,7 +104,7 @@ def prefill_attention_kernel(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The tile that a program multiplies at a time, and how it is compiled."""
+    """The tile that a program multiplies at a time, and its compile options."""
 
     rows: int
     """(token, head) rows: BLOCK_M"""
@@ -136,7 +136,8 @@ class PrefillTiles:
 
     @staticmethod
     def of(batch: PagedBatch, group: int, pages: Tensor, capability: int | None = None) -> "PrefillTiles":
-        """The tiles of all sequences of `batch` but its decodes, for the pages' device or another `capability`."""
+        """The programs of all sequences of `batch` but its decodes; `capability`: of the pages' device, if not
+        given."""
         device = pages.device
         tile = Tile.of(pages, capability or capability_of(device))
         starts = np.cumsum((0, *batch.query_lengths))

@@ -121,10 +121,10 @@ def first_past(
 
 
 @triton.jit
-def first_of_max(
+def argmax_and_mass(
     row, largest, temperature, first_key, max_key, HAS_MASS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The first token of max_key; and what all of first_key or more weigh."""
+    """The first token of max_key, and the weight of all tokens of first_key or more."""
     weight = tl.zeros([BLOCK], tl.int64)
     found = tl.full([BLOCK], SIZE, tl.int32)
     for start in range(0, SIZE, BLOCK):
@@ -168,7 +168,7 @@ def sampling_kernel(
     min_key = key_of(warped(tl.min(least, 0), best, temperature))
     if logprobs is None:  # noqa: SIM102 - a constant: decided when the kernel is compiled
         if uniform < 0.0:
-            token, _count = first_of_max(row, best, temperature, max_key, max_key, False, SIZE, BLOCK)
+            token, _count = argmax_and_mass(row, best, temperature, max_key, max_key, False, SIZE, BLOCK)
             tl.store(token_ids + index, token.to(tl.int64))
             return
 
@@ -177,7 +177,7 @@ def sampling_kernel(
         first_key, _below = boundary(
             row, best, temperature, min_key, max_key, SIZE - top_k, False, SIZE, BLOCK, EVEN_STEPS
         )  # fmt: skip
-    token, total = first_of_max(row, best, temperature, first_key, max_key, True, SIZE, BLOCK)
+    token, total = argmax_and_mass(row, best, temperature, first_key, max_key, True, SIZE, BLOCK)
     first_index = tl.full([], 0, tl.int32)
     if top_p < 1.0:
         limit = ((1.0 - top_p).to(tl.float64) * total.to(tl.float64)).to(tl.int64)

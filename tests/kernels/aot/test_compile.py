@@ -16,7 +16,7 @@ from peregrine_server.models.falcon.partition import partition
 ROOT = Path(__file__).parents[3]
 ENTRIES: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "results" / "kernels-aot.json").read_text())
 SHARED_KIB = {"sm_80": 163, "sm_86": 99, "sm_90": 227}
-"""What a block may have (CUDA C++ programming guide, technical specifications per compute capability)."""
+"""Shared memory of a block in KiB (CUDA C++ programming guide, technical specifications per compute capability)."""
 ATTENTION = [entry for entry in ENTRIES if entry["kernel"] in ("decode_attention", "prefill_attention")]
 IS_8_BIT = ("int8", "float8_e4m3fn")
 
@@ -39,7 +39,7 @@ def test_the_figures_are_those_of_the_kernels_at_hand() -> None:
 
 @pytest.mark.slow
 def test_a_kernel_compiled_again_gives_the_same_figures() -> None:
-    """What is kept is what Triton and ptxas make of the code, not what somebody wrote."""
+    """The saved figures are what Triton and ptxas make of the code."""
     again = report("--only", "decode_attention", "falcon-7b")
     assert len(again) == 9
     for entry in again:

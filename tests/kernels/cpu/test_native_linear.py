@@ -27,7 +27,7 @@ def exact(target: str, x: Tensor, weight: Tensor) -> Tensor:
 @settings(max_examples=30, deadline=None)
 @given(num_tokens=st.integers(1, 70), quads=st.integers(1, 60), num_outputs=st.integers(1, 300), seed=st.integers(0, 9))
 def test_integers_are_multiplied_exactly(target: str, num_tokens: int, quads: int, num_outputs: int, seed: int) -> None:
-    """Of any shape, the result is the product of the integers, rounded to bfloat16."""
+    """For any shape, the result is the product of the integers, rounded to bfloat16."""
     torch.manual_seed(seed)
     x, weight = torch.randn(num_tokens, 4 * quads).bfloat16(), torch.randn(num_outputs, 4 * quads).bfloat16()
     torch.testing.assert_close(pack(target, weight)(x).double(), exact(target, x, weight), rtol=2**-8, atol=1e-5)

@@ -145,7 +145,7 @@ def test_8_bit_pages(
 
 @pytest.mark.parametrize("kv_dtype", [torch.int8, torch.float8_e4m3fn, torch.float16])
 def test_copied_blocks_are_whole(kv_dtype: torch.dtype) -> None:
-    """What is copied with the blocks of 8-bit pages is their scales, too."""
+    """Blocks of 8-bit pages are copied with their scales."""
     case = make_case([(40, 40)], (7, 1, 32), 16, dtype=torch.float16, kv_dtype=kv_dtype)
     case.write(BACKEND)
     expected = case.attend(BACKEND)

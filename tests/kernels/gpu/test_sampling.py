@@ -31,7 +31,7 @@ def test_any_row(
 def test_rows_of_ties(
     size: int, temperature: float, top_k: int, top_p: float, uniforms: list[float], num_values: int, seed: int
 ) -> None:
-    """Of few different scores, all that tie with the k-th stay, and top-p drops those of the lowest ids first."""
+    """Among few different scores, all that tie with the k-th stay, and top-p drops those of the lowest ids first."""
     logits = torch.randint(num_values, (size,), generator=torch.Generator().manual_seed(seed)).float()
     assert_agrees(logits, temperature, top_k, top_p, uniforms)
 

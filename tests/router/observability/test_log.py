@@ -1,4 +1,4 @@
-"""What is logged, and what never is."""
+"""Log lines: their fields, and the texts that are never in them."""
 
 import json
 import logging

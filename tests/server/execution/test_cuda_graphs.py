@@ -146,8 +146,8 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
 
 
 @pytest.mark.parametrize("sampling", [SamplingParams(), SamplingParams(do_sample=True, temperature=1e-4, seed=3)])
-def test_guesses_are_replayed_too(sampling: SamplingParams, path: Path, model: Falcon) -> None:
-    """Two sequences with guesses are one replay of the rung of three or four rows; their tokens stay the same."""
+def test_draft_tokens_are_replayed_too(sampling: SamplingParams, path: Path, model: Falcon) -> None:
+    """Two sequences with draft tokens are one replay of a graph of three or four rows; their tokens stay the same."""
     sizes = {"max_total_tokens": MAX_TOKENS, "max_batch_total_tokens": 4 * MAX_TOKENS, "max_batch_size": 4}
     config = shard_config(path, **sizes)
     requests = [Request(str(i), prompt, sampling, 12 + 4 * i) for i, prompt in enumerate([(5, 9, 3) * 4, (7, 7, 7)])]
@@ -164,7 +164,7 @@ def test_guesses_are_replayed_too(sampling: SamplingParams, path: Path, model: F
 
         return replay
 
-    guessed = run(Runner(replace(config, max_draft_tokens=3), model, record), scheduler, requests)
-    assert list(map(generated, guessed)) == list(map(generated, plain))
+    speculated = run(Runner(replace(config, max_draft_tokens=3), model, record), scheduler, requests)
+    assert list(map(generated, speculated)) == list(map(generated, plain))
     assert speculation.num_accepted > 0
     assert 4 in sizes_replayed

@@ -19,7 +19,7 @@ def test_no_room_is_no_negative_room() -> None:
 
 
 def test_an_error_names_numbers_and_flags() -> None:
-    """What was measured, and what an operator may change."""
+    """The error names the measured sizes, and the flags to change."""
     words = A10G.describe()
     for part in ("24.0 GiB", "--cuda-memory-fraction 0.9", "14.0 GiB", "--max-batch-prefill-tokens"):
         assert part in words

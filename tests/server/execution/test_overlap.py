@@ -133,12 +133,12 @@ async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) 
 
 
 @pytest.mark.parametrize("overlaps", [False, True])
-async def test_guesses_give_the_same_tokens(overlaps: bool, runner: Runner) -> None:
-    """Of all of these requests, in steps that are sent before it is known how many tokens the last one gave."""
+async def test_draft_tokens_give_the_same_tokens(overlaps: bool, runner: Runner) -> None:
+    """All of these requests, in steps that are sent before it is known how many tokens the last one gave."""
     scheduler = make_scheduler(max_step_tokens=32, eos=frozenset({EOS}), speculation=free_draft_budget(8, 64))
-    guessing = load_runner(demo_path(), eos_token_ids=(EOS,), max_draft_tokens=8)
+    speculating = load_runner(demo_path(), eos_token_ids=(EOS,), max_draft_tokens=8)
     prompts = [*PROMPTS, REPETITIVE, REPETITIVE[:-5]]
     plain = await outcomes(runner, make_scheduler(max_step_tokens=32, eos=frozenset({EOS})), False, prompts)
-    guessed = await outcomes(guessing, scheduler, overlaps, prompts)
-    assert list(map(rounded, guessed)) == list(map(rounded, plain))
+    speculated = await outcomes(speculating, scheduler, overlaps, prompts)
+    assert list(map(rounded, speculated)) == list(map(rounded, plain))
     assert scheduler.speculation.num_accepted > 0

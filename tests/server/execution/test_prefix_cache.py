@@ -1,4 +1,4 @@
-"""What a runner computes on top of cached prefixes is what it computes without them."""
+"""A runner computes the same on top of cached prefixes as without them."""
 
 import pytest
 import torch

@@ -43,7 +43,7 @@ def test_int8_predicts_as_well_as_bfloat16() -> None:
 
 @native
 def test_int8_weights_take_a_byte_each() -> None:
-    """What the loaded model says of its size is what `footprint` computes: linears of half the bytes."""
+    """The loaded model reports the size that `footprint` computes: linears of half the bytes."""
     model, config = demo("int8"), falcon_config(DEMO)
     assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", Int8Format(), has_packed_head=True)
     assert model.weight_bytes < 0.65 * weight_bytes(config, 1, "bfloat16", has_packed_head=True)

@@ -1,4 +1,4 @@
-"""What a shard runs before it is ready leaves nothing behind."""
+"""The steps that a shard runs before it is ready leave nothing behind."""
 
 import pytest
 
@@ -13,7 +13,7 @@ KINDS = [SamplingParams(), SamplingParams(do_sample=True, seed=3, temperature=1.
 
 
 def tokens(runner: Runner) -> list[list[int]]:
-    """Of a greedy and a sampled sequence."""
+    """Tokens of a greedy and a sampled sequence."""
     scheduler = make_scheduler()
     sequences = [submit(scheduler, Request(str(i), PROMPT, kind, 20)) for i, kind in enumerate(KINDS)]
     while run_step(runner, scheduler) is not None:

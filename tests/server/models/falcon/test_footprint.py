@@ -1,4 +1,4 @@
-"""What fits where, against the published figures."""
+"""Weight and KV bytes against the published figures."""
 
 import pytest
 

@@ -25,7 +25,7 @@ SCHEDULES = ["whole", "chunks of 1", "chunks of 7", "chunks of 16", "ragged"]
 NUM_GENERATED = 4
 
 Result = dict[str, Any]
-"""What `run_case` of falcon_process.py gives."""
+"""The result of `run_case` of falcon_process.py."""
 
 Groups = dict[int, list[dict[tuple[str, str], Result]]]
 """By group size and rank, the result of every (variant, type)."""

@@ -46,7 +46,8 @@ CASES: dict[int, list[Case]] = {
 }
 """By the number of shards. Of two, both may have the one KV head (7b), and heads may be padded (7 in all)."""
 BOUNDS = {None: 1e-4, "int8": 0.05, "fp8_e4m3fn": 0.2}
-"""Of the largest difference among logits of standard deviation 1 or so. e4m3 has 4 significant bits, int8 up to 8."""
+"""Bounds of the largest difference among logits, whose standard deviation is about 1. e4m3 has 4 significant bits, int8
+up to 8."""
 
 Results = dict[int, dict[Case, dict[str, Any]]]
 """Tokens and logits of rank 0."""
@@ -104,7 +105,7 @@ def cases_of(*, is_8_bit: bool) -> list[Any]:
 
 
 def largest_difference(result: dict[str, Any], oracle: FalconForCausalLM) -> float:
-    """Of the logits from the first token on that was not another sequence's."""
+    """Largest difference of the logits, from the first token on that no other sequence had computed."""
     pairs = zip(result["tokens"], result["logits"], strict=True)
     return max(float((logits - logits_of(oracle, tokens)[-len(logits) :]).abs().max()) for tokens, logits in pairs)
 
