@@ -1,8 +1,5 @@
 """The whole server from outside: real processes, sockets and signals."""
 
-import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peregrine_router.launch.model_files import demo_path
-from serving import ServerProcess, failure, is_alive, occupied_port, wait_until, write_model
+from serving import ServerProcess, wait_until, write_model
 
 
 @pytest.fixture(scope="module")
@@ -206,123 +203,3 @@ def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
     assert all(event["generated_text"] is None for event in events[:-1])
     assert sum(1 for _ in other) == 99
     assert wait_until(lambda: server.metric("peregrine_kv_blocks_used") == 0, 5)
-
-
-@pytest.mark.slow
-def test_ctrl_c_leaves_no_process_behind(model: Path) -> None:
-    """SIGINT ends the server with 0, and its shards with it."""
-    with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
-        shards = server.shard_pids()
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=15) == 0
-        assert not any(map(is_alive, shards))
-
-
-def test_ctrl_c_while_loading_leaves_no_process_behind(model: Path) -> None:
-    """SIGINT before the server is ready ends it at once."""
-    with ServerProcess("--model-id", str(model), wait=False) as server:
-        assert wait_until(lambda: len(server.shard_pids()) == 1, 20)
-        shards = server.shard_pids()
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=15) == 130
-        assert not any(map(is_alive, shards))
-
-
-@pytest.mark.slow
-def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
-    """SIGKILL gives the router no chance to clean up; the shards notice."""
-    with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
-        shards = server.shard_pids()
-        server.process.kill()
-        assert wait_until(lambda: not any(map(is_alive, shards)), 10)
-
-
-@pytest.mark.slow
-def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
-    """Running requests fail with 424, health is 503 at once, the exit code is 1 and the reason is said."""
-    with ServerProcess("--model-id", str(model)) as server:
-        (shard,) = server.shard_pids()
-        stream = server.stream("doomed", max_new_tokens=1900, ignore_eos=True)
-        next(stream)
-        os.kill(shard, signal.SIGKILL)
-        last = next(event for event in stream if "error" in event)
-        assert last["error_type"] == "generation"
-        assert "shard 0 was killed by signal 9" in last["error"]
-        assert server.process.wait(timeout=15) == 1
-        assert server.process.stderr is not None
-        assert "shard 0 was killed by signal 9" in server.process.stderr.read()
-
-
-@pytest.mark.slow
-def test_a_used_port_is_said_in_one_line(model: Path) -> None:
-    """The error names the port and the flag."""
-    with occupied_port() as port:
-        code, lines = failure("--model-id", str(model), port=port)
-    assert code == 1
-    assert lines == [f"peregrine: port {port} is in use: stop what listens there, or choose another --port"]
-
-
-def test_more_shards_than_devices_is_said_in_one_line(model: Path) -> None:
-    """The error names the number of devices there are."""
-    code, (line,) = failure("--model-id", str(model), "--num-shard", "99", "--device", "cpu")
-    assert code == 1
-    assert "--num-shard 99" in line
-    assert f"{len(os.sched_getaffinity(0))} CPU cores" in line
-
-
-@pytest.mark.slow
-def test_cuda_without_a_device_is_said_in_one_line(model: Path) -> None:
-    """--device cuda on a host without one names the flag to change."""
-    code, (line,) = failure("--model-id", str(model), "--device", "cuda")
-    assert code == 1
-    assert "--device cpu" in line
-
-
-def damage_weights(path: Path) -> None:
-    file = path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def remove_weights(path: Path) -> None:
-    (path / "model.safetensors").unlink()
-
-
-def become_another_architecture(path: Path) -> None:
-    config = json.loads((path / "config.json").read_text())
-    config |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
-    (path / "config.json").write_text(json.dumps(config))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("damage", "word"),
-    [(damage_weights, "model.safetensors"), (remove_weights, "safetensors"), (become_another_architecture, "llama")],
-)
-def test_a_bad_checkpoint_is_said_in_one_line(damage: object, word: str, tmp_path: Path) -> None:
-    """A truncated file, a missing one, another architecture: exit code 1 and one line that says which."""
-    path = write_model(tmp_path / "model")
-    assert callable(damage)
-    damage(path)
-    code, lines = failure("--model-id", str(path))
-    assert code == 1
-    assert len(lines) == 1
-    assert word in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        (["--model-id", "./nowhere"], "--model-id"),
-        (["--dtype", "float7"], "--dtype"),
-        (["--kv-cache-dtype", "int4"], "--kv-cache-dtype"),
-        (["--speculate", "17"], "--speculate"),
-        (["--no-such-option"], "--no-such-option"),
-        (["--num-shard", "0"], "num_shard"),
-    ],
-)
-def test_a_bad_option_is_said_in_one_line(options: list[str], word: str) -> None:
-    """No traceback: one line that names the option."""
-    code, lines = failure(*options)
-    assert code in (1, 2)
-    assert len(lines) == 1
-    assert word in lines[0]
