@@ -35,6 +35,8 @@ class PagedBatch:
     """Tokens of each sequence in the cache once this step has written its own."""
     num_decodes: int
     """The first `num_decodes` sequences have query length 1 and are attended together."""
+    slots: Tensor | None = None
+    """int64[B]: each sequence's slot, for a model that keeps state by slot; else None."""
 
     def slots_of(self, sequence: int, block_size: int) -> Tensor:
         """int64[L]: where the L = context_lengths[sequence] tokens of one sequence lie, in order."""

@@ -57,11 +57,16 @@ class Batch:
         sampling_fields: Sequence[str],
         *,
         for_graph: bool = False,
+        has_state: bool = False,
     ) -> None:
-        """`sampling_fields` as in `SlotParameters`. `for_graph`: steps of decodes alone become `GraphDecodeRows`."""
+        """`sampling_fields` as in `SlotParameters`. `for_graph`: steps of decodes alone become `GraphDecodeRows`.
+
+        `has_state`: the model keeps state by slot, and is told the slots of a step.
+        """
         self.block_size = block_size
         self.device = device
         self._max_total_tokens = max_total_tokens
+        self._has_state = has_state
         self.token_ids = torch.zeros(max_batch_size, max_total_tokens + 1, dtype=torch.int64, device=device)
         """[slots, positions]; one position more, for the token that ends a sequence of full length."""
         self.parameters = SlotParameters(max_batch_size, sampling_fields)
@@ -211,6 +216,7 @@ class Batch:
             query_lengths=tuple(num_tokens.tolist()),
             context_lengths=tuple(ends.tolist()),
             num_decodes=num_decodes,
+            slots=self._on_device(slots) if self._has_state else None,
         )
         return self.token_ids[self._on_device(row_slots), device_positions], paged
 

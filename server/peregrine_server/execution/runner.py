@@ -49,11 +49,16 @@ class Runner:
         capture: "GraphCapturer | None" = None,
         processors: Sequence[Processor] = PROCESSORS,
     ) -> None:
-        """`capture`: captures decode steps as graphs, and returns their replay. `processors`: see `Sampler`."""
+        """`capture`: captures decode steps as graphs, and returns their replay; not of a model that keeps state by slot.
+        `processors`: see `Sampler`."""
         self.model, context = model, model.context
         sizes = (config.max_batch_size, config.max_total_tokens)
         fields = sampling_fields(processors)
-        self._batch = Batch(*sizes, config.block_size, context.device, fields, for_graph=capture is not None)
+        has_state = model.cache_spec.state_bytes_per_slot > 0
+        capture = None if has_state else capture
+        self._batch = Batch(
+            *sizes, config.block_size, context.device, fields, for_graph=capture is not None, has_state=has_state
+        )
         self._proposer = _proposer(self._batch) if config.max_draft_tokens > 0 else None
         path, vocab_size = Path(config.model_path), model.config.vocab_size
         self._grammar_masks = GrammarMasks(path, vocab_size, config.eos_token_ids)

@@ -90,3 +90,22 @@ def test_a_shared_last_block_is_replaced_by_its_copy() -> None:
     work = batch.forward_input(step)
     assert work is not None
     assert paged(work.inputs)[1].slot_mapping.tolist() == [6 * BLOCK_SIZE + 1]
+
+
+def test_a_model_with_state_is_told_the_slots() -> None:
+    """Each sequence of a step comes with its slot; a model without state is told none."""
+    step = Step(
+        0,
+        new=[NewSequence(slot, pack([5]), 1, SamplingParams()) for slot in (2, 0)],
+        slots=pack([2, 0]),
+        num_tokens=pack([1, 1]),
+        block_rows=pack([0, 1]),
+        new_blocks=pack([0, 1]),
+    )
+    for has_state, expected in ((True, [2, 0]), (False, None)):
+        batch = Batch(3, MAX_TOKENS, BLOCK_SIZE, torch.device("cpu"), (), has_state=has_state)
+        batch.apply(step)
+        work = batch.forward_input(step)
+        assert work is not None
+        slots = paged(work.inputs)[1].slots
+        assert (None if slots is None else slots.tolist()) == expected
