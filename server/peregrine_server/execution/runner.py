@@ -49,7 +49,8 @@ class Runner:
         capture: "GraphCapturer | None" = None,
         processors: Sequence[Processor] = PROCESSORS,
     ) -> None:
-        """`capture`: captures decode steps as graphs, and returns their replay; not of a model that keeps state by slot.
+        """`capture`: captures decode steps as graphs, and returns their replay; unused if the model keeps state by slot.
+
         `processors`: see `Sampler`."""
         self.model, context = model, model.context
         sizes = (config.max_batch_size, config.max_total_tokens)
