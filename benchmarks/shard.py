@@ -20,7 +20,7 @@ def load_shards(configs: list[ShardConfig]) -> list[Runner]:
 
 
 def config_of(path: Path, max_batch_size: int, max_tokens: int, **options: Any) -> ShardConfig:
-    """bfloat16 on all cores, with a cache for so many sequences of `max_tokens`; `options` are other fields."""
+    """bfloat16 on all cores, with a cache for `max_batch_size` sequences of `max_tokens`; `options`: other fields."""
     settings = {
         "dtype": "bfloat16",
         "num_threads": len(os.sched_getaffinity(0)),

@@ -30,7 +30,7 @@ SLO = Slo(first_token=1.0, per_token=0.05)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an operator can set."""
+    """The options of an operator that are compared."""
 
     max_step_tokens: int
     max_batch_size: int
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=0.1, help="a day, compressed into so many")
+    parser.add_argument("--hours", type=float, default=0.1, help="a day, compressed into this many")
     parser.add_argument("--device", choices=[device.name for device in DEVICES], help="this one alone")
     parser.add_argument("--load", type=float, default=0.5, help="mean rate, as a share of what the device could do")
     parser.add_argument("--seed", type=int, default=0)

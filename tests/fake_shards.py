@@ -30,7 +30,7 @@ VOCAB = 251
 
 
 def next_token(tokens: Sequence[int], seed: int = 0) -> int:
-    """What the fake model says after `tokens` to a sequence of this seed."""
+    """The fake model's next token after `tokens`, in a sequence of this seed."""
     state = 7 + seed
     for token in tokens:
         state = (state * 31 + token + 1) % 1_000_003
@@ -46,7 +46,7 @@ def expected(prompt: Sequence[int], count: int, seed: int = 0) -> list[int]:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Tokens are bytes."""
+    """A tokenizer whose tokens are bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Backend(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
     backend.decoder = decoders.ByteLevel()
@@ -71,28 +71,28 @@ def submit(queue: Queue[T], request: Request) -> T:
 class FakeModel:
     """Applies steps as a real shard does, and asserts that they make sense.
 
-    Its cache holds tokens, and it reads what went before from there alone: a block that is shared, copied or given away
-    wrongly changes what it says. As in each layer of a real one, all tokens of a step are written before any is read.
+    Its cache holds tokens, and it reads earlier tokens from there alone: a block that is shared, copied or given away
+    wrongly changes the output. As in each layer of a real one, all tokens of a step are written before any is read.
     """
 
     def __init__(self, num_blocks: int, block_size: int, random: Random | None = None) -> None:
-        """`random`: how many guesses are made and right, in steps that allow them."""
+        """`random`: chooses how many draft tokens are proposed and accepted, in steps that allow them."""
         self.block_size = block_size
         self.random = random
         self.num_draft_tokens = 0
-        """In the last step."""
+        """Draft tokens of the last step."""
         self.tokens: dict[int, list[int]] = {}
         self.seeds: dict[int, int] = {}
         self.computed: dict[int, int] = {}
         self.blocks: dict[int, list[int]] = {}
         self.cached: dict[int, int] = {}
-        """Of the sequences that begin in this step, by slot: their tokens that they need not compute."""
+        """Cached tokens of the sequences that begin in this step, by slot."""
         self.cache = [[-1] * block_size for _ in range(num_blocks)]
         self.batch_sizes: list[int] = []
         self.step_tokens: list[int] = []
 
     def execute(self, step: Step) -> StepResult:
-        """The answer of rank 0."""
+        """The result of rank 0."""
         for slot in unpack(step.freed).tolist():
             del self.tokens[slot], self.computed[slot], self.blocks[slot], self.seeds[slot]
         self.cached = {new.slot: new.num_cached for new in step.new}
@@ -116,7 +116,7 @@ class FakeModel:
         sampled += [fork.slot for fork in step.forks]
         for slot in sampled:
             self.tokens[slot].append(next_token(self._read(slot), self.seeds[slot]))
-        gained = {slot: [self.tokens[slot][-1], *self._guess(slot, step.max_draft_tokens)] for slot in sampled}
+        gained = {slot: [self.tokens[slot][-1], *self._accept(slot, step.max_draft_tokens)] for slot in sampled}
         ids = [token for slot in sampled for token in gained[slot]]
         logprobs = np.full(len(ids), -math.log(VOCAB), dtype="<f4").tobytes()
         slots = [slot for slot in sampled for _ in gained[slot]]
@@ -139,20 +139,20 @@ class FakeModel:
         for row, block in zip(rows, blocks, strict=True):
             self.blocks[slots[row]].append(block)
 
-    def _guess(self, slot: int, most: int) -> list[int]:
-        """What the slot gains by right guesses; the wrong ones behind them leave rubbish in the cache."""
+    def _accept(self, slot: int, most: int) -> list[int]:
+        """The accepted draft tokens of a slot; the rejected ones behind them leave rubbish in the cache."""
         if not most or self.random is None:
             return []
         room = len(self.blocks[slot]) * self.block_size - self.computed[slot] - 1
         count = self.random.randint(0, max(min(most, room), 0))
-        right = self.random.randint(0, count)
+        num_accepted = self.random.randint(0, count)
         self.num_draft_tokens += count
         gained = []
-        for _ in range(right):
+        for _ in range(num_accepted):
             self._write(slot, 1)
             gained.append(next_token(self._read(slot), self.seeds[slot]))
             self.tokens[slot].append(gained[-1])
-        for position in range(self.computed[slot], self.computed[slot] + count - right):
+        for position in range(self.computed[slot], self.computed[slot] + count - num_accepted):
             self.cache[self.blocks[slot][position // self.block_size]][position % self.block_size] = -2
         return gained
 
@@ -173,7 +173,7 @@ class FakeModel:
         return self.blocks[slot].index(block) < self.cached.get(slot, 0) // self.block_size
 
     def _read(self, slot: int) -> list[int]:
-        """What attention sees of the tokens before."""
+        """The tokens that attention sees, from the cache."""
         table = self.blocks[slot]
         positions = range(self.computed[slot])
         return [self.cache[table[p // self.block_size]][p % self.block_size] for p in positions]
@@ -186,14 +186,14 @@ class FakeShards:
         self.model = model
         self.failure: Exception | None = None
         self.failed_slot: int | None = None
-        """The sequence in it cannot go on."""
+        """The slot whose sequence fails."""
         self.prompt_logprob: float | None = None
-        """Of every prompt token but the first, where asked for."""
+        """The log-probability of every prompt token but the first, where asked for."""
         self.step_seconds = step_seconds
         self._results: deque[StepResult] = deque()
 
     async def send(self, step: Step) -> None:
-        """Executes at once; the answer waits."""
+        """Executes at once; `receive` returns the result."""
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
         failed = [] if self.failed_slot is None else [SequenceFailed(self.failed_slot, "no way on")]
@@ -201,7 +201,7 @@ class FakeShards:
         self._results.append(result)
 
     async def receive(self) -> StepResult:
-        """The oldest answer, a step's time later."""
+        """The oldest result, a step's time later."""
         await asyncio.sleep(self.step_seconds)
         if self.failure is not None:
             raise self.failure
@@ -214,8 +214,8 @@ class FakeShards:
         return [PromptLogprobs(slot, 1, np.array(values, "<f4").tobytes()) for slot, values in logprobs.items()]
 
 
-async def events_of(generation: RequestStream) -> AsyncIterator[TokenEvent]:
-    """Its tokens one by one."""
-    while events := await generation.take():
+async def events_of(stream: RequestStream) -> AsyncIterator[TokenEvent]:
+    """The events of a stream one by one."""
+    while events := await stream.take():
         for event in events:
             yield event

@@ -1,156 +1,90 @@
-"""Timeouts, priorities and Retry-After on the wire."""
+"""Deadlines of requests in the engine."""
 
-import json
+import asyncio
 import time
-from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 
-from fakes import FakeEngine, Server, serve
-from peregrine_router.request import DeadlineExceeded, Overloaded
-from peregrine_router.text.chat_template import Chat
-
-HEADER = "x-request-timeout"
-BODIES: dict[str, dict[str, Any]] = {
-    "/generate": {"inputs": "the"},
-    "/generate_stream": {"inputs": "the"},
-    "/invocations": {"inputs": "the"},
-    "/vertex": {"instances": [{"inputs": "the"}]},
-    "/v1/completions": {"prompt": "the", "max_tokens": 5},
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "the"}], "max_tokens": 5},
-}
+from engines import read, running
+from fake_shards import events_of, submit
+from peregrine_router.engine.token_stream import RequestStream
+from peregrine_router.request import (
+    DeadlineExceeded,
+    Request,
+    SamplingParams,
+    TokenEvent,
+)
 
 
-@pytest.fixture
-def chatting(engine: FakeEngine) -> Iterator[Server]:
-    with serve(engine, chat=Chat(engine.tokenizer, "{{ messages[0].content }}", {})) as server:
-        yield server
+def in_time(name: str, seconds: float, num_input: int = 1, count: int = 40) -> Request:
+    """A request that must end within `seconds`."""
+    return Request(name, (1,) * num_input, SamplingParams(), count, deadline=time.monotonic() + seconds)
 
 
-def seconds_left(server: Server) -> float | None:
-    """Of the last request that reached the engine."""
-    deadline = server.engine.requests[-1].deadline
-    return None if deadline is None else deadline - time.monotonic()
+async def read_into(events: list[TokenEvent], stream: RequestStream) -> None:
+    async for event in events_of(stream):
+        events.append(event)
 
 
-@pytest.mark.parametrize("path", BODIES)
-def test_every_route_takes_the_header(chatting: Server, path: str) -> None:
-    """`x-request-timeout` is the deadline of what is generated; without it there is none."""
-    assert chatting.client.post(path, json=BODIES[path], headers={HEADER: "30"}).status_code == 200
-    assert 25 < (seconds_left(chatting) or 0) <= 30
-    chatting.client.post(path, json=BODIES[path])
-    assert seconds_left(chatting) is None
+async def test_a_deadline_ends_a_running_request() -> None:
+    """The stream ends with the error, not with a finish reason, in the middle of a step; its blocks are free."""
+    async with running(step_seconds=0.03) as rig:
+        started, events = time.monotonic(), list[TokenEvent]()
+        neighbour = rig.submit([2], 8)
+        with pytest.raises(DeadlineExceeded):
+            await read_into(events, submit(rig.engine, in_time("a", 0.1)))
+        assert time.monotonic() - started < 0.2
+        assert 1 <= len(events) <= 4
+        assert events[-1].finished is None
+        assert len(await read(neighbour)) == 8
+        assert rig.scheduler.pool.num_used == 0
 
 
-@pytest.mark.parametrize("value", ["", "soon", "0", "-1", "nan", "inf", "1e9", "1_0", "3;"])
-def test_a_header_that_is_no_time_is_refused(chatting: Server, value: str) -> None:
-    """It is a 422 that names the header, in the shape of the route, and nothing runs."""
-    for path, body in BODIES.items():
-        answer = chatting.client.post(path, json=body, headers={HEADER: value})
-        assert answer.status_code == 422
-        assert HEADER in answer.text
-        assert isinstance(answer.json()["error"], dict) == path.startswith("/v1/")
-    assert not chatting.engine.requests
+async def test_a_request_that_ends_in_time_has_no_timer_left() -> None:
+    """Its deadline passes without a trace."""
+    async with running() as rig:
+        assert len(await read(submit(rig.engine, in_time("a", 0.05, count=3)))) == 3
+        await asyncio.sleep(0.06)
+        assert not rig.engine.cancel("a")
+        assert len(await read(submit(rig.engine, in_time("a", 5.0, count=3)))) == 3
 
 
-def test_the_least_timeout_holds(engine: FakeEngine) -> None:
-    """Of the header's, the parameter's and the operator's, on TGI's routes and OpenAI's."""
-    for settings, header, parameter, expected in (
-        ({}, None, 20.5, 20.5),
-        ({}, "10", 20, 10),
-        ({}, "20", 10, 10),
-        ({"max_request_timeout": 5.0}, "20", 10, 5),
-        ({"max_request_timeout": 5.0}, None, None, 5),
-    ):
-        headers = {} if header is None else {HEADER: header}
-        with serve(engine, **settings) as server:
-            for path, body in (
-                ("/generate", {"inputs": "the", "parameters": {"timeout": parameter}}),
-                ("/v1/completions", {"prompt": "the", "max_tokens": 5, "timeout": parameter}),
-            ):
-                assert server.client.post(path, json=body, headers=headers).status_code == 200
-                assert expected - 5 < (seconds_left(server) or 0) <= expected
+async def test_a_deadline_that_has_passed_is_refused() -> None:
+    """Nothing is queued; the refusal comes at once."""
+    async with running() as rig:
+        with pytest.raises(DeadlineExceeded):
+            submit(rig.engine, in_time("a", -0.001))
+        assert not rig.scheduler.waiting
 
 
-@pytest.mark.parametrize("path", ["/generate", "/v1/completions"])
-def test_an_answer_that_is_late_is_a_504(engine: FakeEngine, path: str) -> None:
-    """In the shape of the route, counted as a timeout."""
-    engine.error_at, engine.error = 2, DeadlineExceeded("allow more")
-    with serve(engine) as server:
-        answer = server.client.post(path, json=BODIES[path])
-        failures = server.metrics()['tgi_request_failure{err="timeout"}']
-    assert answer.status_code == 504
-    assert failures == 1
-    if path == "/generate":
-        assert answer.json() == {"error": "Request timed out: allow more", "error_type": "timeout"}
-    else:
-        assert answer.json()["error"]["code"] == "timeout"
-        assert answer.json()["error"]["type"] == "server_error"
+async def test_a_deadline_too_short_for_the_first_token_starts_no_work() -> None:
+    """Three steps of 16 tokens take at least 1.5 s: with 1.4 s left none is computed, with 1.8 s all are."""
+    async with running() as rig:
+        rig.steps.observe(16, 0.5)
+        rig.steps.observe(16, 0.5)
+        short, long = (in_time(str(seconds), seconds, num_input=48, count=1) for seconds in (1.4, 1.8))
+        with pytest.raises(DeadlineExceeded, match="too short"):
+            await read(submit(rig.engine, short))
+        assert not rig.model.step_tokens
+        assert len(await read(submit(rig.engine, long))) == 1
 
 
-def test_a_stream_that_is_late_ends_with_an_error(engine: FakeEngine) -> None:
-    """The last event is the error; no event says that the text is complete."""
-    engine.error_at, engine.error = 2, DeadlineExceeded("allow more")
-    with serve(engine) as server:
-        lines = server.generate(path="/generate_stream").text.splitlines()
-    events = [json.loads(line[5:]) for line in lines if line.startswith("data:")]
-    assert events[0]["generated_text"] is None
-    assert events[-1] == {"error": "Request timed out: allow more", "error_type": "timeout"}
+async def test_a_deadline_ends_a_waiting_group() -> None:
+    """Prompt owner and siblings that wait behind others get the error, each its own, and the queue is empty."""
+    async with running(step_seconds=0.02) as rig:
+        busy = [rig.submit([number], 30) for number in range(8)]
+        deadline = time.monotonic() + 0.05
+        group = [Request(str(n), (1, 2), SamplingParams(), 4, deadline=deadline) for n in range(3)]
+        results = await asyncio.gather(*map(read, rig.engine.submit_group(group)), return_exceptions=True)
+        assert [type(result) for result in results] == [DeadlineExceeded] * 3
+        assert not rig.scheduler.waiting
+        for stream in busy:
+            assert len(await read(stream)) == 30
 
 
-def test_a_stream_whose_time_is_over_does_not_begin(engine: FakeEngine) -> None:
-    """Refused by the engine, it is a 504 and not a 200 with an error in it."""
-    engine.submit_error = DeadlineExceeded("allow more")
-    with serve(engine) as server:
-        answer = server.generate(path="/generate_stream")
-    assert answer.status_code == 504
-    assert answer.json()["error_type"] == "timeout"
-
-
-def refused_for(engine: FakeEngine, seconds: float) -> httpx.Response:
-    engine.submit_error = Overloaded(retry_after=seconds)
-    with serve(engine) as server:
-        return server.generate(path="/generate_stream")
-
-
-def test_retry_after_is_the_engines_estimate(engine: FakeEngine) -> None:
-    """In whole seconds, rounded up."""
-    for seconds, header in ((1.0, "1"), (6.2, "7"), (60.0, "60")):
-        answer = refused_for(engine, seconds)
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, header)
-
-
-@pytest.mark.slow
-def test_retry_after_follows_the_rate_of_answers(engine: FakeEngine) -> None:
-    """The only place is taken for 1.6 s, and nothing has ended since: to ask in less than two would be too early."""
-    engine.delay = 60.0
-    body = {"inputs": "the"}
-    with (
-        serve(engine, max_concurrent_requests=1) as server,
-        server.client.stream("POST", "/generate_stream", json=body),
-    ):
-        assert server.generate().headers["retry-after"] == "1"
-        time.sleep(1.6)
-        assert server.generate().headers["retry-after"] == "2"
-
-
-def test_priority(chatting: Server) -> None:
-    """It reaches the engine from every family of routes; out of bounds it is a 422 that names it."""
-    chatting.generate(priority=7)
-    chatting.client.post("/v1/completions", json={"prompt": "the", "priority": -3, "max_tokens": 5})
-    assert [request.priority for request in chatting.engine.requests] == [7, -3]
-    for value in (101, -101, 1.5, "high"):
-        answer = chatting.generate(priority=value)
-        assert answer.status_code == 422
-        assert "priority" in answer.json()["error"]
-
-
-def test_the_header_is_documented(chatting: Server) -> None:
-    """Every route that generates has it in /docs, and 504 among its answers; no other route has."""
-    paths = chatting.client.get("/openapi.json").json()["paths"]
-    for path, methods in paths.items():
-        names = [each["name"] for each in methods.get("post", {}).get("parameters", [])]
-        assert (HEADER in names) == (path in BODIES or path == "/")
-    assert "504" in paths["/generate"]["post"]["responses"]
+async def test_a_cached_prompt_counts_little_against_a_deadline() -> None:
+    """Cached tokens take no time: a deadline too short for the whole prompt is enough for its end."""
+    async with running() as rig:
+        await read(submit(rig.engine, in_time("first", 5.0, num_input=48, count=1)))
+        rig.steps.observe(16, 0.5)
+        assert len(await read(submit(rig.engine, in_time("second", 1.0, num_input=48, count=1)))) == 1

@@ -1,4 +1,4 @@
-"""What the engine leaves for a stream."""
+"""The mailbox between the engine and a stream."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from peregrine_router.engine.mailbox import Mailbox
 
 
 async def test_all_that_waits_is_taken_at_once() -> None:
-    """A reader that is late gets everything, in order, and then waits for more."""
+    """A slow reader gets everything, in order, and then waits for more."""
     box: Mailbox[int] = Mailbox()
     for item in (1, 2, 3):
         box.put(item)
@@ -20,7 +20,7 @@ async def test_all_that_waits_is_taken_at_once() -> None:
 
 
 async def test_an_item_that_is_left_does_not_wake() -> None:
-    """The reader sleeps on until somebody wakes it, and gets the item then."""
+    """The reader sleeps on until it is woken, and gets the item then."""
     box: Mailbox[int] = Mailbox()
     waiting = asyncio.create_task(box.take())
     await asyncio.sleep(0)
@@ -32,7 +32,7 @@ async def test_an_item_that_is_left_does_not_wake() -> None:
 
 
 async def test_an_error_comes_after_the_items() -> None:
-    """What was put before a failure is not lost; every later reading raises."""
+    """Items put before a failure are not lost; every later reading raises."""
     box: Mailbox[int] = Mailbox()
     box.put(1)
     box.fail(ValueError("over"))

@@ -76,23 +76,23 @@ def make_engine(
     return Engine(shards, scheduler, byte_tokenizer(), overlaps=overlaps), scheduler
 
 
-async def outcome(generation: RequestStream, leave_after: int | None) -> tuple[list[int], FinishReason | None, str]:
+async def outcome(stream: RequestStream, leave_after: int | None) -> tuple[list[int], FinishReason | None, str]:
     """Tokens, reason and text; of one that leaves, its first tokens alone."""
     ids, text, reason = [], "", None
     try:
-        async for event in events_of(generation):
+        async for event in events_of(stream):
             ids.append(event.token.id)
             text += event.text_delta
             reason = event.finished and event.finished.reason
             if leave_after == len(ids):
                 break
-        await generation.aclose()
+        await stream.aclose()
     except Cancelled:
         pass
     return ids, reason, text
 
 
-async def history(
+async def outcomes(
     seed: int, overlaps: bool, speculation: DraftBudget | None = None
 ) -> list[tuple[list[int], FinishReason | None, str]]:
     """Requests and groups that join over time, some with stop strings, some of which leave; few blocks for them."""
@@ -107,9 +107,9 @@ async def history(
             Request(f"{number}-{seed}", prompt, SamplingParams(seed=seed), random.randrange(1, 30), ("e", "\n"))
             for seed in range(random.choice([1, 1, 1, 3]))
         ]
-        for generation in engine.submit_group(group):
+        for stream in engine.submit_group(group):
             leave_after = random.choice([None, None, None, random.randrange(1, 6)])
-            readers.append(asyncio.create_task(outcome(generation, leave_after)))
+            readers.append(asyncio.create_task(outcome(stream, leave_after)))
         await asyncio.sleep(random.choice([0, 0.002]))
     results = await asyncio.gather(*readers)
     assert scheduler.pool.num_used == 0
@@ -123,20 +123,20 @@ async def history(
 @pytest.mark.parametrize("seed", range(12))
 async def test_both_loops_give_the_same_tokens(seed: int) -> None:
     """Under joins, groups, leaves, ends of text, stop strings and preemption, whatever time the steps take."""
-    plain, overlapped = await history(seed, overlaps=False), await history(seed, overlaps=True)
+    plain, overlapped = await outcomes(seed, overlaps=False), await outcomes(seed, overlaps=True)
     assert overlapped == plain
 
 
 @pytest.mark.parametrize("overlaps", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-async def test_guesses_give_the_same_tokens(seed: int, overlaps: bool) -> None:
+async def test_drafts_give_the_same_tokens(seed: int, overlaps: bool) -> None:
     """Several tokens of a step, the last of which may lie behind an end, a stop string or the length: in both loops."""
-    plain, speculation = await history(seed, overlaps=False), DraftBudget(5, 12)
-    assert await history(seed, overlaps, speculation) == plain
+    plain, speculation = await outcomes(seed, overlaps=False), DraftBudget(5, 12)
+    assert await outcomes(seed, overlaps, speculation) == plain
     assert speculation.num_accepted > 0
 
 
-async def test_an_answer_from_before_a_preemption_is_dropped() -> None:
+async def test_a_result_from_before_a_preemption_is_dropped() -> None:
     """A sequence that comes back to its slot while an old step of it is in flight gains no token from that step."""
     model = FakeModel(8, BLOCK_SIZE)
     scheduler = Scheduler(
@@ -154,9 +154,9 @@ async def test_an_answer_from_before_a_preemption_is_dropped() -> None:
     second = scheduler.schedule()
     assert second is not None
     assert sequence.slot == slot
-    answer = model.execute(second)
+    result = model.execute(second)
     assert scheduler.commit(stale) == []
-    assert [committed.token_id for committed in scheduler.commit(answer)] == expected([1, 2, 3], 1)
+    assert [token.token_id for token in scheduler.commit(result)] == expected([1, 2, 3], 1)
     scheduler.check_integrity()
 
 
@@ -182,7 +182,7 @@ def make_timed_engine(shards: FakeShards, overlaps: bool) -> tuple[Engine, Sched
 
 
 async def idle_fraction(overlaps: bool) -> float:
-    """Of shards that take 10 ms a step, with eight sequences of 60 tokens."""
+    """The part of the time in which shards of 10 ms a step are idle, with eight sequences of 60 tokens."""
     shards = SteadyShards(FakeModel(256, BLOCK_SIZE), 0.01)
     engine, _ = make_timed_engine(shards, overlaps)
     stepping = asyncio.create_task(engine.run())
@@ -222,7 +222,8 @@ async def test_a_step_that_is_faster_than_expected_is_not_waited_for() -> None:
 
 
 async def test_a_newcomer_joins_the_step_after_the_one_that_runs() -> None:
-    """What comes at the third of a step of 100 ms has its first token when the next one ends, and not one later."""
+    """A request that comes at a third of a step of 100 ms has its first token when the next step ends, and not one
+    later."""
     shards = SteadyShards(FakeModel(256, BLOCK_SIZE), 0.1)
     engine, _ = make_timed_engine(shards, overlaps=True)
     stepping = asyncio.create_task(engine.run())

@@ -1,9 +1,9 @@
-"""What is known of steps to come, and what is not begun because of it."""
+"""Estimates of step times."""
 
 from peregrine_router.engine.step_times import StepTimes
 
 
-def test_without_measurements_nothing_is_too_late() -> None:
+def test_without_observations_nothing_is_too_late() -> None:
     """No step, no claim; nor does a large step say how long a small one takes."""
     times = StepTimes()
     assert times.lower_bound(100) == 0.0
@@ -23,7 +23,7 @@ def test_a_step_is_not_faster_than_a_smaller_one() -> None:
 
 
 def test_a_smaller_step_does_not_take_less_for_each_token() -> None:
-    """Of sizes alike, a quarter fewer tokens save a quarter of the time at most."""
+    """A quarter fewer tokens of a similar size save a quarter of the time at most."""
     times = StepTimes()
     times.observe(100, 1.0)
     assert times.lower_bound(75) == 0.75
@@ -38,7 +38,7 @@ def test_old_steps_are_forgotten() -> None:
     assert times.lower_bound(1) == 0.1
 
 
-def test_steps_that_are_measured_say_how_much_another_computes_in_time() -> None:
+def test_observed_steps_say_how_much_another_computes_in_time() -> None:
     """By those of about its size, which pay more for a token than larger ones; the smallest say nothing of it."""
     times = StepTimes()
     times.observe(1, 0.1)

@@ -1,4 +1,4 @@
-"""Guesses in the router: when they are allowed, and what several tokens of one step become."""
+"""Draft tokens in the router: when they are allowed, and what becomes of several tokens of one step."""
 
 import asyncio
 from random import Random
@@ -43,8 +43,8 @@ def next_step(scheduler: Scheduler) -> Step:
     return step
 
 
-class RightShards(FakeShards):
-    """Every guess is right, and a step makes all that it may."""
+class AcceptingShards(FakeShards):
+    """Shards that propose all the draft tokens that they may, and accept all."""
 
     def __init__(self) -> None:
         super().__init__(FakeModel(64, BLOCK_SIZE, AlwaysMost()))
@@ -56,35 +56,35 @@ class AlwaysMost(Random):
 
 
 def answer(step: Step, slot: int, tokens: list[int]) -> StepResult:
-    """One that says so."""
+    """A result with these tokens for the slot."""
     return StepResult(step.id, pack([slot] * len(tokens)), pack(tokens), b"")
 
 
-@pytest.mark.parametrize(("count", "guesses"), [(1, 6), (2, 3), (3, 1), (4, 1), (5, 0)])
-def test_the_more_sequences_the_fewer_guesses(count: int, guesses: int) -> None:
-    """Sequences and guesses together are at most the rows that are nearly free."""
+@pytest.mark.parametrize(("count", "num_drafts"), [(1, 6), (2, 3), (3, 1), (4, 1), (5, 0)])
+def test_the_more_sequences_the_fewer_draft_tokens(count: int, num_drafts: int) -> None:
+    """Sequences and draft tokens together are at most the rows that are nearly free."""
     scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
     for i in range(count):
         submit(scheduler, make_request(str(i)))
     scheduler.commit(model.execute(next_step(scheduler)))
-    assert next_step(scheduler).max_draft_tokens == guesses
+    assert next_step(scheduler).max_draft_tokens == num_drafts
 
 
-def test_no_guesses_while_a_prompt_is_computed() -> None:
+def test_no_drafts_while_a_prompt_is_computed() -> None:
     """Its chunks need the rows."""
     scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
     submit(scheduler, make_request("a"))
     scheduler.commit(model.execute(next_step(scheduler)))
     submit(scheduler, make_request("b", length=40))
-    guesses = []
+    allowed_drafts = []
     for _ in range(4):
         step = next_step(scheduler)
         scheduler.commit(model.execute(step))
-        guesses.append(step.max_draft_tokens)
-    assert guesses == [0, 0, 0, 3]
+        allowed_drafts.append(step.max_draft_tokens)
+    assert allowed_drafts == [0, 0, 0, 3]
 
 
-def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
+def test_drafts_beside_requests_that_wait_for_a_slot() -> None:
     """A small batch that is full is small all the same, and who waits is served the sooner."""
     scheduler, model = make_scheduler(max_batch_size=1), FakeModel(64, BLOCK_SIZE)
     for name in "ab":
@@ -93,7 +93,7 @@ def test_guesses_beside_requests_that_wait_for_a_slot() -> None:
     assert next_step(scheduler).max_draft_tokens == 6
 
 
-def test_no_guesses_where_blocks_are_few() -> None:
+def test_no_drafts_where_blocks_are_few() -> None:
     """None would be left for the next token of each sequence."""
     scheduler, model = make_scheduler(num_blocks=7), FakeModel(7, BLOCK_SIZE)
     for name, length in (("a", 3), ("b", 16)):
@@ -102,19 +102,20 @@ def test_no_guesses_where_blocks_are_few() -> None:
     assert next_step(scheduler).max_draft_tokens == 0
 
 
-def allowed(scheduler: Scheduler, count: int, *, guessed: int = 0) -> dict[int, int]:
-    """The next steps by id, and how many guesses each allows; all of those that may be are said to be made, or none."""
+def allowed(scheduler: Scheduler, count: int, *, drafted: int = 0) -> dict[int, int]:
+    """The draft tokens that each of the next steps allows, by step id. Up to `drafted` of them are said to be
+    proposed."""
     steps = []
     for _ in range(count):
         step = next_step(scheduler)
         result = answer(step, 0, [5])
-        scheduler.commit(replace(result, num_draft_tokens=min(guessed, step.max_draft_tokens)))
+        scheduler.commit(replace(result, num_draft_tokens=min(drafted, step.max_draft_tokens)))
         steps.append(step)
     return {step.id: step.max_draft_tokens for step in steps}
 
 
-def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
-    """After four in a row, only those in which shards look again; who is new is looked at at once."""
+def test_where_nothing_is_drafted_few_steps_speculate() -> None:
+    """After four in a row, only those in which shards probe; a new sequence ends the backoff at once."""
     scheduler = make_scheduler()
     submit(scheduler, make_request("a", new=90))
     found = allowed(scheduler, 1 + PATIENCE + 60)
@@ -126,18 +127,18 @@ def test_where_nothing_is_guessed_few_steps_ask_for_it() -> None:
     assert next_step(scheduler).max_draft_tokens > 0
 
 
-def test_a_step_without_guesses_now_and_then() -> None:
-    """However right they are: what guesses cost is known by comparison with it."""
+def test_a_plain_step_now_and_then() -> None:
+    """However many drafts are accepted: their cost is known by comparison with it."""
     scheduler = make_scheduler(num_blocks=256)
     submit(scheduler, make_request("a", new=400))
-    found = allowed(scheduler, 3 * PLAIN_EVERY, guessed=6)
+    found = allowed(scheduler, 3 * PLAIN_EVERY, drafted=6)
     without = [step_id for step_id, most in found.items() if not most]
     assert without == [0, *range(PLAIN_EVERY - 1, 3 * PLAIN_EVERY, PLAIN_EVERY)]
 
 
-async def test_shards_are_told_what_guesses_cost() -> None:
-    """As measured: here a step with six takes four times as long."""
-    shards, scheduler = RightShards(), make_scheduler()
+async def test_shards_are_told_what_verification_costs() -> None:
+    """As observed: here a step with six draft tokens takes four times as long."""
+    shards, scheduler = AcceptingShards(), make_scheduler()
     pipeline = StepPipeline(shards, scheduler.in_flight, [scheduler.speculation.cost])
     submit(scheduler, make_request("a", new=100))
     costs = []
@@ -176,7 +177,7 @@ def test_tokens_behind_the_length_are_dropped() -> None:
     assert sequence.finish_reason is FinishReason.LENGTH
 
 
-def test_no_guesses_where_a_group_forks() -> None:
+def test_no_drafts_where_a_group_forks() -> None:
     """The last token of a prompt is computed like a decode, but others begin behind it."""
     scheduler, model = make_scheduler(), FakeModel(64, BLOCK_SIZE)
     scheduler.submit_group([make_request("a", length=17), make_request("b", length=17)])
@@ -185,8 +186,8 @@ def test_no_guesses_where_a_group_forks() -> None:
     assert (step.num_decodes, len(step.forks), step.max_draft_tokens) == (1, 1, 0)
 
 
-def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
-    """With a step in flight, for what both may guess; near its end, for no more than it can have."""
+def test_a_long_answer_takes_blocks_for_its_drafts() -> None:
+    """With a step in flight, for the draft tokens of both; near its end, for no more than it can have."""
     scheduler = make_scheduler()
     sequence = submit(scheduler, make_request("a", new=10))
     scheduler.commit(answer(next_step(scheduler), 0, [5]))
@@ -199,7 +200,7 @@ def test_a_long_answer_takes_blocks_for_its_guesses() -> None:
 
 async def test_the_tokens_of_a_step_are_read_together() -> None:
     """Seven tokens wake their reader once."""
-    shards = RightShards()
+    shards = AcceptingShards()
     engine = Engine(shards, make_scheduler(), byte_tokenizer())
     stepping = asyncio.create_task(engine.run())
     stream = submit(engine, Request("a", (1, 2, 4), SamplingParams(), 15, ignore_eos=True))
@@ -219,7 +220,7 @@ async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
     texts = [byte_tokenizer().decode([token]) for token in tokens]
     at = next(i for i, text in enumerate(texts) if i % 7 and text.isascii() and text not in texts[:i])
     stop = texts[at]
-    engine = Engine(RightShards(), make_scheduler(), byte_tokenizer())
+    engine = Engine(AcceptingShards(), make_scheduler(), byte_tokenizer())
     stepping = asyncio.create_task(engine.run())
     stream = submit(engine, Request("a", (1, 2, 4), SamplingParams(), 15, (stop,), ignore_eos=True))
     events = []
@@ -233,9 +234,9 @@ async def test_a_stop_string_hides_the_tokens_behind_it() -> None:
     assert (finished.reason, finished.generated_tokens) == (FinishReason.STOP_SEQUENCE, at + 1)
 
 
-async def test_guesses_are_counted() -> None:
-    """How many were made and right, and how many a step gave each sequence, under TGI's name."""
-    shards, metrics = RightShards(), Metrics(INFO)
+async def test_draft_tokens_are_counted() -> None:
+    """The proposed and accepted ones, and how many tokens a step gave each sequence, under TGI's name."""
+    shards, metrics = AcceptingShards(), Metrics(INFO)
     engine = Engine(shards, make_scheduler(), byte_tokenizer(), observers=[StepMetrics(metrics)], overlaps=False)
     metrics.watch(engine)
     stepping = asyncio.create_task(engine.run())

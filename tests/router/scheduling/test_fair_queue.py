@@ -102,10 +102,10 @@ def test_nobody_waits_for_all_of_a_flood(num_flood: int, num_tenants: int) -> No
     for _ in range(num_flood + 1):
         arrive(queue, make_item("noisy", num_input=3))
     take_next(queue)
-    late = [make_item(str(number)) for number in range(num_tenants)]
-    for item in late:
+    others = [make_item(str(number)) for number in range(num_tenants)]
+    for item in others:
         arrive(queue, item)
-    assert [take_next(queue) for _ in late] == late
+    assert [take_next(queue) for _ in others] == others
 
 
 def test_time_without_requests_is_no_credit() -> None:
@@ -123,7 +123,7 @@ def test_time_without_requests_is_no_credit() -> None:
 
 
 def test_an_empty_queue_keeps_the_last_level() -> None:
-    """Who comes first to an empty queue is lifted to whoever left it last."""
+    """The first tenant in an empty queue is lifted to the one served last."""
     queue: FairQueue[Item] = FairQueue()
     arrive(queue, make_item("busy", num_input=10))
     take_next(queue)
@@ -132,7 +132,7 @@ def test_an_empty_queue_keeps_the_last_level() -> None:
 
 
 def test_priority_then_arrival() -> None:
-    """Of one tenant's the highest priority is next, equals in order; another tenant's priority counts for nothing."""
+    """A tenant's highest priority is next, equals in order; another tenant's priority counts for nothing."""
     queue: FairQueue[Item] = FairQueue()
     items = [make_item("a", priority) for priority in (0, 5, -1, 5)]
     for item in items:
@@ -155,7 +155,7 @@ def test_what_was_interrupted_goes_first_and_pays_once() -> None:
 
 
 def test_a_short_prompt_goes_before_a_long_one() -> None:
-    """Of those that come at once the shortest is first, and equals in the order of their arrival."""
+    """The shortest of those that come at once is first, and equals in the order of tsuccessor arrival."""
     queue: FairQueue[Item] = FairQueue()
     items = [make_item(num_input=size) for size in (9, 2, 5, 2)]
     for item in items:
@@ -180,7 +180,7 @@ def test_a_long_prompt_waits_for_so_much_and_no_more(length: int, short: int) ->
 
 
 def test_the_next_but_for_some_tenants() -> None:
-    """What is taken out is the next of those that are left; none, if nobody is."""
+    """The next request is of a tenant that is not excluded; None if there is none."""
     queue: FairQueue[Item] = FairQueue()
     first, second = make_item("first"), make_item("second", num_input=2)
     arrive(queue, first)
@@ -192,7 +192,7 @@ def test_the_next_but_for_some_tenants() -> None:
 
 
 def test_another_tenant_is_expected_for_a_while() -> None:
-    """So many tokens after its last request it is no more; and none is expected where one is alone."""
+    """EXPECTED_TOKENS after its last request it is not; and none is expected where one is alone."""
     queue: FairQueue[Item] = FairQueue()
     arrive(queue, make_item("other"))
     assert not queue.expects_another("other")
@@ -248,10 +248,10 @@ class Histories(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         item = data.draw(st.sampled_from(list(self.queue)))
         if data.draw(st.booleans()):
-            heir = make_item(item.request.tenant, item.request.priority)
-            heir.virtual_deadline = item.virtual_deadline
-            self.arrived[heir] = self.arrived[item]
-            self.queue.replace(item, heir)
+            successor = make_item(item.request.tenant, item.request.priority)
+            successor.virtual_deadline = item.virtual_deadline
+            self.arrived[successor] = self.arrived[item]
+            self.queue.replace(item, successor)
         else:
             self.queue.remove(item)
         assert item not in self.queue
@@ -278,4 +278,4 @@ Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40,
 
 
 class TestHistories(Histories.TestCase):
-    """The next is always of the least served tenant; nothing is lost; a heir takes the place that it inherits."""
+    """The next is always of the least served tenant; nothing is lost; a successor keeps the place."""

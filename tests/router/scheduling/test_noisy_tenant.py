@@ -124,11 +124,11 @@ async def arrived(quiet: httpx.AsyncClient, flood: Sequence["asyncio.Task[httpx.
     """Waits until the server has every request of the flood, or has refused it: accepting them all takes its time."""
     gauges = ("tgi_queue_size ", "tgi_batch_current_size ")
     async with asyncio.timeout(20):
-        held = 0.0
-        while held + sum(task.done() for task in flood) < len(flood):
+        known = 0.0
+        while known + sum(task.done() for task in flood) < len(flood):
             await asyncio.sleep(STEP_SECONDS)
             lines = (await quiet.get("/metrics")).text.splitlines()
-            held = sum(float(line.split()[1]) for line in lines if line.startswith(gauges))
+            known = sum(float(line.split()[1]) for line in lines if line.startswith(gauges))
 
 
 @pytest.mark.parametrize(
@@ -155,5 +155,5 @@ async def test_a_flood_of_one_key_does_not_double_the_wait_of_another(options: d
         for task in flood:
             task.cancel()
         await asyncio.gather(*flood, return_exceptions=True)
-    assert statuses <= {429}, "the flood was over before it was measured"
+    assert statuses <= {429}, "the flood was over before it was observed"
     assert flooded < 2 * alone

@@ -1,4 +1,4 @@
-"""Which prompts find what others computed, what is given up first, and what it costs to look."""
+"""The prefix cache: which prompts find blocks of others, which block is evicted first, and what a miss costs."""
 
 import time
 import tracemalloc
@@ -123,7 +123,7 @@ def test_the_least_recently_used_prefix_goes_first() -> None:
 
 
 def test_the_beginning_of_a_prefix_outlives_its_end() -> None:
-    """Whoever shares only the beginning still finds it when the rest had to make room."""
+    """A prompt that shares only the beginning still finds it when the rest was evicted."""
     server = Server(num_blocks=8)
     server.serve([*range(16), 1])
     server.serve([7] * 22)
@@ -153,7 +153,7 @@ def test_a_tenant_keeps_no_more_than_its_part_while_others_use_the_cache() -> No
 
 @given(st.lists(st.tuples(st.sampled_from(["new", "free", "reuse"]), st.integers(0, 5)), max_size=60))
 def test_pool_keeps_account_of_cached_blocks(history: list[tuple[str, int]]) -> None:
-    """Whatever is allocated, remembered, freed and reused: a block is free, idle or owned, and never two of these."""
+    """Whatever is allocated, cached, freed and reused: a block is free, idle or owned, and never two of these."""
     pool, tables = BlockPool(8, BLOCK_SIZE, tenant_fraction=0.4), []
     for number, (action, count) in enumerate(history):
         salt = bytes([count % 2])

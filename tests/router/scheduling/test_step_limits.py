@@ -1,4 +1,4 @@
-"""What a flood of one tenant leaves to others: pure decisions, on steps that take a modelled time."""
+"""The limits on a flood of one tenant: pure decisions, on steps that take a modelled time."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from peregrine_server.protocol import Step, StepResult, unpack
 
 MAX_STEP_TOKENS = 256
 MIXED_TOKENS = 50
-LATE = 0.8
+SEND_AT_FRACTION = 0.8
 NUM_BLOCKS, BLOCK_SIZE, CAPACITY = 1024, 64, 128
 
 
@@ -45,7 +45,7 @@ class Server:
         self._model = FakeModel(NUM_BLOCKS, BLOCK_SIZE)
         self._random = Random(0)
         self._in_flight: deque[tuple[float, StepResult]] = deque()
-        """When each ends."""
+        """(time of its end, result) of each."""
 
     def submit(self, tenant: str, length: int, new: int) -> Sequence:
         prompt = tuple(self._random.choices(range(250), k=length))
@@ -63,25 +63,25 @@ class Server:
             self._in_flight.append((begin + seconds, self._model.execute(step)))
             self.steps.append(step)
             if len(self._in_flight) == 1:
-                self.now = begin + LATE * seconds
+                self.now = begin + SEND_AT_FRACTION * seconds
                 return step
         if self._in_flight:
             self.now, result = self._in_flight.popleft()
             self.scheduler.commit(result)
             self.last_end = self.now
         if self._in_flight:
-            self.now += LATE * (self._in_flight[0][0] - self.now)
+            self.now += SEND_AT_FRACTION * (self._in_flight[0][0] - self.now)
         return step
 
     def run(self, count: int) -> list[Step]:
-        """The next so many steps."""
+        """The next `count` steps."""
         before = len(self.steps)
         while len(self.steps) < before + count:
             self.turn()
         return self.steps[before:]
 
     def seconds_to_first_tokens(self, length: int, count: int) -> Iterator[float]:
-        """Of prompts of the quiet tenant, one after the other, at any moment of a step."""
+        """Seconds to the first token of the quiet tenant's prompts, one after the other, at any moment of a step."""
         for _ in range(count):
             came = self.now + self._random.uniform(0, 1)
             while self.now < came:
@@ -145,7 +145,7 @@ def test_no_two_steps_in_turn_leave_a_flood_out() -> None:
     assert not any(first == second == 0 for first, second in pairwise(counts))
 
 
-def test_who_was_served_a_step_more_holds_nobody() -> None:
+def test_a_tenant_that_was_served_a_step_more_pauses_nobody() -> None:
     """A tenant cannot keep a flood from its answers by sending one short request after another."""
     server = Server()
     server.flood(400)
@@ -184,7 +184,7 @@ def test_a_tenant_that_is_alone_is_not_slowed(others: int) -> None:
     assert [step.num_decodes for step in server.run(5)] == [70] * 5
 
 
-def test_a_prompt_that_holds_nobody_is_not_slowed() -> None:
+def test_a_prompt_that_pauses_nobody_is_not_slowed() -> None:
     """Beside the answers of a flood, which take turns, it has the room that prompts have beside others."""
     server = Server()
     server.flood(400)
