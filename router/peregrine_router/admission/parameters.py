@@ -36,7 +36,7 @@ class Parameter:
     """Whether a value other than `off` implies `do_sample` in TGI's API: it means nothing to greedy decoding."""
 
 
-PARAMETERS = (
+PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "temperature",
         Float,

@@ -123,7 +123,7 @@ def test_a_model_that_cannot_be_constrained_says_so(tmp_path: Path) -> None:
 
 
 def test_verdicts_are_forgotten_in_time(checker: GrammarChecker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered is bounded, the least recently used going first."""
+    """The cache of verdicts is bounded; the least recently used one is dropped first."""
     monkeypatch.setattr(grammar_module, "MAX_CACHED_VERDICTS", 3)
     for number in range(5):
         checker.check(Grammar("json_schema", json.dumps({"const": number})))

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from pydantic import BaseModel
 
 from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.parameters import (
@@ -33,6 +35,10 @@ NOT_IN_THE_TABLE = {
     "grammar",
 }
 """Fields of `SamplingParams` that the validator works out from more than one parameter's value."""
+
+
+def parameters(**given: Any) -> GenerateParameters:
+    return GenerateParameters(**given)
 
 
 def test_a_new_parameter_is_one_row() -> None:
@@ -64,7 +70,7 @@ def test_every_field_of_the_shards_message_is_set() -> None:
 
 
 @pytest.mark.parametrize("model", [GenerateParameters, CompletionRequest, ChatRequest])
-def test_every_api_has_every_row(model: type) -> None:
+def test_every_api_has_every_row(model: type[BaseModel]) -> None:
     """The request bodies of TGI's and OpenAI's routes have a field for each row, with its example."""
     properties = model.model_json_schema()["properties"]
     assert {row.name for row in PARAMETERS} <= properties.keys()
@@ -73,21 +79,21 @@ def test_every_api_has_every_row(model: type) -> None:
 
 def test_values_of_the_rows() -> None:
     """Parameters that are left out, or null, reach the shards as their `off`; the others as they are."""
-    values = sampling_values(GenerateParameters(top_p=0.5, top_k=None, watermark=True))
+    values = sampling_values(parameters(top_p=0.5, top_k=None, watermark=True))
     off = {row.name: row.off for row in PARAMETERS}
     assert values == {**off, "top_p": 0.5, "watermark": True}
 
 
 def test_ranges_are_checked_in_the_order_of_the_table() -> None:
-    """Of two parameters out of range the row that comes first is reported first."""
-    broken = [text for is_broken, text in range_rules(GenerateParameters(min_p=2.0, temperature=-1.0)) if is_broken]
+    """If two parameters are out of range, the earlier row is reported first."""
+    broken = [text for is_broken, text in range_rules(parameters(min_p=2.0, temperature=-1.0)) if is_broken]
     assert broken == ["`temperature` must be strictly positive", "`min_p` must be >= 0.0 and <= 1.0"]
 
 
 @pytest.mark.parametrize("row", [row for row in PARAMETERS if row.turns_sampling_on], ids=lambda row: row.name)
 def test_off_does_not_turn_sampling_on(row: Parameter) -> None:
     """A warper that is given but off counts for `best_of`, and leaves decoding greedy."""
-    given = GenerateParameters(**{row.name: row.off})
+    given = parameters(**{row.name: row.off})
     assert has_warper(given)
     assert not implies_sampling(given)
-    assert implies_sampling(GenerateParameters(**{row.name: row.example}))
+    assert implies_sampling(parameters(**{row.name: row.example}))

@@ -17,7 +17,7 @@ from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar
 
-REGEX = {"type": "regex", "value": "[ab]*"}
+REGEX: dict[str, Any] = {"type": "regex", "value": "[ab]*"}
 STARTS = "starts with: "
 
 
@@ -110,7 +110,7 @@ async def test_refusals(given: dict[str, Any], message: str) -> None:
 
 
 async def test_order() -> None:
-    """Of several faults the one that TGI looks at first is named."""
+    """The reported fault is the one that TGI checks first."""
     faults: list[dict[str, Any]] = [
         {"best_of": 2},
         {"temperature": 0.0},
@@ -186,7 +186,7 @@ async def check_grammar(check: Callable[[Grammar], None]) -> None:
 
 
 async def test_grammar_that_does_not_compile() -> None:
-    """What the compiler says is what the client is told."""
+    """The compiler's message reaches the client."""
     with pytest.raises(InvalidRequest, match="line 1"):
         await check_grammar(refuse_grammar)
 
@@ -195,8 +195,12 @@ async def test_grammar_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> N
     """Compiling has a time limit; the event loop runs on meanwhile."""
     monkeypatch.setattr(validation, "GRAMMAR_SECONDS", 0.05)
     done = threading.Event()
+
+    def wait(grammar: Grammar) -> None:
+        done.wait(5)
+
     with pytest.raises(InvalidRequest, match="compiling it takes over"):
-        await check_grammar(lambda grammar: [done.wait(5), None][1])
+        await check_grammar(wait)
     done.set()
 
 

@@ -53,7 +53,7 @@ def test_vertex(server: Server) -> None:
 )
 @pytest.mark.parametrize("path", ["/vertex", "/invocations"])
 def test_refusals(server: Server, path: str, body: dict[str, Any]) -> None:
-    """What fits no form is a 422 in TGI's shape."""
+    """A body of no known form is a 422 in TGI's shape."""
     answer = server.client.post(path, json=body)
     assert answer.status_code == 422
     assert set(answer.json()) == {"error", "error_type"}
@@ -63,13 +63,3 @@ def test_too_many_instances(server: Server) -> None:
     """The limit on prompts holds here too."""
     answer = server.client.post("/vertex", json={"instances": [{"inputs": "the"}] * 5})
     assert answer.json()["error_type"] == "batch size exceeded"
-
-
-def test_tokenize(server: Server) -> None:
-    """POST /tokenize tells each token's id, text and bytes; special tokens' text is text."""
-    text = "the é<|endoftext|>"
-    tokens = server.client.post("/tokenize", json={"inputs": text}).json()
-    assert all(text.encode()[token["start"] : token["stop"]].decode() == token["text"] for token in tokens)
-    assert [token["id"] for token in tokens] == server.engine.tokenizer.encode(text)
-    assert 0 not in [token["id"] for token in tokens]
-    assert server.client.post("/tokenize", json={"inputs": ""}).status_code == 422

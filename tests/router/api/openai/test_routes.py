@@ -1,0 +1,47 @@
+"""OpenAI's routes over real sockets: admission, counting, models, errors, /chat_tokenize."""
+
+import pytest
+
+from fakes import EOS, FakeEngine, Server, serve
+
+
+def test_permits_count_sequences(engine: FakeEngine) -> None:
+    """Each sequence of each prompt takes a place; what does not fit is a 429 in OpenAI's shape."""
+    with serve(engine, max_concurrent_requests=3) as server:
+        answer = server.client.post("/v1/completions", json={"prompt": ["a", "b"], "n": 2})
+        assert answer.status_code == 429
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert server.client.post("/v1/completions", json={"prompt": ["a", "b", "c"]}).json()["choices"]
+
+
+def test_counted_once(server: Server) -> None:
+    """Several prompts are one request."""
+    server.client.post("/v1/completions", json={"prompt": ["the", "fox"], "max_tokens": 3}).raise_for_status()
+    metrics = server.metrics()
+    assert metrics["tgi_request_count"] == metrics["tgi_request_success"] == 1
+    assert metrics["tgi_request_generated_tokens_sum"] == 6
+
+
+def test_models(server: Server) -> None:
+    """GET /v1/models names the model."""
+    (model,) = server.client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"]) == ("peregrine/test", "model")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/models"])
+def test_errors_of_routes(server: Server, path: str) -> None:
+    """Unknown routes and wrong methods under /v1 are told in OpenAI's shape too."""
+    answer = server.client.post(path, json={})
+    assert answer.status_code in (404, 405)
+    assert answer.json()["error"]["message"]
+
+
+def test_chat_tokenize(chatting: Server) -> None:
+    """POST /chat_tokenize answers with the prompt and its tokens, the template's special ones among them."""
+    messages = [{"role": "user", "content": f"é{EOS}"}]
+    answer = chatting.client.post("/chat_tokenize", json={"messages": messages}).json()
+    assert answer["templated_text"] == f"u:é{EOS}{EOS}a:"
+    assert [token["text"] for token in answer["tokenize_response"] if token["id"] == 0] == [EOS]
+    last = answer["tokenize_response"][-1]
+    assert last["stop"] == len(answer["templated_text"].encode())

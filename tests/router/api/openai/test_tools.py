@@ -1,0 +1,61 @@
+"""Tools of a chat: grammars of required calls, and calls in the output."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chats import CALL, TOOL, chat, chunks, prompt
+from fakes import Server
+
+
+def test_tool_call(caller: Server) -> None:
+    """An answer in the form of a call is a call: arguments as text, no content, the reason `tool_calls`."""
+    choice = chat(caller, tools=[TOOL])["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["message"]["content"] is None
+    assert choice["finish_reason"] == "tool_calls"
+    assert call["type"] == "function"
+    assert call["id"].startswith("call_")
+    assert call["function"] == {"name": "dive", "arguments": '{"to": "{\\"}"}'}
+
+
+def test_streamed_tool_call(caller: Server) -> None:
+    """Streamed, the first piece names tool and id, the rest are pieces of the arguments; nothing is content."""
+    choices = [event["choices"][0] for event in chunks(caller, tools=[TOOL])]
+    pieces = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+    assert pieces[0]["function"]["name"] == "dive"
+    assert all("id" not in piece for piece in pieces[1:])
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == '{"to": "{\\"}"}'
+    assert len(pieces) > 2
+    assert not any(choice["delta"].get("content") for choice in choices)
+    assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("says", [' {"name": "swim", "arguments": {}}', '{"a": 1}', "{", "fine", '{"name": "di'])
+def test_text_that_is_no_call(chatting: Server, says: str) -> None:
+    """With tool_choice auto any other answer is text, also one that begins like a call; a stream loses nothing."""
+    chatting.engine.says = says
+    assert chat(chatting, tools=[TOOL])["choices"][0]["message"] == {"role": "assistant", "content": says}
+    deltas = [event["choices"][0]["delta"] for event in chunks(chatting, tools=[TOOL])]
+    assert "".join(delta.get("content", "") for delta in deltas) == says
+
+
+def test_tool_choice_none(caller: Server) -> None:
+    """`none` hides the tools from the model and takes its answer for text."""
+    assert chat(caller, tools=[TOOL], tool_choice="none")["choices"][0]["message"]["content"] == CALL
+    assert "dive" not in prompt(caller)
+
+
+@pytest.mark.parametrize("choice", ["required", "dive", {"type": "function", "function": {"name": "dive"}}])
+def test_required_calls_are_constrained(caller: Server, choice: Any) -> None:
+    """A call that must be made is constrained to the tool's schema, whose references still point into it."""
+    chat(caller, tools=[TOOL], tool_choice=choice, max_tokens=40)
+    grammar = caller.engine.requests[-1].sampling.grammar
+    assert grammar is not None
+    assert grammar.kind == "json_schema"
+    (call,) = json.loads(grammar.source)["anyOf"]
+    assert call["properties"]["name"] == {"const": "dive"}
+    assert call["properties"]["arguments"]["$ref"] == "#/anyOf/0/properties/arguments/$defs/x"
+    assert "x" in call["properties"]["arguments"]["$defs"]
+    assert caller.engine.requests[-1].sampling.end_token_ids == (0,)
