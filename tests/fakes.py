@@ -72,9 +72,9 @@ class FakeEngine:
     """Whether streams end without their last event."""
     submit_error: Exception | None = None
     cached_tokens: int = 0
-    """Of every prompt."""
+    """Prefix cache hit of every prompt, in tokens."""
     logprobs: tuple[float, ...] = (-0.5,)
-    """Of every token of the first, second, ... request; repeated."""
+    """Log-probability of every token of the first, second, ... request; repeated."""
     is_healthy: bool = True
     stats: EngineStats = field(default_factory=EngineStats)
     requests: list[Request] = field(default_factory=list)

@@ -15,10 +15,11 @@ from peregrine_router.admission.validator import Validator
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
-from peregrine_router.http.auth import REQUEST_ID, ApiKeys, ApiKeyStore, PublicPaths, RequestIds
+from peregrine_router.http.auth import ApiKeys, ApiKeyStore, PublicPaths
 from peregrine_router.http.errors import install_error_handlers
 from peregrine_router.http.live_requests import LiveRequests
-from peregrine_router.http.response_headers import HEADERS, AnswerHeaders
+from peregrine_router.http.request_ids import REQUEST_ID, RequestIds
+from peregrine_router.http.response_headers import HEADERS, ResponseHeaders
 from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.observer import RequestObserver, RequestObservers
@@ -87,9 +88,9 @@ def build_app(
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    everyone = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
-    live = LiveRequests(engine, validator, everyone, settings.max_concurrent_requests)
-    headers = AnswerHeaders(settings, info)
+    all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
+    live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
+    headers = ResponseHeaders(settings, info)
     tgi = TgiApi(engine, live, metrics, settings, info, headers)
     openai = OpenAiApi(live, chat, settings, info, headers)
     _add_routes(app, settings, (tgi, openai, PlatformApi(tgi, openai)))

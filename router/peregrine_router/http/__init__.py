@@ -1,4 +1,4 @@
-"""HTTP that every API shares: API keys, body limits, errors, server-sent events, a request's life from arrival to end.
+"""HTTP shared by all APIs: keys, request ids, body limits, errors, server-sent events, the life cycle of a request.
 
-Nothing here knows the fields of a particular API.
+No module here knows the fields of a particular API.
 """

@@ -1,4 +1,4 @@
-"""A client that waits for an answer may leave before it is there."""
+"""Cancels work whose client has closed the connection."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; if the client closes the connection first, cancels it and raises ClientLeft."""
+    """The result of `work`. If the client closes the connection first, cancels `work` and raises ClientLeft."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(disconnected(request.receive))
     try:

@@ -1,4 +1,4 @@
-"""Exception type -> status, error type, text: one table, and two ways to write it.
+"""Errors: one table from exception type to status, error type and text, rendered in two formats.
 
 TGI's routes answer {"error", "error_type"}, OpenAI's (/v1/...) {"error": {"message", "type", "param", "code"}}.
 """
@@ -20,19 +20,19 @@ from peregrine_router.request import Cancelled, DeadlineExceeded, GenerationFail
 from peregrine_router.text.template_process import TemplateError
 
 UNHEALTHY_RETRY_SECONDS = 1
-"""A health check is cheap, and says at once when a token can be made again."""
+"""`Retry-After` of a 503. Short, because a health check is cheap and succeeds as soon as a token can be made."""
 OPENAI_PREFIX = "/v1/"
 
 
 class ErrorResponse(TypedDict):
-    """Every error's body."""
+    """Body of every error of TGI's routes."""
 
     error: str
     error_type: str
 
 
 class IncompleteGeneration(RuntimeError):
-    """The engine ended a generation without its last event."""
+    """The engine ended a sequence without its last event."""
 
 
 class Unhealthy(RuntimeError):
@@ -40,7 +40,7 @@ class Unhealthy(RuntimeError):
 
 
 class ClientLeft(RuntimeError):
-    """Nobody reads the answer any more."""
+    """The client closed the connection before its answer was complete."""
 
 
 class Unauthorized(RuntimeError):
@@ -48,26 +48,26 @@ class Unauthorized(RuntimeError):
 
 
 class ToolError(ValueError):
-    """`tools` and what goes with them do not fit together."""
+    """`tools`, `tool_choice` and the parameters beside them contradict each other."""
 
 
 class SuffixUnsupported(ValueError):
-    """OpenAI's `suffix`."""
+    """The request has OpenAI's `suffix`."""
 
 
 class BatchTooLarge(ValueError):
-    """More prompts than one request may have."""
+    """The request has more prompts than --max-client-batch-size."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """What a client and the metrics see of one type of exception. `{}` in `text` is the exception's own message."""
+    """How clients and metrics see one type of exception. `{}` in `text` is the exception's own message."""
 
     status: int
     error_type: str
     text: str
     label: str = "internal"
-    """The `err` of tgi_request_failure."""
+    """The label `err` of tgi_request_failure."""
 
 
 INVALID = ErrorSpec(422, "validation", "Input validation error: {}", "validation")
@@ -108,43 +108,43 @@ OPENAI_NAMES = {
     "best_of": "n",
     "grammar": "response_format",
 }
-"""What OpenAI's clients call TGI's parameters."""
+"""TGI's parameter -> OpenAI's name of it."""
 _QUOTED_NAME = re.compile(r"`(\w+)(?=[`.])")
 
 
-def spec_of(error: Exception, kinds: Mapping[type[Exception], ErrorSpec] = ERRORS_BY_TYPE) -> ErrorSpec:
-    """The row of an exception; `INTERNAL` if it has none."""
-    return next((kind for type, kind in kinds.items() if isinstance(error, type)), INTERNAL)
+def spec_of(error: Exception, table: Mapping[type[Exception], ErrorSpec] = ERRORS_BY_TYPE) -> ErrorSpec:
+    """The table's row for an exception; `INTERNAL` if there is none."""
+    return next((spec for type, spec in table.items() if isinstance(error, type)), INTERNAL)
 
 
 def is_openai(path: str) -> bool:
-    """Whether a route answers as OpenAI does."""
+    """Whether the route of `path` answers in OpenAI's format."""
     return path.startswith(OPENAI_PREFIX)
 
 
-def tgi_error(kind: ErrorSpec, message: str) -> ErrorResponse:
-    """The JSON of TGI's routes."""
-    return {"error": kind.text.format(message), "error_type": kind.error_type}
+def tgi_error(spec: ErrorSpec, message: str) -> ErrorResponse:
+    """The error in the format of TGI's routes."""
+    return {"error": spec.text.format(message), "error_type": spec.error_type}
 
 
-def openai_error(kind: ErrorSpec, message: str) -> dict[str, object]:
-    """The JSON of OpenAI's routes. `param` is the first name that the message quotes."""
-    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", kind.text.format(message))
-    param = _QUOTED_NAME.search(text) if kind.status == 422 else None
-    type = {401: "authentication_error", 429: "rate_limit_error"}.get(kind.status, "invalid_request_error")
+def openai_error(spec: ErrorSpec, message: str) -> dict[str, object]:
+    """The error in the format of OpenAI's routes. `param` is the first name in backticks in the message."""
+    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", spec.text.format(message))
+    param = _QUOTED_NAME.search(text) if spec.status == 422 else None
+    type = {401: "authentication_error", 429: "rate_limit_error"}.get(spec.status, "invalid_request_error")
     return {
         "error": {
             "message": text,
-            "type": "server_error" if kind.status >= 500 or kind.status == 424 else type,
+            "type": "server_error" if spec.status >= 500 or spec.status == 424 else type,
             "param": param[1] if param else None,
-            "code": kind.error_type,
-            "http_status_code": kind.status,  # TGI's only field besides the message.
+            "code": spec.error_type,
+            "http_status_code": spec.status,  # TGI's only field besides the message.
         }
     }
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Makes the app answer every exception from the table."""
+    """Makes the app answer every exception by the table."""
     for type in ERRORS_BY_TYPE:
         app.add_exception_handler(type, _answer)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
@@ -153,27 +153,27 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
-    """A body that is encoded as it is."""
+    """A response with `body` as JSON, without validation."""
     return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
 def error_response(path: str, error: Exception) -> Response:
-    """The answer to a request for `path` that failed."""
-    # Never a fraction too early.
+    """The response to a request for `path` that failed with `error`."""
+    # Rounded up: whole seconds, and never too early.
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, Overloaded) else None
     return _respond(path, spec_of(error), str(error), headers)
 
 
-def _respond(path: str, kind: ErrorSpec, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def _respond(path: str, spec: ErrorSpec, message: str, headers: Mapping[str, str] | None = None) -> Response:
     render = openai_error if is_openai(path) else tgi_error
     special = {
         401: {"WWW-Authenticate": "Bearer"},
         503: {"Retry-After": str(UNHEALTHY_RETRY_SECONDS)},
     }
-    if kind is INTERNAL:
-        # Starlette raises it again for the log, at which uvicorn closes the connection: its next request would fail.
-        special[kind.status] = {"Connection": "close"}
-    return json_response(kind.status, render(kind, message), {**special.get(kind.status, {}), **(headers or {})})
+    if spec is INTERNAL:
+        # Starlette re-raises the exception and uvicorn then closes the connection: say so, or the next request fails.
+        special[spec.status] = {"Connection": "close"}
+    return json_response(spec.status, render(spec, message), {**special.get(spec.status, {}), **(headers or {})})
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -181,7 +181,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 async def _answer_malformed(request: Request, error: Exception) -> Response:
-    """A body that is JSON, but not the right one: its first fault."""
+    """Reports the first error of a body that is JSON of the wrong shape."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
@@ -195,5 +195,5 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "Not Found": f"There is no {path} here; GET /docs lists the routes",
         "Method Not Allowed": f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
     }.get(error.detail, error.detail)
-    kind = ErrorSpec(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
-    return _respond(path, kind, text, error.headers)
+    spec = ErrorSpec(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
+    return _respond(path, spec, text, error.headers)

@@ -1,4 +1,4 @@
-"""Bodies are hostile: their type, size and depth are checked before anything is made of them."""
+"""Request bodies: content type, size and nesting are checked before a body is parsed, because any may be hostile."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 MAX_DRAIN_FACTOR = 8
-"""A body up to this many times too large is read and thrown away before the 413: a connection closed on unread data is
-reset, and the client sees that instead of the answer."""
+"""A body up to this many times the limit is read and discarded before the 413: closing a connection with unread data
+resets it, and the client would see the reset instead of the answer."""
 
 BODY_SECONDS = 60.0
-"""2 MB in that time is 33 kB/s; a body that trickles in holds a connection, and nothing else."""
+"""Timeout of reading a body: 33 kB/s for 2 MB. Until then a slow body occupies its connection and nothing else."""
 
 
 class JsonRequest(Request):
@@ -27,14 +27,14 @@ class JsonRequest(Request):
         self._limit = limit
 
     async def body(self) -> bytes:
-        """The whole body. 415, 413 or 422 instead if it is unfit."""
+        """The whole body. Raises HTTPException 415, 413, 408 or 422."""
         if not hasattr(self, "_body"):
             self._check_type()
             self._body = await self._read()
         return self._body
 
     async def json(self) -> Any:
-        """The parsed body. The parser refuses NaN, lone surrogates, and more than 200 levels of nesting."""
+        """The parsed body. Raises HTTPException 422, also for NaN, lone surrogates and over 200 levels of nesting."""
         try:
             return from_json(await self.body(), allow_inf_nan=False)
         except ValueError as error:
@@ -68,7 +68,7 @@ class JsonRequest(Request):
 
 
 def json_route(limit: int) -> type[APIRoute]:
-    """The class of routes that take such a body."""
+    """A class of routes whose body is a JsonRequest of at most `limit` bytes."""
 
     class JsonRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

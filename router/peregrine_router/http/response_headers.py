@@ -1,4 +1,4 @@
-"""TGI's response headers, and one of our own: the prompt tokens that were cached."""
+"""Response headers of generated text: TGI's, and `x-cached-tokens`."""
 
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.interfaces import ModelInfo
@@ -17,22 +17,22 @@ HEADERS = (
     "x-generated-tokens",
     "x-cached-tokens",
 )
-"""What pages of another origin may read."""
+"""Headers that CORS exposes to pages of other origins."""
 
 
-class AnswerHeaders:
-    """Sizes and times of an answer; a stream's times are not known when it begins."""
+class ResponseHeaders:
+    """Headers with the sizes and times of an answer. A stream has no times: its headers are sent before."""
 
     def __init__(self, settings: Settings, info: ModelInfo) -> None:
         device = "cpu" if info.model_device_type == "cpu" else "gpu"
         self._compute_type = settings.compute_type or f"{device}+optimized"
 
     def stream(self, lifecycle: RequestLifecycle) -> dict[str, str]:
-        """Of a stream."""
+        """Headers of a stream."""
         return {"x-compute-type": self._compute_type, "x-compute-characters": str(lifecycle.num_prompt_characters)}
 
     def whole(self, lifecycle: RequestLifecycle, num_tokens: int) -> dict[str, str]:
-        """Of an answer of `num_tokens` generated tokens; times in milliseconds, but x-compute-time in seconds."""
+        """Headers of a whole answer of `num_tokens` generated tokens; milliseconds, but x-compute-time in seconds."""
         timings = lifecycle.timings
         return self.stream(lifecycle) | {
             "x-compute-time": str(timings.total),

@@ -34,7 +34,7 @@ class EventFormatter(Protocol):
     def end(self) -> bytes:
         """Encoded events to send after the last token."""
 
-    def error(self, kind: ErrorSpec, message: str) -> object:
+    def error(self, spec: ErrorSpec, message: str) -> object:
         """The JSON object that ends a stream that fails."""
 
 
@@ -103,10 +103,10 @@ class EventStreamResponse(EventSourceResponse):
     async def _explain(self, error: Exception) -> bytes:
         """The error event; the request ends with that error."""
         await self._lifecycle.close(error)
-        kind = spec_of(error, STREAM_ERRORS)
-        if kind is INTERNAL:
+        spec = spec_of(error, STREAM_ERRORS)
+        if spec is INTERNAL:
             log.exception("a stream failed")
-        return encode_events(self._formatter.error(kind, str(error)))
+        return encode_events(self._formatter.error(spec, str(error)))
 
     async def _send(self, send: Send, body: bytes) -> None:
         self._is_sending, self._sent_at = True, time.monotonic()

@@ -49,7 +49,7 @@ class Runner:
         capture: "GraphCapturer | None" = None,
         processors: Sequence[Processor] = PROCESSORS,
     ) -> None:
-        """`capture`: captures decode steps as graphs, and returns their replay; unused where the model has state by slot.
+        """`capture`: captures decode steps as graphs, and returns their replay; unused if the model has state by slot.
 
         `processors`: see `Sampler`."""
         self.model, context = model, model.context

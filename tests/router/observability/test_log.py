@@ -1,4 +1,4 @@
-"""Log lines: their fields, and the texts that are never in them."""
+"""The format of log lines, and the text that is never in one."""
 
 import json
 import logging

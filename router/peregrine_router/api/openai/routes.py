@@ -34,7 +34,7 @@ from peregrine_router.http.errors import json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.request_lifecycle import RequestLifecycle
-from peregrine_router.http.response_headers import AnswerHeaders
+from peregrine_router.http.response_headers import ResponseHeaders
 from peregrine_router.http.sse import EventFormatter, EventStreamResponse
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.settings import Settings
@@ -51,7 +51,7 @@ class OpenAiApi:
     chat: Chat
     settings: Settings
     info: ModelInfo
-    headers: AnswerHeaders
+    headers: ResponseHeaders
 
     def router(self) -> APIRouter:
         """All routes."""

@@ -28,7 +28,7 @@ from peregrine_router.http.disconnect import unless_client_leaves
 from peregrine_router.http.errors import ErrorResponse, Unhealthy, json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
-from peregrine_router.http.response_headers import AnswerHeaders
+from peregrine_router.http.response_headers import ResponseHeaders
 from peregrine_router.http.sse import EventStreamResponse
 from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
@@ -59,7 +59,7 @@ class TgiApi:
         metrics: Metrics,
         settings: Settings,
         info: ModelInfo,
-        headers: AnswerHeaders,
+        headers: ResponseHeaders,
     ) -> None:
         self._engine = engine
         self._live = live
