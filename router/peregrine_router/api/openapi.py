@@ -4,8 +4,7 @@ from typing import Any
 
 from peregrine_router.admission.generate_parameters import MAX_TIMEOUT
 from peregrine_router.admission.rules import REQUEST_TIMEOUT
-from peregrine_router.api.openai.answer_schemas import OpenAiErrorResponse
-from peregrine_router.http.errors import ErrorResponse
+from peregrine_router.http.errors import ErrorResponse, OpenAiErrorResponse
 
 Responses = dict[int | str, dict[str, Any]]
 DESCRIPTIONS = {

@@ -31,6 +31,22 @@ class ErrorResponse(TypedDict):
     error_type: str
 
 
+class OpenAiError(TypedDict):
+    """The error, and the parameter that caused it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    http_status_code: int
+
+
+class OpenAiErrorResponse(TypedDict):
+    """Body of every error on the routes under /v1."""
+
+    error: OpenAiError
+
+
 class IncompleteGeneration(RuntimeError):
     """The engine ended a sequence without its last event."""
 
@@ -127,7 +143,7 @@ def tgi_error(spec: ErrorSpec, message: str) -> ErrorResponse:
     return {"error": spec.text.format(message), "error_type": spec.error_type}
 
 
-def openai_error(spec: ErrorSpec, message: str) -> dict[str, object]:
+def openai_error(spec: ErrorSpec, message: str) -> OpenAiErrorResponse:
     """The error in the format of OpenAI's routes. `param` is the first name in backticks in the message."""
     text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", spec.text.format(message))
     param = _QUOTED_NAME.search(text) if spec.status == 422 else None

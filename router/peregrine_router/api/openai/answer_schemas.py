@@ -156,19 +156,3 @@ class ModelList(TypedDict):
 
     object: Literal["list"]
     data: list[Model]
-
-
-class OpenAiError(TypedDict):
-    """The error, and the parameter that caused it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-    http_status_code: int
-
-
-class OpenAiErrorResponse(TypedDict):
-    """Body of every error on the routes under /v1."""
-
-    error: OpenAiError

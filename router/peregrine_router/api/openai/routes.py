@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from peregrine_router.admission.prompts import Prompt, RenderedPrompt
 from peregrine_router.admission.validator import PromptJob
-from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList, OpenAiErrorResponse
+from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList
 from peregrine_router.api.openai.chat_completions import ChatAnswer
 from peregrine_router.api.openai.completions import CompletionAnswer, best_sequences, completion_jobs
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
@@ -30,7 +30,7 @@ from peregrine_router.api.tgi.routes import token_spans
 from peregrine_router.api.tgi.schemas import ChatTokenizeResponse
 from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
-from peregrine_router.http.errors import json_response
+from peregrine_router.http.errors import OpenAiErrorResponse, json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.request_lifecycle import RequestLifecycle
