@@ -149,9 +149,10 @@ class Engine:
 
     async def _wait_until_send_time(self) -> None:
         """Waits until the next step is to be sent, or the running one has ended before that."""
-        started_at = self._pipeline.started_at
-        if self._pipeline.num_in_flight != 1 or started_at is None or self._is_step_time_short:
+        if self._pipeline.num_in_flight != 1 or self._is_step_time_short:
             return
+        started_at = self._pipeline.started_at
+        assert started_at is not None, "a step is in flight"
         least = self._steps.lower_bound(self._pipeline.num_tokens_sent)
         send_at = started_at + min(SEND_AT_FRACTION * least, least - SEND_MARGIN_SECONDS)
         if (delay := send_at - time.monotonic()) > 0.0:

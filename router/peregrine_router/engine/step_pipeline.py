@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from peregrine_router.engine.step_times import num_tokens
 from peregrine_router.interfaces import Shards, StepObserver
@@ -64,14 +64,13 @@ class StepPipeline:
         self._result = self._result or asyncio.create_task(self._receive())
         await asyncio.wait([self._result], timeout=seconds)
 
-    async def receive(self) -> StepResult:
+    def receive(self) -> Awaitable[StepResult]:
         """The result of the oldest step in flight, which is to be committed before another is received."""
-        result = await (self._result or self._receive())
-        self._result = None
+        result, self._result = self._result or self._receive(), None
         return result
 
     def close(self) -> None:
-        """Stops waiting for a result."""
+        """Cancels a `wait` that was not followed by `receive`."""
         if self._result is not None:
             self._result.cancel()
 

@@ -21,7 +21,6 @@ Cached prefixes are not computed again: see `PrefixMatcher`. Speculation gains s
 `DraftBudget`.
 """
 
-from collections import deque
 from collections.abc import Iterator
 
 from peregrine_router.request import FinishReason, Request
@@ -73,20 +72,14 @@ class Scheduler:
         self._max_group_size = max_batch_size if can_fork else 1
         """Requests that one sequence computes a prompt for: more than can run at once would never all get slots."""
         self._batch = RunningBatch(pool, self.prefixes, max_batch_size)
+        self.running = self._batch.sequences
+        """The sequences that have slots, in order of admission."""
+        self.in_flight = self._batch.in_flight
+        """The steps whose results are not back, the oldest first: `schedule` appends to it, `commit` takes from it."""
         self._preemption = Preemption(self._batch, policy)
         self._decodes = DecodeScheduler(self._batch, policy, self._preemption, self.speculation)
         self._prefills = PrefillScheduler(self._batch, policy)
         self._next_step_id = 0
-
-    @property
-    def running(self) -> list[Sequence]:
-        """The sequences that have slots, in order of admission."""
-        return self._batch.sequences
-
-    @property
-    def in_flight(self) -> deque[StepInFlight]:
-        """The steps whose results are not back, the oldest first: `schedule` appends to it, `commit` takes from it."""
-        return self._batch.in_flight
 
     @property
     def num_preemptions(self) -> int:
@@ -164,7 +157,8 @@ class Scheduler:
 
         Raises ValueError if the result is not that step's.
         """
-        step, running = self.in_flight[0].step, self.in_flight[0].sequences
+        oldest = self.in_flight[0]
+        step, running = oldest.step, oldest.sequences
         if result.id != step.id:
             raise ValueError(f"the shards answered step {result.id}, step {step.id} was due")
         tokens = sampled_tokens(result)
