@@ -12,6 +12,7 @@ usage: peregrine serve [options]     start the server; no options serve the buil
        peregrine --version
 """
 INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells report it: 128 + SIGINT."""
 
 
 def main() -> None:
@@ -31,9 +32,9 @@ def main() -> None:
 
 
 def serve(options: list[str]) -> int:
-    """`peregrine serve`. Everything that the operator can mend is one line on stderr, not a traceback."""
+    """Runs `peregrine serve`. An error that the operator can fix is one line on stderr, not a traceback."""
     settings = parse_settings(options)
-    # After the settings: a wrong option is reported without waiting for these imports.
+    # Imported after the options are parsed, so that a wrong one is reported at once.
     import uvloop
 
     from peregrine_router.launch.prepare import prepare

@@ -15,7 +15,7 @@ Device = Literal["cpu", "cuda"]
 
 
 def _split(value: Any) -> Any:
-    """`a,b` from an environment variable or one flag, and flags given more than once, are one list."""
+    """Splits names at commas; the names of a flag that is given more than once are joined."""
     given = [value] if isinstance(value, str) else value
     return tuple(name.strip() for each in given for name in str(each).split(",") if name.strip())
 
@@ -25,9 +25,9 @@ KeyList = Annotated[tuple[str, ...], BeforeValidator(_split), Field(repr=False)]
 
 
 def option(default: Any, env: str, help: str, *, metavar: str | None = None, **bounds: Any) -> Any:
-    """A field that the command line sets, else the environment variable `env`.
+    """Declares a field that the command line sets, else the environment variable `env`.
 
-    `metavar` stands for the value in the help; by default the choices, or N for a number.
+    `metavar` stands for the value in the help; by default that is the choices, or N for a number.
     """
     shown: dict[str, Any] = {"env": env, "metavar": metavar}
     return Field(default, description=f"{help} [env: {env}]", json_schema_extra=shown, **bounds)
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment variables that `option` names, then the defaults."""
+        """Orders the sources: arguments, environment variables of the options, defaults."""
         return init_settings, _Environment(settings_cls)
 
 

@@ -1,4 +1,4 @@
-"""The options of `peregrine serve` on the command line: parsing, help, and what is wrong in one line."""
+"""The command line of `peregrine serve`: parsing, help, and errors in one line."""
 
 import sys
 from argparse import Action, ArgumentParser
@@ -10,11 +10,11 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 from peregrine_router.settings import Settings, extra
 
 METAVARS = {"int": "N", "float": "N"}
-"""Python's types, which pydantic-settings would show, in the words of other commands' help."""
+"""Python type that pydantic-settings shows in the help -> placeholder of a value."""
 
 
 def parse_settings(argv: list[str]) -> Settings:
-    """The settings of `peregrine serve <argv>`. A wrong option is one line on stderr and exit code 2."""
+    """Parses the options of `peregrine serve`. A wrong option is one line on stderr and exit code 2."""
     try:
         source = CliSettingsSource[Any](Settings, add_argument_method=_add_argument)
         return CliApp.run(Settings, cli_args=argv, cli_settings_source=source)
