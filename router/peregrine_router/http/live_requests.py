@@ -1,4 +1,4 @@
-"""The requests in the server, found by their id to be cancelled."""
+"""Registry of the requests in the server, by which one can be cancelled by its id."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

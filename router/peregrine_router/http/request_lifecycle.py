@@ -61,7 +61,7 @@ class RequestLifecycle:
     async def start(self, jobs: Sequence[PromptJob]) -> None:
         """Admits, validates and queues the request. Raises the error to answer with; no byte is sent before it returns.
 
-        Raises Overloaded, InvalidRequest, Cancelled, GenerationFailed, and what a job's prompt raises.
+        Raises Overloaded, InvalidRequest, TemplateError, Cancelled or GenerationFailed.
         """
         permits = sum(map(self._validator.num_permits, jobs))
         self._admission.acquire(permits, self._tenant.name)

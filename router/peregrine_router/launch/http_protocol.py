@@ -1,4 +1,4 @@
-"""HTTP/1.1 with limits on what comes before the body: uvicorn's own protocol has none."""
+"""HTTP/1.1 with limits on the size and time of request heads, which uvicorn's own protocol does not have."""
 
 import asyncio
 from typing import Any
@@ -7,54 +7,55 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 2**10
-"""Request line and headers; the usual servers take 8 to 64 KiB."""
+"""Maximum size of request line and headers; common servers accept 8 to 64 KiB."""
 MAX_HEADERS = 100
+"""Maximum number of headers."""
 HEAD_SECONDS = 10.0
-"""From the first byte, or the connection, until the headers are complete."""
+"""Timeout from the connection, or a later request's first byte, to the end of its headers."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers are too long (431) or take too long (408)."""
+    """Closes a connection whose headers are too large (431) or take too long (408)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._is_in_head = True
         self._is_refused = False
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client that connects and says nothing is not waited for."""
+        """Starts the timeout: a client that connects and sends nothing is closed too."""
         super().connection_made(transport)
-        self._start_clock()
+        self._start_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
-        self._stop_clock()
+        """Stops the timeout."""
+        self._stop_timeout()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of any part of any request on the connection."""
+        """Counts the bytes of a head, and passes data on to the parser."""
         if self._is_refused:
             return
         if self._is_in_head:
-            self._start_clock()
+            self._start_timeout()
             self._head_bytes += len(data)
         super().data_received(data)
-        # Only if they have not ended yet: the bytes may be mostly body.
+        # Checked after parsing: if the headers ended in this data, the rest of it is body.
         if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Called by the parser at the start of a request."""
         self._is_in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The body follows."""
+        """Called by the parser at the end of the headers: refuses them or passes the request on."""
         self._is_in_head = False
         self._head_bytes = 0
-        self._stop_clock()
+        self._stop_timeout()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse(431)
@@ -62,27 +63,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Part of the body."""
+        """Passes a part of the body on, unless the request was refused."""
         if not self._is_refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The next request may follow."""
+        """Called by the parser at the end of a request; the next head may follow."""
         if not self._is_refused:
             super().on_message_complete()
         self._is_in_head = True
 
-    def _start_clock(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)
+    def _start_timeout(self) -> None:
+        if self._head_timeout is None:
+            self._head_timeout = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)
 
-    def _stop_clock(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_timeout(self) -> None:
+        if self._head_timeout is not None:
+            self._head_timeout.cancel()
+            self._head_timeout = None
 
     def _refuse(self, status: int) -> None:
-        self._stop_clock()
+        self._stop_timeout()
         self._is_refused = True
         text, kind, phrase = {
             408: (f"The headers did not arrive within {HEAD_SECONDS:.0f} seconds", "timeout", b"Request Timeout"),

@@ -1,4 +1,4 @@
-"""From a model id to a folder: the demo model, a local folder, or the hub's cache (downloaded with progress bars)."""
+"""Resolves a model id to a folder: the demo model, a local folder, or the hub's cache (downloaded if need be)."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ import peregrine_server
 
 DEMO_MODEL_ID = "peregrine/falcon-demo"
 SMALL_FILES = ["*.json", "*.jinja", "*.txt"]
-"""Config, tokenizer, chat template, indices. Never *.py: remote code is neither run nor fetched."""
+"""Patterns of config, tokenizer, chat template, indices. Never *.py: remote code is neither fetched nor run."""
 
 
 class ModelNotFound(ValueError):
-    """No such model; the message says what to do, in one line."""
+    """The model cannot be found; the message says in one line what to do."""
 
 
 def demo_path() -> Path:
-    """The folder of the model inside the package."""
+    """Folder of the demo model, inside the package."""
     return Path(peregrine_server.__file__).parent / "demo"
 
 
 def resolve_model(model_id: str | None, revision: str | None, cache: str | None) -> Path:
-    """The model's folder. HF_TOKEN and HF_HUB_OFFLINE are honoured. Raises ModelNotFound."""
+    """The model's folder, downloaded if necessary. Honours HF_TOKEN and HF_HUB_OFFLINE. Raises ModelNotFound."""
     if model_id is None or model_id == DEMO_MODEL_ID:
         return demo_path()
     local = Path(model_id).expanduser()

@@ -1,4 +1,4 @@
-"""What is decided before the first request: port, model, limits; and what the operator is told of it."""
+"""Decisions before the first request: port, model, limits; and the banner that reports them."""
 
 import errno
 import os
@@ -23,26 +23,27 @@ from peregrine_server.models.registry import load_config
 from peregrine_server.protocol import Ready, ShardConfig
 
 STEP_TOKENS = {"cpu": 256, "cuda": 4096}
-"""Token budget of a step unless --max-batch-prefill-tokens says otherwise. A CPU computes 128 tokens in a step as fast
-as 1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 a second), so a longer chunk would only delay running streams;
-of a shorter one, as many streams as are let in would leave prompts nothing."""
+"""Token budget of a step, by device, without --max-batch-prefill-tokens. A CPU computes 128 tokens in a step as fast as
+1,024 (1.15 B Falcon, 2 cores, bfloat16: 188 and 183 tokens a second), so a larger budget would only delay running
+streams; in a smaller one, the decodes of all admitted streams would leave no room for prefill."""
 
 MIXED_STEP_SECONDS = {"cpu": 0.3, "cuda": 0.05}
-"""Unless --max-mixed-step-seconds says otherwise: what a reader of a stream hardly notices. Smaller parts would leave a
-GEMM too few rows: on 2 cores 0.3 s are about 55 of them of a 1.15 B Falcon."""
+"""Target duration of a step with both prefill and decodes, by device, without --max-mixed-step-seconds: a pause that a
+stream's reader hardly notices. Shorter steps would leave a GEMM too few rows: on 2 cores, 0.3 s are about 55 rows of a
+1.15 B Falcon."""
 
 SPECULATIVE_ROWS = {"cpu": 16, "cuda": 64}
-"""Sequences and guesses of one step at most; within that their cost decides (see draft_cost.py). 16 rows of a
-1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are bound by its memory up to about 64."""
+"""Maximum rows (sequences and their draft tokens) of a speculative step, by device; up to it, draft_cost.py decides. 16
+rows of a 1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's GEMMs are memory-bound up to about 64."""
 
 SEND_BUFFER_BYTES = 128 * 2**10
-"""Of each connection; Linux doubles it. Left alone it grows to megabytes, which hold thousands of tokens: a client that
-does not read would be noticed when everything is generated."""
+"""SO_SNDBUF of each connection; Linux doubles it. By default it grows to megabytes, which hold thousands of tokens: a
+client that does not read would be noticed only when everything is generated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is known before any process is started; every mistake that can be found by then has been."""
+    """Everything decided before a process is started. All mistakes that can be found by then have been reported."""
 
     settings: Settings
     listener: socket.socket
@@ -58,17 +59,17 @@ class Prepared:
 
     @property
     def max_batch_size(self) -> int:
-        """Sequences that run at once: as many as requests are let in, unless told otherwise."""
+        """Maximum running sequences: as many as requests are admitted, unless configured."""
         return self.settings.max_batch_size or self.settings.max_concurrent_requests
 
     @property
     def threads_per_shard(self) -> int:
-        """On a CPU the shards share the cores: one thread more than cores slows all of them down."""
+        """Threads of each shard on a CPU: one a core for all shards together, because one more slows all down."""
         return max(1, len(os.sched_getaffinity(0)) // self.settings.num_shard)
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Takes the port, finds the model, reads its configuration. Raises ValueError or OSError with one line."""
+    """Binds the port, finds the model, reads its configuration. Raises ValueError or OSError with one line."""
     configure_logging(json_output=settings.json_output)
     check_shards(settings)
     listener = bind(settings.hostname, settings.port)
@@ -81,7 +82,7 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def check_shards(settings: Settings) -> None:
-    """Raises ValueError if a CPU has fewer cores than there are to be shards: before a process is spawned for each."""
+    """Raises ValueError if a CPU has fewer cores than --num-shard, before a process is spawned for each shard."""
     cores = len(os.sched_getaffinity(0))
     is_cpu = settings.device == "cpu" or (settings.device is None and not Path("/dev/nvidiactl").exists())
     if is_cpu and settings.num_shard > cores:
@@ -90,7 +91,7 @@ def check_shards(settings: Settings) -> None:
 
 
 def bind(hostname: str, port: int) -> socket.socket:
-    """A TCP socket on the address, not yet listening: taken first, so that a used port is said before a model loads."""
+    """A TCP socket bound to the address, not yet listening. Bound early to report a used port before a model loads."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -105,7 +106,7 @@ def bind(hostname: str, port: int) -> socket.socket:
 
 
 def shard_config(prepared: Prepared) -> ShardConfig:
-    """What every rank is told; rank and paths are added as each is spawned."""
+    """The configuration common to all ranks; each spawn fills in the rank and the paths."""
     settings = prepared.settings
     return ShardConfig(
         rank=0,
@@ -153,23 +154,23 @@ def make_scheduler(prepared: Prepared, ready: list[Ready]) -> Scheduler:
 
 
 def mixed_step_seconds(settings: Settings, ready: list[Ready]) -> float:
-    """About how long a step may take that holds up answers."""
+    """Target duration of a step with both prefill and decodes."""
     return settings.max_mixed_step_seconds or MIXED_STEP_SECONDS[ready[0].device.partition(":")[0]]
 
 
 def max_speculative_rows(device: str, max_batch_size: int) -> int:
-    """On a GPU no more than the largest batch, for which there is a CUDA graph."""
+    """Maximum rows of a speculative step; on a GPU not above the largest batch that has a CUDA graph."""
     rows = SPECULATIVE_ROWS[device]
     return min(rows, max_batch_size) if device == "cuda" else rows
 
 
 def queue_limit(settings: Settings) -> QueueLimit:
-    """How many may wait."""
+    """Limits of the waiting queue."""
     return QueueLimit(settings.max_queue_size, settings.max_queue_tokens)
 
 
 def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
-    """What `/info` tells."""
+    """The model and limits that `/info` answers."""
     settings, first = prepared.settings, ready[0]
     return ModelInfo(
         model_id=prepared.model_id,
@@ -185,7 +186,7 @@ def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
 
 
 def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]:
-    """What was loaded, on what, how much fits, and where it answers."""
+    """Lines for the operator: model, device, memory, limits and address."""
     first = ready[0]
     weights = sum(shard.weight_bytes for shard in ready)
     kv_bytes = sum(shard.cache.kv_bytes_per_token for shard in ready)

@@ -1,4 +1,4 @@
-"""From what was prepared to a running server, and back to nothing: shards, engine, HTTP, signals."""
+"""Runs the server: starts shards, engine and HTTP, and stops them on a signal or a failure."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from peregrine_server.protocol import Loading, Ready
 
 
 async def run(prepared: Prepared) -> int:
-    """Serves until a signal or a failure; leaves no process behind. 0 after a graceful stop, 1 after a failure."""
+    """Serves until a signal or a failure, then stops every process. Returns 0 after a graceful stop, else 1."""
     task = asyncio.current_task()
     assert task is not None
     say(f"peregrine {version('peregrine')}: loading {prepared.model_id}")
@@ -46,7 +46,7 @@ async def run(prepared: Prepared) -> int:
             ready = await wait_ready(shards)
         info = model_info(prepared, ready)
         metrics = Metrics(info)
-        scheduler, bound = make_scheduler(prepared, ready), queue_limit(prepared.settings)
+        scheduler, queue = make_scheduler(prepared, ready), queue_limit(prepared.settings)
         times = StepTimes()
         observers = [
             times,
@@ -57,7 +57,7 @@ async def run(prepared: Prepared) -> int:
             shards,
             scheduler,
             prepared.tokenizer,
-            bound,
+            queue,
             times,
             observers,
             overlaps=prepared.settings.overlap,
@@ -80,21 +80,21 @@ async def run(prepared: Prepared) -> int:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, without its own signal handlers: they would be raised again and cancel the clean-up of the shards."""
+    """uvicorn without its signal handlers, which raise the signal again and would cancel the clean-up of the shards."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: see `on_signals`."""
+        """Does nothing; `on_signals` handles signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """What was made by now is never garbage: a full collection that looked at it would delay every stream."""
+        """Excludes all objects made so far from garbage collection: a full pass over them would delay every stream."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
 
     def request_stop(self) -> None:
-        """The first request lets running requests finish, the second does not."""
+        """Stops the server: the first call lets running requests finish, the second does not."""
         if self.should_exit:
             self.force_exit = True
         else:
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(server: Server, engine: Engine, prepared: Prepared) -> int:
-    """HTTP and the step loop side by side: when either ends, the other does."""
+    """Runs HTTP and the step loop; when one ends, the other is ended."""
     stepping = asyncio.create_task(engine.run())
     stepping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     with on_signals(server.request_stop):
@@ -118,7 +118,7 @@ async def serve(server: Server, engine: Engine, prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def on_signals(handle: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `handle` on the event loop."""
+    """Calls `handle` on the event loop at Ctrl-C and SIGTERM while the block runs."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, handle)
@@ -130,7 +130,7 @@ def on_signals(handle: Callable[[], object]) -> Iterator[None]:
 
 
 async def wait_ready(shards: ShardGroup) -> list[Ready]:
-    """Shows one progress bar over all ranks while the weights load."""
+    """Waits until every rank is ready, with one progress bar over all of them while the weights load."""
     loaded: dict[int, Loading] = {}
     with tqdm(desc="weights", unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
 
@@ -144,7 +144,7 @@ async def wait_ready(shards: ShardGroup) -> list[Ready]:
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Quiet: no line per request, no banner of its own."""
+    """uvicorn's configuration: our HTTP protocol, no access log, no log of its own."""
     return uvicorn.Config(
         app,
         http=BoundedHttpProtocol,
@@ -157,5 +157,5 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def say(text: str) -> None:
-    """To the operator, at once."""
+    """Prints a line for the operator, unbuffered."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Metrics and logs: Prometheus series, histograms, step times, log lines.
+"""Observers of requests and steps: Prometheus metrics, log lines.
 
 Prompts and generated text are never recorded.
 """
