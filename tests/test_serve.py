@@ -50,6 +50,7 @@ def test_a_second_request_gets_its_first_token_before_the_first_ends(server: Ser
     assert server.generate("x", max_new_tokens=1).status_code == 200
 
 
+@pytest.mark.slow
 def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: ServerProcess) -> None:
     """Prompt and answer that are sent again with more behind them are computed only from the last whole block on."""
     first = "Tell me of the falcon. " * 8
@@ -99,6 +100,7 @@ def test_sixteen_clients_get_what_each_would_get_alone(server: ServerProcess) ->
     assert together == alone
 
 
+@pytest.mark.slow
 def test_stream_and_answer_are_the_same_text(server: ServerProcess) -> None:
     """Joined token texts, the last event's text and /generate agree."""
     events = list(server.stream("same", max_new_tokens=30, ignore_eos=True))
@@ -106,6 +108,7 @@ def test_stream_and_answer_are_the_same_text(server: ServerProcess) -> None:
     assert "".join(event["token"]["text"] for event in events) == events[-1]["generated_text"] == answer
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_frees_its_blocks(server: ServerProcess) -> None:
     """A stream closed in the middle stops computing, and every block comes back."""
     stream = server.stream("leaving", max_new_tokens=1900, ignore_eos=True)
@@ -155,6 +158,7 @@ BAD_BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES.keys())
 @pytest.mark.parametrize("route", ["/generate", "/generate_stream", "/"])
 def test_bad_input_is_a_422_and_the_server_goes_on(server: ServerProcess, route: str, body: object) -> None:
@@ -166,6 +170,7 @@ def test_bad_input_is_a_422_and_the_server_goes_on(server: ServerProcess, route:
     assert server.generate("x", max_new_tokens=1).status_code == 200
 
 
+@pytest.mark.slow
 def test_malformed_json_is_a_422(server: ServerProcess) -> None:
     """A body that is no JSON gets an answer in JSON."""
     response = server.client.post("/generate", content=b'{"inputs": ', headers={"Content-Type": "application/json"})

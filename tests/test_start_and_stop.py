@@ -9,13 +9,14 @@ import pytest
 
 from serving import ServerProcess, failure, is_alive, occupied_port, wait_until, write_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("falcon"))
 
 
-@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_behind(model: Path) -> None:
     """SIGINT ends the server with 0, and its shards with it."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
@@ -35,7 +36,6 @@ def test_ctrl_c_while_loading_leaves_no_process_behind(model: Path) -> None:
         assert not any(map(is_alive, shards))
 
 
-@pytest.mark.slow
 def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
     """SIGKILL gives the router no chance to clean up; the shards notice."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
@@ -44,7 +44,6 @@ def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
         assert wait_until(lambda: not any(map(is_alive, shards)), 10)
 
 
-@pytest.mark.slow
 def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
     """Running requests fail with 424, health is 503 at once, the exit code is 1 and the reason is said."""
     with ServerProcess("--model-id", str(model)) as server:
@@ -60,7 +59,6 @@ def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
         assert "shard 0 was killed by signal 9" in server.process.stderr.read()
 
 
-@pytest.mark.slow
 def test_a_used_port_is_said_in_one_line(model: Path) -> None:
     """The error names the port and the flag."""
     with occupied_port() as port:
@@ -77,7 +75,6 @@ def test_more_shards_than_devices_is_said_in_one_line(model: Path) -> None:
     assert f"{len(os.sched_getaffinity(0))} CPU cores" in line
 
 
-@pytest.mark.slow
 def test_cuda_without_a_device_is_said_in_one_line(model: Path) -> None:
     """--device cuda on a host without one names the flag to change."""
     code, (line,) = failure("--model-id", str(model), "--device", "cuda")
@@ -100,7 +97,6 @@ def become_another_architecture(path: Path) -> None:
     (path / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "word"),
     [(damage_weights, "model.safetensors"), (remove_weights, "safetensors"), (become_another_architecture, "llama")],

@@ -12,6 +12,8 @@ import pytest
 
 from serving import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -31,7 +33,6 @@ def serve(
     return done, json.loads((folder / "load.json").read_text())["summary"]
 
 
-@pytest.mark.slow
 def test_an_open_loop_of_texts_with_cancellations(server: ServerProcess, tmp_path: Path) -> None:
     """TGI's route: nothing fails, clients that leave are counted apart, charts are drawn."""
     load = ("--sessions", "12", "--rate", "20", "--input", "4-40", "--output", "8-16", "--cancelled", "0.4")

@@ -32,6 +32,7 @@ def report(*options: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_kernels_at_hand() -> None:
     """Every kernel, shape and architecture is there under the key of its source; if not: `make kernels-report`."""
     assert [entry["key"] for entry in ENTRIES] == report("--keys")

@@ -69,6 +69,7 @@ def test_boundaries_of_pages_tiles_and_splits(heads: tuple[int, int, int], alibi
     assert_agrees(make_case(decodes + chunks, heads, 16, alibi))
 
 
+@pytest.mark.slow
 def test_splits_of_the_size_that_is_served() -> None:
     """Falcon-7B's decode at 1, 512, 513 and 1,300 tokens: one split, exactly one, two and three, merged."""
     case = make_case([(1, 1), (1, 512), (1, 513), (1, 1300)], (71, 1, 64), 64)
@@ -76,6 +77,7 @@ def test_splits_of_the_size_that_is_served() -> None:
     torch.testing.assert_close(case.attend(TritonBackend()), case.attend(REFERENCE), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_decode_does_not_depend_on_its_neighbours() -> None:
     """To the bit: neither on how many there are, nor on how long they are."""
     case = make_case([(1, 37), (1, 300), (1, 33)], (71, 1, 64))
@@ -143,6 +145,7 @@ def test_8_bit_pages(
     torch.testing.assert_close(expected.attend(BACKEND), expected.attend(REFERENCE), rtol=bound, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kv_dtype", [torch.int8, torch.float8_e4m3fn, torch.float16])
 def test_copied_blocks_are_whole(kv_dtype: torch.dtype) -> None:
     """Blocks of 8-bit pages are copied with their scales."""

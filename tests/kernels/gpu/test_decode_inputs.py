@@ -1,5 +1,6 @@
 """Decodes laid out from what the device holds of every slot, under Triton's interpreter."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ MAX_TOKENS = 40
 NOT_WRITTEN = -7
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, NUM_SLOTS - 1), st.integers(0, MAX_TOKENS - 1)), max_size=6),

@@ -26,6 +26,7 @@ def test_any_row(
     assert_agrees(logits, temperature, top_k, top_p, uniforms)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 200), temperatures, top_ks, top_ps, uniform_lists, st.integers(1, 5), st.integers(0, 999))
 def test_rows_of_ties(
@@ -45,6 +46,7 @@ def test_rounding_decides_seldom() -> None:
     assert assert_agrees(logits, 1.0, 100_000, 0.9, uniforms) == 4
 
 
+@pytest.mark.slow
 def test_equal_logits() -> None:
     """Half the probability of eight equal tokens is that of the last four, and k keeps them all."""
     quarters = [0.0, 0.2499, 0.25, 0.5, 0.75, 0.9999]
@@ -72,6 +74,7 @@ def test_greedy_rows_have_log_probabilities(size: int, temperature: float) -> No
     assert logprob == pytest.approx(float(expected.values), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_a_batch_have_their_own_parameters() -> None:
     """Rows may be strided; each is drawn by its own column."""
     torch.manual_seed(0)

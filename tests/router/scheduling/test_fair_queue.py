@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -277,5 +278,6 @@ class Histories(RuleBasedStateMachine):
 Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+@pytest.mark.slow
 class TestHistories(Histories.TestCase):
     """The next is always of the least served tenant; nothing is lost; a successor keeps the place."""

@@ -39,6 +39,7 @@ def start(rank: int, size: int, file: Path, seconds: float = 60) -> subprocess.P
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_collectives(tmp_path: Path) -> None:
     """all_reduce sums in place, all_gather concatenates the last dimension, and every socket listens on loopback."""
     ranks = [start(rank, 2, tmp_path / "rendezvous") for rank in range(2)]

@@ -1,5 +1,6 @@
 """A batch whose block tables are on the device as well, beside one that stages every step on the host."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ NUM_SLOTS, MAX_TOKENS = 16, 96
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20), st.integers(1, 3)), min_size=1, max_size=6),

@@ -32,6 +32,7 @@ def nats(model: Falcon, ids: torch.Tensor) -> float:
     return torch.nn.functional.cross_entropy(model.logits(hidden[:-1]), ids[1:]).item()
 
 
+@pytest.mark.slow
 @native
 def test_int8_predicts_as_well_as_bfloat16() -> None:
     """On held-out text the quantized demo needs at most half a per cent more nats a token, on 1,024 tokens."""

@@ -17,6 +17,8 @@ from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar
 from runners import generated, load_runner, make_scheduler, run
 
+pytestmark = pytest.mark.slow
+
 PROCESS = Path(__file__).with_name("runner_process.py")
 EOS = 0
 CONFIG: dict[str, Any] = {
@@ -69,7 +71,6 @@ def test_alone(runner: Runner, crowd: list[list[int]]) -> None:
         assert generated(sequence) == tokens
 
 
-@pytest.mark.slow
 def test_after_preemption(runner: Runner, crowd: list[list[int]]) -> None:
     """With a cache too small for all, preempted requests have the same tokens, and a grammar resumes."""
     scheduler = make_scheduler(num_blocks=14, max_batch_size=32, eos=frozenset({EOS}))

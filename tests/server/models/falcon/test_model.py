@@ -19,6 +19,8 @@ from checkpoints import VARIANTS, build_model, write_checkpoint
 from falcons import falcon_config
 from peregrine_server.models.falcon.footprint import weight_bytes
 
+pytestmark = pytest.mark.slow
+
 PROCESS = Path(__file__).with_name("falcon_process.py")
 SIZES = [1, 2, 3]
 SCHEDULES = ["whole", "chunks of 1", "chunks of 7", "chunks of 16", "ragged"]
@@ -112,7 +114,6 @@ def groups(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Group
     return {size: [dict(zip(keys, results, strict=True)) for results in ranks[size]] for size in SIZES}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)

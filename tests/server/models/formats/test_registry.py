@@ -42,6 +42,7 @@ def test_formats_are_sized_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_format_of_one_file_is_served(tmp_path: Path) -> None:
     """Weights in a format that a test brings along give the tokens of the same weights without it."""
     plain = write_model(tmp_path / "plain")
