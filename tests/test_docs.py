@@ -14,8 +14,10 @@ ARCHITECTURE = DOCS / "architecture.md"
 EXTENDING = DOCS / "extending.md"
 FOLDERS = ("router", "server", "kernels", "benchmarks", "scripts", "tests")
 PACKAGES = ("router/peregrine_router", "server/peregrine_server", "kernels/peregrine_kernels")
-PAGES_ON_CODE = sorted(page for page in DOCS.rglob("*.md") if page.name not in ("glossary.md", "performance.md"))
-"""The glossary also quotes other projects, and results of measurements name what was measured."""
+PAGES_ON_CODE = sorted(
+    [*(DOCS / "design").glob("*.md"), *(DOCS / f"{name}.md" for name in ("architecture", "extending", "gpu"))]
+)
+"""Decisions and the glossary also quote other projects."""
 MAX_ARCHITECTURE_WORDS = 1_200
 MAX_DESIGN_WORDS = 600
 _LINK = re.compile(r"\[((?:[^\[\]]|\n)+)\]\(([^)\s]+)\)")

@@ -29,12 +29,16 @@ _RETIRED = {
     r"LimitedHttp": "BoundedHttpProtocol",
     r"num_remembered": "num_cached_blocks",
     r"heirs?|followers?": "sibling",
-    r"hopeless": "unmeetable",
+    r"leaders?": "prompt owner",
+    r"Committed": "NewToken",
+    r"max_brief|is_short": "max_throttled_decodes, is_throttled_only",
+    r"\w*hopeless": "unmeetable",
     r"note_\w+(?=\()": "record_*, observe_*",
     r"Marked|free_mark": "EscapedPrompt, unused_sentinel",
     r"likeliest(?=\()": "argmax",
     r"quantizes|is_int8": "WeightFormat",
     r"min_rows": "gemm_min_rows",
+    r"plain_linear": "dense_linear",
 }
 """Pattern -> the field's word. Patterns match whole words: `peregrine_guessed_tokens`, a metric's old name, and
 `gemm_min_rows` pass."""
