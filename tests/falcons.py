@@ -8,11 +8,12 @@ from torch import Tensor
 from peregrine_kernels import Backend, KVCache, PagedBatch, backend_for
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.load import load_falcon
+from peregrine_server.models.falcon.load import check_weights, load_falcon
 from peregrine_server.models.falcon.model import Falcon
+from peregrine_server.models.falcon.tensors import PREFIX
 from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import ForwardContext, ModelContext
-from peregrine_server.models.loading.weights import Progress
+from peregrine_server.models.loading.weights import Progress, Weights
 from peregrine_server.models.registry import load_config
 
 CPU = torch.device("cpu")
@@ -54,3 +55,11 @@ def load(path: Path, context: ModelContext, progress: Progress | None = None) ->
 def forward(model: Falcon, token_ids: Tensor, batch: PagedBatch, cache: KVCache) -> Tensor:
     """Hidden states [T, H] of a step without adapters."""
     return model.forward(token_ids, ForwardContext(batch, cache))
+
+
+def open_weights(
+    path: Path, dtype: torch.dtype, progress: Progress | None = None, config: FalconConfig | None = None
+) -> tuple[Weights, FalconConfig]:
+    """The tensors of a Falcon's checkpoint, each accounted for, and the config that they confirm."""
+    weights = Weights(path, CPU, dtype, progress, prefix=PREFIX)
+    return weights, check_weights(weights, config or falcon_config(path), model_context(dtype))

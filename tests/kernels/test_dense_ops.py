@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cpu_backends import both
-from peregrine_kernels import Backend, DenseWeight, backend_for
-from peregrine_kernels.cpu.torch_backend import TorchBackend
+from peregrine_kernels import Backend, DenseWeight
 from peregrine_kernels.cpu.torch_linear import UnpackedLinear
 from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 
@@ -119,9 +118,3 @@ def test_the_likeliest_token_is_the_first_of_the_largest(backend: Make, rows: in
     logits = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).mul(4).round() - 20
     expected = [row.index(max(row)) for row in logits.tolist()]
     assert backend().argmax(logits).tolist() == expected
-
-
-def test_backend_for_a_cpu() -> None:
-    """A CPU gets the CPU backend; a device without kernels of its own gets the reference."""
-    assert isinstance(backend_for(torch.device("cpu")), TorchBackend)
-    assert isinstance(backend_for(torch.device("meta")), ReferenceBackend)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,18 @@ import torch
 from torch import Tensor
 
 from checkpoints import build_model, write_checkpoint, write_tensors
-from falcons import falcon_config, load, model_context
+from falcons import falcon_config, load, model_context, open_weights
 from peregrine_server.distributed.tensor_parallel import TensorParallel
-from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import weight_bytes
-from peregrine_server.models.falcon.load import check_weights
-from peregrine_server.models.falcon.tensors import PREFIX, expected_tensors
+from peregrine_server.models.falcon.tensors import expected_tensors
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.loading.slices import Run, Slice, whole
-from peregrine_server.models.loading.weights import PIECE_BYTES, Progress, Weights
+from peregrine_server.models.loading.weights import PIECE_BYTES
 
 CPU = torch.device("cpu")
 UP = "h.1.mlp.dense_h_to_4h.weight"
 ROWS = Slice(130, (Run(40, 3, 20), Run(100, 50, 80)))
 """Two runs of rows and zeros around them."""
-
-
-def state(variant: str) -> dict[str, Tensor]:
-    return dict(build_model(variant).state_dict())
-
-
-def checked(
-    path: Path, dtype: torch.dtype, progress: Progress | None = None, config: FalconConfig | None = None
-) -> tuple[Weights, FalconConfig]:
-    """The tensors of a Falcon's checkpoint, each accounted for, and the config with which."""
-    weights = Weights(path, CPU, dtype, progress, prefix=PREFIX)
-    return weights, check_weights(weights, config or falcon_config(path), model_context(dtype))
 
 
 def gather(source: Tensor, part: Slice) -> Tensor:
@@ -58,7 +43,7 @@ def test_slices_are_read_from_every_format(file_format: str, num_shards: int, tm
     full = {name.removeprefix("transformer."): tensor for name, tensor in model.state_dict().items()}
     write_checkpoint(tmp_path, model, "new", file_format, num_shards)
     down = "h.0.mlp.dense_4h_to_h.weight"
-    with checked(tmp_path, torch.float32)[0] as weights:
+    with open_weights(tmp_path, torch.float32)[0] as weights:
         rows = weights.rows((UP, ROWS), (UP, whole(200)))
         columns = weights.columns((down, ROWS), ("h.0.self_attention.dense.weight", whole(56)))
         vector = weights.vector(("h.1.mlp.dense_h_to_4h.bias", ROWS), ("ln_f.weight", whole(56)))
@@ -73,59 +58,12 @@ def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
     model = build_model("7b-odd", vocab_size=3 * PIECE_BYTES // (2 * 56) + 5)
     write_checkpoint(tmp_path, model)
     reports: list[tuple[int, int]] = []
-    with checked(tmp_path, torch.bfloat16, lambda *reported: reports.append(reported))[0] as weights:
+    with open_weights(tmp_path, torch.bfloat16, lambda *reported: reports.append(reported))[0] as weights:
         table = weights.rows(("word_embeddings.weight", whole(model.config.vocab_size)))
     assert torch.equal(table, model.transformer.word_embeddings.weight.bfloat16())
     assert [loaded for loaded, _ in reports] == sorted(loaded for loaded, _ in reports)
     assert len(reports) == 4
     assert reports[-1][0] == table.numel() * 2 < reports[-1][1]
-
-
-@pytest.mark.parametrize("variant", ["rw-1b", "7b", "40b", "11b", "7b-odd"])
-def test_expected_names_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
-    """The tensors that a config implies are exactly those that transformers' model has, shapes included."""
-    model = build_model(variant)
-    config = falcon_config(write_checkpoint(tmp_path, model))
-    names = {name.removeprefix("transformer."): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if config.is_tied:
-        del names["lm_head.weight"]
-    assert expected_tensors(config, DenseFormat()) == names
-
-
-def opened(path: Path, tensors: dict[str, Tensor], variant: str) -> FalconConfig:
-    """The config that a checkpoint of these tensors is loaded with."""
-    write_checkpoint(path, build_model(variant))
-    write_tensors(path, tensors)
-    weights, config = checked(path, torch.float32)
-    with weights:
-        return config
-
-
-def test_harmless_buffers_and_missing_prefix_are_accepted(tmp_path: Path) -> None:
-    """Rotary tables and masks that older code saved are ignored; names may come without `transformer.`."""
-    tensors = {name.removeprefix("transformer."): tensor.clone() for name, tensor in state("7b-odd").items()}
-    for name in ("rotary.inv_freq", "maybe_rotary.inv_freq", "rotary_emb.inv_freq", "bias", "masked_bias"):
-        tensors[f"h.0.self_attention.{name}"] = torch.zeros(4)
-    tensors["rotary_emb.inv_freq"] = torch.zeros(4)
-    opened(tmp_path, tensors, "7b-odd")
-
-
-@pytest.mark.parametrize("absent", [[], ["lm_head.weight"], ["transformer.word_embeddings.weight"]])
-def test_a_tied_table_may_have_either_name(absent: list[str], tmp_path: Path) -> None:
-    """A tied checkpoint may hold the table, the head, or both."""
-    tensors = {name: tensor.clone() for name, tensor in state("7b").items() if name not in absent}
-    assert opened(tmp_path, tensors, "7b").is_tied
-
-
-@pytest.mark.parametrize(("variant", "num_layer_norms"), [("11b", 1), ("40b", 2)])
-def test_the_weights_decide_how_many_layer_norms(variant: str, num_layer_norms: int, tmp_path: Path) -> None:
-    """The new architecture has one LayerNorm or two, as the checkpoint has, whatever config.json assumes."""
-    write_checkpoint(tmp_path, build_model(variant))
-    config = falcon_config(tmp_path)
-    for assumed in (1, 2):
-        weights, found = checked(tmp_path, torch.float32, config=replace(config, num_layer_norms=assumed))
-        with weights:
-            assert found == replace(config, num_layer_norms=num_layer_norms)
 
 
 def bytes_read() -> int:

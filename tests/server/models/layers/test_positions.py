@@ -1,13 +1,11 @@
-"""Positions and embedding, against transformers' own functions."""
+"""Positions, against transformers' own functions."""
 
 import pytest
 import torch
 from transformers.models.falcon.modeling_falcon import FalconRotaryEmbedding, build_alibi_tensor
 
 from checkpoints import build_model, config_json
-from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.layers.embedding import Embedding
 from peregrine_server.models.layers.positions import RotaryPositions, alibi_slopes
 from peregrine_server.models.loading.slices import Run, Slice, whole
 
@@ -39,17 +37,3 @@ def test_rotary_tables_are_those_of_transformers(variant: str, dtype: torch.dtyp
     rotary = RotaryPositions.of(config.head_dim, config.rope_theta, config.rope_factor, dtype, CPU)
     found = rotary(positions)
     assert all(torch.equal(table[:, 0], other[0]) for table, other in zip(found, expected, strict=True))
-
-
-class Alone(TensorParallel):
-    """One rank of two whose peer has nothing to add."""
-
-    def all_reduce(self, x: torch.Tensor) -> None:
-        """x is the sum already."""
-
-
-def test_a_rank_embeds_its_own_tokens_and_zeros_for_the_others() -> None:
-    """Rows of the rank's part of the vocabulary come from its table; every other token is zero, padding included."""
-    table = torch.arange(1.0, 9.0).view(4, 2)
-    x = Embedding(table, 4, Alone(1, 2))(torch.tensor([0, 3, 4, 7, 8]))
-    assert torch.equal(x, torch.tensor([[0.0, 0], [0, 0], [1, 2], [7, 8], [0, 0]]))

@@ -1,4 +1,4 @@
-"""The demo Falcon in 8 bits: its linears, and its KV cache."""
+"""The demo Falcon with linears of 8 bits."""
 
 from pathlib import Path
 
@@ -8,15 +8,14 @@ import torch
 import peregrine_server
 from cpu_backends import native
 from falcons import falcon_config, forward, load, model_context
-from peregrine_kernels import KVCache, PagedBatch
+from peregrine_kernels import PagedBatch
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_server.models.falcon.footprint import kv_bytes_per_token, weight_bytes
+from peregrine_server.models.falcon.footprint import weight_bytes
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.models.formats.int8 import Int8Format
-from runners import load_runner
 
 DEMO = Path(peregrine_server.__file__).parent / "demo"
-HELD_OUT = Path(__file__).parents[3] / "scripts" / "demo" / "heldout.txt"
+HELD_OUT = Path(__file__).parents[4] / "scripts" / "demo" / "heldout.txt"
 LENGTH, BLOCK_SIZE = 512, 64
 
 
@@ -48,23 +47,3 @@ def test_int8_weights_take_a_byte_each() -> None:
     model, config = demo("int8"), falcon_config(DEMO)
     assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", Int8Format(), has_packed_head=True)
     assert model.weight_bytes < 0.65 * weight_bytes(config, 1, "bfloat16", has_packed_head=True)
-
-
-@pytest.mark.parametrize("kv_dtype", ["int8", "fp8_e4m3fn"])
-def test_a_runner_keeps_kv_in_8_bits(kv_dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the backend has such pages, the cache is of them, and its tokens are counted with their scales."""
-    monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
-    runner = load_runner(DEMO, kv_cache_dtype=kv_dtype)
-    assert runner.ready.cache.kv_bytes_per_token == kv_bytes_per_token(falcon_config(DEMO), 1, "float32", is_8_bit=True)
-    cache = runner.model.allocate_cache(1, 16, 1)
-    assert isinstance(cache, KVCache)
-    assert cache.layers[0].dtype.itemsize == 1
-
-
-def test_kv_of_8_bits_is_refused_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line that says what to do: on a CPU, and for e5m2 everywhere."""
-    with pytest.raises(ValueError, match=r"^--kv-cache-dtype int8 needs a GPU: leave it out$"):
-        load_runner(DEMO, kv_cache_dtype="int8")
-    monkeypatch.setenv("PEREGRINE_BACKEND", "reference")
-    with pytest.raises(ValueError, match=r"^--kv-cache-dtype fp8_e5m2 has no kernels: choose one of int8, fp8_e4m3fn$"):
-        load_runner(DEMO, kv_cache_dtype="fp8_e5m2")
