@@ -5,7 +5,7 @@ a fixed overhead. What policies do to waiting is seen in minutes. It is no measu
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from benchmarks.machine import RESULTS, write_json
 from benchmarks.plots.svg import Series, cumulative, line_chart
 from peregrine_router.request import Request
 from peregrine_router.scheduling.block_pool import BlockPool
-from peregrine_router.scheduling.policy import FairPolicy
+from peregrine_router.scheduling.policy import FairPolicy, Policy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import SamplingParams, Step, StepResult, pack, unpack
 
@@ -29,7 +29,7 @@ SLO = Slo(first_token=1.0, per_token=0.05)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Limits:
     """The options of an operator that are compared."""
 
     max_step_tokens: int
@@ -40,14 +40,22 @@ class Policy:
         return f"{self.max_step_tokens} tokens a step, {self.max_batch_size} at once"
 
 
-POLICIES = tuple(Policy(tokens, batch) for batch in (64, 256) for tokens in (256, 512, 2048))
+LIMITS = tuple(Limits(tokens, batch) for batch in (64, 256) for tokens in (256, 512, 2048))
 
 
 class Simulation:
     """A scheduler whose shards answer by the model of their time; the clock jumps from step to step."""
 
-    def __init__(self, device: Device, model: Model, policy: Policy, num_blocks: int | None = None) -> None:
-        """`num_blocks` of KV cache; None: what the device's memory holds beside the weights."""
+    def __init__(
+        self,
+        device: Device,
+        model: Model,
+        limits: Limits,
+        num_blocks: int | None = None,
+        make_policy: Callable[[int, int], Policy] = FairPolicy,
+    ) -> None:
+        """`num_blocks` of KV cache; None: as many as fit the device's memory beside the weights. `make_policy`: makes
+        the scheduling policy from the batch size and the tokens of a step."""
         self.device, self.model = device, model
         if num_blocks is None:
             room = device.memory_bytes * MEMORY_FRACTION - model.weight_bytes
@@ -56,9 +64,9 @@ class Simulation:
             raise ValueError(f"{model.name} does not fit a {device.name}: simulate a larger device")
         self.scheduler = Scheduler(
             BlockPool(num_blocks, BLOCK_SIZE),
-            FairPolicy(policy.max_batch_size, lead=policy.max_step_tokens),
-            max_batch_size=policy.max_batch_size,
-            max_step_tokens=policy.max_step_tokens,
+            make_policy(limits.max_batch_size, limits.max_step_tokens),
+            max_batch_size=limits.max_batch_size,
+            max_step_tokens=limits.max_step_tokens,
             eos_token_ids=frozenset(),
         )
         self.clock = 0.0
@@ -124,13 +132,13 @@ class _ModelledShard:
 
 
 def _request(number: int, arrival: Arrival) -> Request:
-    # A first token of its own, so that no prompt limits a cached block with another.
+    # A first token of its own, so that no prompt shares a cached block with another.
     prompt = (number, *[0] * (arrival.prompt_tokens - 1))
     return Request(str(number), prompt, SamplingParams(), arrival.new_tokens, ignore_eos=True)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Every policy on every device."""
+    """Simulates all limits on every device."""
     options = parse(argv)
     entries = list(simulate(options))
     print(table(entries))
@@ -151,20 +159,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def simulate(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The same day for every policy of a device."""
+    """Simulates the same day with all limits of a device."""
     for device in [each for each in DEVICES if options.device in (None, each.name)]:
         day = Day(options.load * capacity(device, FALCON_7B), min(options.hours * 3600, DAY_SECONDS), seed=options.seed)
         arrivals = day.arrivals()
-        for policy in POLICIES:
-            simulation = Simulation(device, FALCON_7B, policy)
-            with tqdm(total=len(arrivals), desc=f"{device.name}, {policy.name}", unit="request", leave=False) as bar:
+        for limits in LIMITS:
+            simulation = Simulation(device, FALCON_7B, limits)
+            with tqdm(total=len(arrivals), desc=f"{device.name}, {limits.name}", unit="request", leave=False) as bar:
                 answers = simulation.run(arrivals, bar)
             yield {
                 "device": device.name,
                 "model": FALCON_7B.name,
                 "day": asdict(day),
-                "policy": asdict(policy),
-                "name": policy.name,
+                "policy": asdict(limits),
+                "name": limits.name,
                 "steps": simulation.num_steps,
                 "preemptions": simulation.scheduler.num_preemptions,
                 "summary": summarize(answers, SLO),
@@ -180,7 +188,7 @@ def capacity(device: Device, model: Model) -> float:
 
 
 def table(entries: Sequence[dict[str, Any]]) -> str:
-    """A line a policy; milliseconds."""
+    """One line for each entry; times in milliseconds."""
     header = (
         f"{'device':8}{'policy':32}{'tokens/s':>10}{'goodput':>9}{'in SLO':>8}"
         f"{'first p50':>11}{'first p99':>11}{'token p50':>11}{'token p99':>11}"
@@ -198,7 +206,7 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def chart(device: str, entries: Sequence[dict[str, Any]]) -> str:
-    """How long first tokens took, policy by policy."""
+    """Cumulative times to first token, a curve for each entry."""
     series = [Series(e["name"], e["chart"]) for e in entries if e["device"] == device]
     title = f"Time to first token, {device} (modelled)"
     return line_chart(title, "milliseconds", "% of requests", series, is_log_x=True)

@@ -1,9 +1,15 @@
 """The real scheduler under modelled time."""
 
+from collections.abc import Collection
+
 import pytest
 from benchmarks.arrivals import Arrival, Day
 from benchmarks.hardware import DEVICES, FALCON_1B, FALCON_7B, FALCON_40B, Device, load_seconds, step_seconds
-from benchmarks.simulate import Policy, Simulation
+from benchmarks.simulate import Limits, Simulation
+
+from peregrine_router.scheduling.fair_queue import FairQueue
+from peregrine_router.scheduling.policy import FairPolicy
+from peregrine_router.scheduling.sequence import Sequence
 
 SLOW = Device("slow", bytes_per_second=1e9, flops_per_second=1e12, memory_bytes=16e9, overhead=0.001)
 DAY = Day(mean_rate=2.0, seconds=60.0, bursts=2, seed=5)
@@ -48,7 +54,7 @@ def test_a_shared_prefix_is_computed_once_at_best() -> None:
 def test_every_request_ends_with_its_tokens_and_two_runs_agree() -> None:
     """The scheduler decides, the clock is a model: nothing is random."""
     arrivals = DAY.arrivals()
-    runs = [Simulation(DEVICES[0], FALCON_7B, Policy(256, 16)).run(arrivals) for _ in range(2)]
+    runs = [Simulation(DEVICES[0], FALCON_7B, Limits(256, 16)).run(arrivals) for _ in range(2)]
     assert runs[0] == runs[1]
     assert [len(answer.token_times) for answer in runs[0]] == [arrival.new_tokens for arrival in arrivals]
     assert all(answer.token_times[0] > arrival.at for answer, arrival in zip(runs[0], arrivals, strict=True))
@@ -59,7 +65,7 @@ def test_a_smaller_step_budget_keeps_other_streams_waiting_less() -> None:
     arrivals = [Arrival(0.0, 8, 60), Arrival(1.0, 1900, 8)]
 
     def longest_gap(budget: int) -> float:
-        stream, _ = Simulation(DEVICES[0], FALCON_7B, Policy(budget, 8)).run(arrivals)
+        stream, _ = Simulation(DEVICES[0], FALCON_7B, Limits(budget, 8)).run(arrivals)
         return max(b - a for a, b in zip(stream.token_times, stream.token_times[1:], strict=False))
 
     assert longest_gap(128) < longest_gap(2048) / 4
@@ -67,7 +73,7 @@ def test_a_smaller_step_budget_keeps_other_streams_waiting_less() -> None:
 
 def test_a_full_cache_preempts_and_still_ends() -> None:
     """With few blocks requests get the same tokens, later."""
-    simulation = Simulation(DEVICES[0], FALCON_7B, Policy(256, 8), num_blocks=6)
+    simulation = Simulation(DEVICES[0], FALCON_7B, Limits(256, 8), num_blocks=6)
     answers = simulation.run([Arrival(0.0, 40, 150) for _ in range(4)])
     assert simulation.scheduler.num_preemptions > 0
     assert [len(answer.token_times) for answer in answers] == [150] * 4
@@ -76,4 +82,30 @@ def test_a_full_cache_preempts_and_still_ends() -> None:
 def test_a_model_that_does_not_fit_is_refused() -> None:
     """The error says what to do."""
     with pytest.raises(ValueError, match="simulate a larger device"):
-        Simulation(DEVICES[0], FALCON_40B, Policy(256, 8))
+        Simulation(DEVICES[0], FALCON_40B, Limits(256, 8))
+
+
+class NewestFirst(FairPolicy):
+    """The default, but the newest request is next; requests are named by their arrival."""
+
+    def __init__(self, max_batch_size: int, lead: int) -> None:
+        super().__init__(max_batch_size, lead, waiting=Newest())
+
+
+class Newest(FairQueue[Sequence]):
+    """A queue whose newest request is next."""
+
+    def peek(self, exclude: Collection[str] = ()) -> Sequence | None:
+        """The request that came last."""
+        return max(self, key=lambda sequence: int(sequence.request.id), default=None)
+
+
+def test_scheduling_policies_can_be_compared() -> None:
+    """The same arrivals, one served at a time: under another policy another one is first."""
+    arrivals = [Arrival(0.0, 8, 4) for _ in range(3)]
+    ends = [
+        [answer.end for answer in Simulation(SLOW, FALCON_1B, Limits(64, 1), make_policy=policy).run(arrivals)]
+        for policy in (FairPolicy, NewestFirst)
+    ]
+    assert ends[0] == sorted(ends[0])
+    assert ends[1] == ends[0][::-1]
