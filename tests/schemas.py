@@ -1,4 +1,4 @@
-"""Random JSON schemas, of what tool calls and response formats are made of."""
+"""Random JSON schemas in the style of tool parameters and response formats."""
 
 import random
 from typing import Any
@@ -7,7 +7,7 @@ WORDS = ("name", "city", "age", "tags", "is_open", "price", "code", "next")
 
 
 def random_schema(seed: int) -> dict[str, Any]:
-    """An object or an array at the top; one in three has definitions that it refers to."""
+    """Makes the schema of an object or an array; one in three has definitions and references to them."""
     maker = _Maker(random.Random(seed))
     schema = maker.choose([maker.object, maker.array], depth=2)
     return {**schema, "$defs": maker.definitions} if maker.definitions else schema

@@ -1,4 +1,4 @@
-"""Grammars are judged before anything is generated: clearly, within limits, and whatever the client sends."""
+"""Grammars are checked before anything is generated, within limits, with a message that names the fault."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def checker() -> GrammarChecker:
     ],
 )
 def test_a_good_grammar_passes(checker: GrammarChecker, grammar: Grammar) -> None:
-    """All three kinds, the second time from memory."""
+    """Grammars of all three kinds pass, the second time from the cache."""
     checker.check(grammar)
     checker.check(grammar)
 
@@ -65,7 +65,7 @@ def test_a_bad_grammar_is_refused_with_the_place(checker: GrammarChecker, kind: 
 
 
 def test_a_grammar_longer_than_the_limit_is_refused(checker: GrammarChecker) -> None:
-    """It is not even parsed."""
+    """A grammar over the size limit is refused without being parsed."""
     with pytest.raises(InvalidRequest, match="longer than 65,536 bytes"):
         checker.check(Grammar("regex", "a" * (MAX_GRAMMAR_BYTES + 1)))
 
@@ -73,7 +73,7 @@ def test_a_grammar_longer_than_the_limit_is_refused(checker: GrammarChecker) -> 
 def test_a_grammar_that_takes_long_to_compile_is_refused(
     checker: GrammarChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is processor time, so that a busy machine refuses no more than an idle one."""
+    """The limit is CPU time, so that a busy machine refuses no more than an idle one."""
     monkeypatch.setattr(grammar_module, "MAX_COMPILE_SECONDS", 0.0)
     with pytest.raises(InvalidRequest, match="to compile"):
         checker.check(Grammar("regex", "(a|b){1,50}"))

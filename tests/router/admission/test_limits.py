@@ -1,4 +1,4 @@
-"""Limits that tenants share, the bounded queue, and what Retry-After is made of."""
+"""Limits on concurrent and queued requests that tenants share, and the drain rate behind `Retry-After`."""
 
 import pytest
 from hypothesis import given
@@ -14,38 +14,38 @@ def make_request(tenant: str = "", num_input: int = 1) -> Request:
 
 @given(st.integers(2, 300), st.lists(st.sampled_from("abc"), max_size=400))
 def test_no_tenant_takes_every_place(limit: int, arrivals: list[str]) -> None:
-    """Whoever holds a place leaves one for a tenant that holds none: the last of all is a newcomer's."""
-    held = dict.fromkeys("abc", 0)
+    """Tenants that use places always leave one for a tenant that uses none."""
+    used = dict.fromkeys("abc", 0)
     for tenant in arrivals:
-        if shortfall(limit, sum(held.values()), held[tenant], 1, tenant):
+        if shortfall(limit, sum(used.values()), used[tenant], 1, tenant):
             continue
-        held[tenant] += 1
-        assert sum(held.values()) <= limit
-        if held[tenant] > 1:
-            assert shortfall(limit, sum(held.values()), 0, 1, "newcomer") == 0
+        used[tenant] += 1
+        assert sum(used.values()) <= limit
+        if used[tenant] > 1:
+            assert shortfall(limit, sum(used.values()), 0, 1, "newcomer") == 0
 
 
 def test_a_flood_gets_seven_of_eight_places_and_the_nameless_all() -> None:
-    """With keys an eighth stays free; without, there is nobody to keep it for."""
+    """A tenant with a key leaves an eighth of the places free; the nameless tenant, which is alone, takes all."""
     for tenant, places in (("key", 112), ("", 128)):
-        held = 0
-        while not shortfall(128, held, held, 1, tenant):
-            held += 1
-        assert held == places
+        used = 0
+        while not shortfall(128, used, used, 1, tenant):
+            used += 1
+        assert used == places
     assert ALPHA == 7
 
 
-def test_missing_places_are_just_enough() -> None:
-    """After as many have left as were missing_places the request is let in, and not before."""
-    for held, mine, count in ((128, 128, 1), (120, 112, 3), (128, 100, 8), (113, 113, 1)):
-        missing_places = shortfall(128, held, mine, count, "key")
-        assert missing_places > 0
-        assert shortfall(128, held - missing_places, mine - missing_places, count, "key") == 0
-        assert shortfall(128, held - missing_places + 1, mine - missing_places + 1, count, "key") == 1
+def test_a_shortfall_is_just_enough() -> None:
+    """The request is accepted once as many places as its shortfall are free, and not before."""
+    for used, used_by_tenant, count in ((128, 128, 1), (120, 112, 3), (128, 100, 8), (113, 113, 1)):
+        missing = shortfall(128, used, used_by_tenant, count, "key")
+        assert missing > 0
+        assert shortfall(128, used - missing, used_by_tenant - missing, count, "key") == 0
+        assert shortfall(128, used - missing + 1, used_by_tenant - missing + 1, count, "key") == 1
 
 
 def test_the_wait_follows_the_rate() -> None:
-    """Two ends a second: four more take two seconds, whatever happened more than ten seconds ago."""
+    """At two ends per second four more take two seconds, whatever happened more than ten seconds ago."""
     rate = DrainRate()
     rate.begin(0.0)
     for number in range(1, 101):
@@ -56,7 +56,7 @@ def test_the_wait_follows_the_rate() -> None:
 
 
 def test_the_wait_is_bounded() -> None:
-    """At least one second, at most a minute."""
+    """The estimate is at least one second and at most a minute."""
     rate = DrainRate()
     rate.begin(0.0)
     rate.end(1.0, 100, is_last=False)
@@ -65,14 +65,14 @@ def test_the_wait_is_bounded() -> None:
 
 
 def test_without_an_end_the_wait_is_as_long_as_it_was() -> None:
-    """Nothing has ended for 8 s: nothing says that it will sooner than in another 8 s."""
+    """If nothing has ended for 8 s, the estimate is another 8 s."""
     rate = DrainRate()
     rate.begin(100.0)
     assert rate.seconds_until(108.0, 1) == 8.0
 
 
 def test_idle_time_says_nothing() -> None:
-    """After an hour without requests the rate is that since the next began."""
+    """After an idle hour the rate is measured from the next start."""
     rate = DrainRate()
     rate.begin(0.0)
     rate.end(1.0, 1, is_last=True)
@@ -82,7 +82,7 @@ def test_idle_time_says_nothing() -> None:
 
 
 def test_admission_gives_back_to_whom_it_took_from() -> None:
-    """A tenant at its share is let in again once it has given back; another is let in all the while."""
+    """A tenant over its threshold is accepted again once it has released permits; others always are."""
     admission = ConcurrencyLimit(8)
     admission.acquire(7, "a")
     with pytest.raises(Overloaded):
@@ -94,7 +94,7 @@ def test_admission_gives_back_to_whom_it_took_from() -> None:
 
 
 def test_a_queue_is_bounded_in_requests() -> None:
-    """Free slots count as room in it, since they are filled from it at once."""
+    """Free slots of the batch count as room in the queue, since they are filled from it at once."""
     bound, waiting = QueueLimit(max_requests=2), [make_request(), make_request()]
     bound.check([make_request()], waiting[:1], 0)
     bound.check([make_request()], waiting, 1)
@@ -105,7 +105,7 @@ def test_a_queue_is_bounded_in_requests() -> None:
 
 
 def test_a_queue_is_bounded_in_tokens() -> None:
-    """The prompts that wait have so many tokens at most; one that is longer by itself may wait alone."""
+    """Waiting prompts have at most `max_tokens` together; a single longer one may wait alone."""
     bound = QueueLimit(max_tokens=10)
     bound.check([make_request(num_input=50)], [], 0)
     bound.check([make_request(num_input=5)], [make_request(num_input=5)], 9)

@@ -1,4 +1,4 @@
-"""TGI's checks in TGI's words and order, and what becomes of parameters that pass."""
+"""TGI's checks in TGI's words and order, and the requests made of valid parameters."""
 
 import threading
 from collections.abc import Callable
@@ -141,7 +141,7 @@ async def test_bounds_are_inclusive() -> None:
 
 
 async def test_defaults() -> None:
-    """Left alone, generation is greedy, everything is off, and there is room for max_total_tokens."""
+    """By default decoding is greedy, every parameter is off, and the output may fill max_total_tokens."""
     (request,) = await validate("x" * 10)
     assert request.max_new_tokens == 70
     assert request.sampling == type(request.sampling)()
@@ -150,7 +150,7 @@ async def test_defaults() -> None:
 
 
 async def test_ends_where_they_matter() -> None:
-    """The shard is told the tokens that end a text only where it must keep them back or let them through."""
+    """The shard receives the end tokens only if it must mask them (`min_tokens`) or allow them (a grammar)."""
     (plain,) = await validate(stop_token_ids=[7, 5])
     assert plain.stop_token_ids == {5, 7}
     assert plain.sampling.end_token_ids == ()
@@ -164,7 +164,7 @@ async def test_ends_where_they_matter() -> None:
 
 
 async def test_parameters_reach_the_shard() -> None:
-    """Every parameter of sampling arrives as it was given."""
+    """Every sampling parameter arrives at the shard unchanged."""
     (request,) = await validate(
         min_p=0.1, presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"3": -1.5}, watermark=True
     )
@@ -192,7 +192,7 @@ async def test_grammar_that_does_not_compile() -> None:
 
 
 async def test_grammar_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling has a time limit; the event loop runs on meanwhile."""
+    """Compiling a grammar has a time limit, and does not block the event loop."""
     monkeypatch.setattr(validation, "GRAMMAR_SECONDS", 0.05)
     done = threading.Event()
 
@@ -205,7 +205,7 @@ async def test_grammar_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_special_tokens_in_prompts() -> None:
-    """They are text, unless the operator says that clients render templates themselves."""
+    """Special tokens in a prompt are text, unless the operator lets clients render templates themselves."""
     (plain,) = await validate("a<|endoftext|>")
     (special,) = await validate("a<|endoftext|>", settings={"special_tokens_in_prompts": True})
     assert 0 not in plain.prompt_ids
@@ -248,7 +248,7 @@ async def test_omitted_parameters_sample(tokenizer: Tokenizer) -> None:
 
 
 async def test_logprobs_where_they_are_seen() -> None:
-    """Log-probabilities are asked for only where the answer shows or compares them."""
+    """Log-probabilities are computed only if the answer shows or compares them."""
     assert not (await validate())[0].sampling.logprobs
     assert (await validate(details=True))[0].sampling.logprobs
     assert (await validate(is_stream=True))[0].sampling.logprobs

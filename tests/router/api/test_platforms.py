@@ -60,6 +60,6 @@ def test_refusals(server: Server, path: str, body: dict[str, Any]) -> None:
 
 
 def test_too_many_instances(server: Server) -> None:
-    """The limit on prompts holds here too."""
+    """The limit on prompts per request applies to instances too."""
     answer = server.client.post("/vertex", json={"instances": [{"inputs": "the"}] * 5})
     assert answer.json()["error_type"] == "batch size exceeded"

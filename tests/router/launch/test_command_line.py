@@ -64,7 +64,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], message: 
 
 
 def test_refusal_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """So is a wrong environment variable, even one with a line break."""
+    """A wrong environment variable is one line too, even if its value has a line break."""
     monkeypatch.setenv("MAX_BEST_OF", "ma\nny")
     assert "--max-best-of (or MAX_BEST_OF)" in refusal(capsys)
 

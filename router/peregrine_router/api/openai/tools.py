@@ -112,10 +112,10 @@ class CallReader:
         rest = self._pending
         for piece in self._PIECES:
             rest = rest.lstrip()
-            wanted = [piece] if piece is not None else [f'"{name}"' for name in self._names]
-            if any(each.startswith(rest) for each in wanted):
+            expected = [piece] if piece is not None else [f'"{name}"' for name in self._names]
+            if any(token.startswith(rest) for token in expected):
                 return True
-            found = next((each for each in wanted if rest.startswith(each)), None)
+            found = next((token for token in expected if rest.startswith(token)), None)
             if found is None:
                 return False
             rest = rest[len(found) :]

@@ -191,5 +191,5 @@ def token_spans(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToke
 
 def _prefix(body: GenerateRequest, has_prompt: bool) -> str:
     """The prompt if `return_full_text` asks for it in front of the text; `has_prompt` is the route's default."""
-    wanted = body.parameters.return_full_text if body.parameters else None
-    return body.inputs if (has_prompt if wanted is None else wanted) else ""
+    full_text = body.parameters.return_full_text if body.parameters else None
+    return body.inputs if (has_prompt if full_text is None else full_text) else ""

@@ -9,7 +9,7 @@ from fakes import EOS, FakeEngine, Server, serve
 
 
 def test_answer(chatting: Server) -> None:
-    """An answer has OpenAI's fields; the template's special tokens are tokens, and its family's stop holds."""
+    """An answer has OpenAI's fields; the template's special tokens are tokens, and its stop sequence applies."""
     body = chat(chatting, model="any")
     assert body["object"] == "chat.completion"
     assert body["id"].startswith("chatcmpl-")
@@ -35,7 +35,7 @@ def test_last_message_of_the_assistant_is_continued(chatting: Server) -> None:
 
 
 def test_logprobs(chatting: Server) -> None:
-    """`logprobs` describes every token, with its bytes and the likeliest ones."""
+    """`logprobs` describes every token, with its bytes and the most probable tokens."""
     content = chat(chatting, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
     assert all(len(token["top_logprobs"]) == 2 for token in content)
     assert b"".join(bytes(token["bytes"]) for token in content).decode() == f" falcons dive{EOS}"

@@ -70,7 +70,7 @@ def test_forms_of_prompts(server: Server, prompt: Any, count: int) -> None:
 
 
 def test_n_and_best_of(engine: FakeEngine) -> None:
-    """`n` answers to each prompt stand prompt by prompt; of `best_of` the likeliest are chosen."""
+    """The `n` answers are ordered by prompt; from `best_of` sequences the best are chosen."""
     with serve(engine, max_best_of=4) as server:
         body = complete(server, ["the", "fox"], n=2, echo=True)
         assert [choice["text"] for choice in body["choices"]] == ["the falcons dive"] * 2 + ["fox falcons dive"] * 2
@@ -119,7 +119,7 @@ def test_stream(server: Server) -> None:
 
 
 def test_stream_without_usage(server: Server) -> None:
-    """Without `include_usage` there is none."""
+    """Without `include_usage` a stream has no usage."""
     assert all("usage" not in event for event in chunks(server, prompt="the"))
 
 

@@ -6,7 +6,7 @@ from fakes import EOS, FakeEngine, Server, serve
 
 
 def test_permits_count_sequences(engine: FakeEngine) -> None:
-    """Each sequence of each prompt takes a place; what does not fit is a 429 in OpenAI's shape."""
+    """Each sequence of each prompt takes a permit; a request beyond the limit is a 429 in OpenAI's shape."""
     with serve(engine, max_concurrent_requests=3) as server:
         answer = server.client.post("/v1/completions", json={"prompt": ["a", "b"], "n": 2})
         assert answer.status_code == 429
@@ -16,7 +16,7 @@ def test_permits_count_sequences(engine: FakeEngine) -> None:
 
 
 def test_counted_once(server: Server) -> None:
-    """Several prompts are one request."""
+    """A request with several prompts is counted once."""
     server.client.post("/v1/completions", json={"prompt": ["the", "fox"], "max_tokens": 3}).raise_for_status()
     metrics = server.metrics()
     assert metrics["tgi_request_count"] == metrics["tgi_request_success"] == 1
@@ -24,14 +24,14 @@ def test_counted_once(server: Server) -> None:
 
 
 def test_models(server: Server) -> None:
-    """GET /v1/models names the model."""
+    """GET /v1/models lists the served model."""
     (model,) = server.client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"]) == ("peregrine/test", "model")
 
 
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/models"])
 def test_errors_of_routes(server: Server, path: str) -> None:
-    """Unknown routes and wrong methods under /v1 are told in OpenAI's shape too."""
+    """Unknown routes and wrong methods under /v1 are errors in OpenAI's shape too."""
     answer = server.client.post(path, json={})
     assert answer.status_code in (404, 405)
     assert answer.json()["error"]["message"]

@@ -10,7 +10,7 @@ from fakes import Server
 
 
 def test_tool_call(caller: Server) -> None:
-    """An answer in the form of a call is a call: arguments as text, no content, the reason `tool_calls`."""
+    """Output in the form of a call becomes a tool call: arguments as text, no content, the reason `tool_calls`."""
     choice = chat(caller, tools=[TOOL])["choices"][0]
     (call,) = choice["message"]["tool_calls"]
     assert choice["message"]["content"] is None
@@ -21,7 +21,7 @@ def test_tool_call(caller: Server) -> None:
 
 
 def test_streamed_tool_call(caller: Server) -> None:
-    """Streamed, the first piece names tool and id, the rest are pieces of the arguments; nothing is content."""
+    """In a stream the first part has name and id, the others parts of the arguments; nothing is content."""
     choices = [event["choices"][0] for event in chunks(caller, tools=[TOOL])]
     pieces = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
     assert pieces[0]["function"]["name"] == "dive"
@@ -34,7 +34,7 @@ def test_streamed_tool_call(caller: Server) -> None:
 
 @pytest.mark.parametrize("says", [' {"name": "swim", "arguments": {}}', '{"a": 1}', "{", "fine", '{"name": "di'])
 def test_text_that_is_no_call(chatting: Server, says: str) -> None:
-    """With tool_choice auto any other answer is text, also one that begins like a call; a stream loses nothing."""
+    """With tool_choice auto any other output is text, also if it begins like a call; a stream loses nothing."""
     chatting.engine.says = says
     assert chat(chatting, tools=[TOOL])["choices"][0]["message"] == {"role": "assistant", "content": says}
     deltas = [event["choices"][0]["delta"] for event in chunks(chatting, tools=[TOOL])]
@@ -42,14 +42,14 @@ def test_text_that_is_no_call(chatting: Server, says: str) -> None:
 
 
 def test_tool_choice_none(caller: Server) -> None:
-    """`none` hides the tools from the model and takes its answer for text."""
+    """`none` hides the tools from the model and treats its output as text."""
     assert chat(caller, tools=[TOOL], tool_choice="none")["choices"][0]["message"]["content"] == CALL
     assert "dive" not in prompt(caller)
 
 
 @pytest.mark.parametrize("choice", ["required", "dive", {"type": "function", "function": {"name": "dive"}}])
 def test_required_calls_are_constrained(caller: Server, choice: Any) -> None:
-    """A call that must be made is constrained to the tool's schema, whose references still point into it."""
+    """The grammar of a required call is the tool's schema, with its references rewritten to their new place."""
     chat(caller, tools=[TOOL], tool_choice=choice, max_tokens=40)
     grammar = caller.engine.requests[-1].sampling.grammar
     assert grammar is not None

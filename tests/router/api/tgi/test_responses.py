@@ -25,7 +25,7 @@ def read(server: Server, inputs: str = "the", **parameters: Any) -> list[dict[st
 
 
 def test_events(server: Server) -> None:
-    """One event a token, counted from 1, with TGI's fields; the last has the whole text, and details if asked for."""
+    """One event per token, counted from 1, with TGI's fields; the last has the whole text, and details if asked for."""
     events = read(server, details=True)
     assert [event["index"] for event in events] == list(range(1, len(events) + 1))
     assert all(set(event) == {"index", "token", "generated_text", "details"} for event in events)
@@ -49,7 +49,7 @@ def test_no_details_unless_asked(server: Server) -> None:
 
 
 def test_stream_headers(server: Server) -> None:
-    """A stream is uncached and unbuffered, and carries no times: they are not known yet."""
+    """A stream is uncached and unbuffered, and its headers have no times, which are not known yet."""
     with server.client.stream("POST", "/generate_stream", json={"inputs": "the"}) as answer:
         answer.read()
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -82,7 +82,7 @@ def test_wrong_request_is_refused_before_the_stream(server: Server) -> None:
     ("error", "status"), [(Overloaded("queue full"), 429), (GenerationFailed("gone"), 424)], ids=["full", "gone"]
 )
 def test_refusal_of_the_engine_comes_before_the_stream(engine: FakeEngine, error: Exception, status: int) -> None:
-    """So has a request that the engine refuses."""
+    """A request that the engine refuses has its real status and a JSON body too."""
     engine.submit_error = error
     with serve(engine) as server:
         answer = server.generate(path="/generate_stream")

@@ -64,7 +64,7 @@ def test_full_text(server: Server) -> None:
 
 
 def test_headers(server: Server) -> None:
-    """The answer's headers tell sizes and times as TGI's do."""
+    """The answer's headers have sizes and times as TGI's do."""
     headers = server.generate("thé", max_new_tokens=2).headers
     assert headers["x-compute-type"] == "cpu+optimized"
     assert headers["x-compute-characters"] == "3"
@@ -162,7 +162,7 @@ def test_overloaded(engine: FakeEngine) -> None:
 
 
 def test_info(server: Server) -> None:
-    """GET /info tells the model and the limits that a client must keep."""
+    """GET /info returns the model and the limits that a client must keep."""
     info = server.client.get("/info").json()
     assert info["model_id"] == INFO.model_id
     assert info["max_total_tokens"] == INFO.max_total_tokens
@@ -172,7 +172,7 @@ def test_info(server: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ping", "/"])
 def test_health(server: Server, path: str) -> None:
-    """The health routes say whether a token can be made now."""
+    """The health routes answer 200 if the server can generate tokens, else 503."""
     assert server.client.get(path).status_code == 200
     server.engine.is_healthy = False
     answer = server.client.get(path)
@@ -181,7 +181,7 @@ def test_health(server: Server, path: str) -> None:
 
 
 def test_tokenize(server: Server) -> None:
-    """POST /tokenize tells each token's id, text and bytes; special tokens' text is text."""
+    """POST /tokenize returns each token's id, text and byte offsets; special tokens in the text are plain text."""
     text = "the é<|endoftext|>"
     tokens = server.client.post("/tokenize", json={"inputs": text}).json()
     assert all(text.encode()[token["start"] : token["stop"]].decode() == token["text"] for token in tokens)
