@@ -1,0 +1,41 @@
+"""The environment of chat templates, and the errors that they raise."""
+
+import pytest
+from jinja2.exceptions import TemplateError
+
+from peregrine_router.text import template_worker
+from peregrine_router.text.template_worker import environment, guarded, render
+
+
+def text(template: str, **variables: object) -> str:
+    return render(environment().from_string(template), variables)
+
+
+def test_templates_have_what_transformers_gives_them() -> None:
+    """Blocks leave no line, loops can be left, JSON is not escaped for HTML, and `strftime_now` knows the year."""
+    assert text("{% if true %}\n  a\n{% endif %}\nb") == "  a\nb"
+    assert text("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "01"
+    assert text("{{ value | tojson }}", value={"é": "<&>"}) == '{"é": "<&>"}'
+    assert len(text("{{ strftime_now('%Y') }}")) == 4
+
+
+def test_a_long_text_is_refused_as_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts characters, and is named."""
+    monkeypatch.setattr(template_worker, "MAX_OUTPUT_CHARACTERS", 10)
+    assert text("{{ 'a' * 10 }}") == "a" * 10
+    with pytest.raises(TemplateError, match="more than 10 characters"):
+        text("{% for i in range(11) %}a{% endfor %}")
+
+
+def test_every_error_of_a_template_becomes_an_answer() -> None:
+    """Also one without a message, and the want of memory."""
+
+    def fails(error: Exception) -> dict[str, str]:
+        def work() -> dict[str, str]:
+            raise error
+
+        return guarded(work)
+
+    assert fails(TemplateError("no")) == {"error": "no"}
+    assert fails(ZeroDivisionError()) == {"error": "ZeroDivisionError"}
+    assert fails(MemoryError()) == {"error": "the template takes too much memory"}
