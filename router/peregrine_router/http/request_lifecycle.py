@@ -150,13 +150,15 @@ class RequestLifecycle:
 
     async def _read(self, number: int) -> AsyncGenerator[EventBatch, None]:
         """Batches of one sequence, each reported to the observers."""
-        stream, record, observe = self._streams[number], self._record, self._observers.tokens
+        stream, record, observe, clock = self._streams[number], self._record, self._observers.tokens, time.monotonic
         previous: float | None = None
         while events := await stream.take():
-            now = time.monotonic()
-            if previous is None and not self._has_token:
+            now = clock()
+            if previous is None:
                 self._report_first_token(now)
-            observe(record, len(events), None if previous is None else now - previous)
+                observe(record, len(events), None)
+            else:
+                observe(record, len(events), now - previous)
             previous = now
             finished = events[-1].finished
             if finished is not None:
@@ -167,9 +169,11 @@ class RequestLifecycle:
         raise IncompleteGeneration
 
     def _report_first_token(self, now: float) -> None:
-        self._has_token = True
-        self._record.scheduled_at = self._scheduled_at
-        self._observers.first_token(self._record, now)
+        """Reports a sequence's first token if it is the request's first."""
+        if not self._has_token:
+            self._has_token = True
+            self._record.scheduled_at = self._scheduled_at
+            self._observers.first_token(self._record, now)
 
     async def _record_end(self, finished: Finished) -> None:
         """Counts the request as answered with the end of its last sequence."""
