@@ -114,7 +114,7 @@ def seconds(run: Callable[[], Any], is_cold: bool = False) -> float:
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(times)
+    return float(statistics.median(times))
 
 
 def recorded(run: Callable[[], Tensor]) -> Callable[[], Tensor]:

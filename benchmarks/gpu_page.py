@@ -85,4 +85,4 @@ def served(data: dict[str, Any]) -> str:
 
 
 def median(turns: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(each[key] for each in turns)
+    return float(statistics.median(each[key] for each in turns))

@@ -140,8 +140,19 @@ def take_turn(server: Serving, count: int, bare: float) -> Turn:
     processes = server.router, server.shard
     before = [*map(cpu_seconds, processes)]
     load = run(server.port, request(TOKENS), count, TOKENS)
-    busy = [(cpu_seconds(process) - start) / load.seconds for process, start in zip(processes, before, strict=True)]
-    turn = Turn(server.overlaps, count, load.steady_rate, count / bare, *busy, load.client_busy, load.num_failed)
+    router_busy, shard_busy = (
+        (cpu_seconds(process) - start) / load.seconds for process, start in zip(processes, before, strict=True)
+    )
+    turn = Turn(
+        server.overlaps,
+        count,
+        load.steady_rate,
+        count / bare,
+        router_busy,
+        shard_busy,
+        load.client_busy,
+        load.num_failed,
+    )
     print(json.dumps({**asdict(turn), "ratio": round(turn.ratio, 3)}), flush=True)
     return turn
 

@@ -77,5 +77,5 @@ def _replay(run: Callable[[], Any]) -> Trace:
 
 def _kernels(events: Iterable[Any]) -> Iterable[Kernel]:
     for event in events:
-        if event.device_type == torch.autograd.DeviceType.CUDA:
+        if event.device_type.name == "CUDA":
             yield Kernel(event.name, event.time_range.start, event.time_range.end)

@@ -26,7 +26,7 @@ class Memory:
         one_row = torch.ones(1, READ_WIDTH).bfloat16()
         matrix = torch.ones(MEMORY_BYTES // 2 // READ_WIDTH, READ_WIDTH).bfloat16()
         product = backend_for(torch.device("cpu")).linear(DenseWeight(matrix))
-        self._readers = [torch.ones(MEMORY_BYTES // 4).sum, partial(product, one_row)]
+        self._readers: list[Callable[[], object]] = [torch.ones(MEMORY_BYTES // 4).sum, partial(product, one_row)]
 
     def seconds(self) -> float:
         """Seconds of the best of three reads in each way."""

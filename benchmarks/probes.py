@@ -49,7 +49,7 @@ class BareGemms:
             for linear in (block.qkv, block.up, block.dense, block.down)
         ]
         linears, theirs = [*layers, model.head.linear], self._dtypes["oneDNN"]
-        self._products = {
+        self._products: dict[str, list[Linear]] = {
             "ours": [product(linear) for linear in linears],
             "oneDNN": [PackedLinear.pack(unpacked(linear).to(theirs), None, None) for linear in linears],
         }
@@ -165,7 +165,8 @@ def load_peer(path: Path) -> FalconForCausalLM:
     """Loads the model, once a process."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=peer_dtype())
     assert isinstance(model, FalconForCausalLM)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 class Clock(StoppingCriteria):

@@ -74,7 +74,7 @@ class InstantShards:
     def _sampled(self, step: Step) -> list[int]:
         self._missing |= {new.slot: len(new.token_ids) // 4 - new.num_cached for new in step.new}
         slots = unpack(step.slots).tolist()
-        sampled = slots[: step.num_decodes]
+        sampled: list[int] = slots[: step.num_decodes]
         for slot, count in zip(slots[step.num_decodes :], unpack(step.num_tokens).tolist(), strict=True):
             self._missing[slot] -= count
             if not self._missing[slot]:
@@ -122,7 +122,7 @@ async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
 
-    config = uvicorn.Config(app, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
     await Server(config).serve(sockets=[listener])
 
 

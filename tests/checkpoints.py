@@ -48,12 +48,13 @@ def build_model(variant: str, dtype: torch.dtype = torch.float32, seed: int = 0,
     """transformers' model with every weight random, at a scale that makes logits differ and keeps them of order one."""
     defaults = {"vocab_size": 300, "num_hidden_layers": 2, "eos_token_id": 11, "bos_token_id": 11}
     config = FalconConfig(**{**defaults, **VARIANTS[variant], **overrides})
-    model = FalconForCausalLM(config).eval()
+    model = FalconForCausalLM(config)
+    model.train(False)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(_random(name, weight, generator))
-    model = model.to(dtype)
+    torch.nn.Module.to(model, dtype)
     model.tie_weights()
     return model
 

@@ -53,7 +53,7 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer(backend, frozenset())
 
 
-T = TypeVar("T", covariant=True)
+T = TypeVar("T")
 
 
 class Queue(Protocol[T]):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +76,7 @@ class ServerProcess:
     def generate(self, inputs: str, **parameters: Any) -> httpx.Response:
         return self.client.post("/generate", json={"inputs": inputs, "parameters": parameters})
 
-    def stream(self, inputs: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, inputs: str, **parameters: Any) -> Generator[dict[str, Any]]:
         """The events of /generate_stream as they arrive."""
         body = {"inputs": inputs, "parameters": parameters}
         with self.client.stream("POST", "/generate_stream", json=body) as response:

@@ -3,19 +3,21 @@
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError, ValidationError
+from openai.types.chat import ChatCompletionMessageParam
 
 from serving import ServerProcess, wait_until
 
 pytestmark = pytest.mark.slow
 
 PROMPT = "It was a fine morning, and"
-MESSAGES = [{"role": "user", "content": "Who are you?"}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Who are you?"}]
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +70,17 @@ def test_openai_logprobs_and_echo(client: openai.OpenAI) -> None:
     )
     wrote, read = first.choices[0].logprobs, again.choices[0].logprobs
     assert wrote is not None
+    assert wrote.token_logprobs is not None
     assert read is not None
+    assert read.tokens is not None
+    assert read.token_logprobs is not None
     assert read.tokens[-5:-1] == wrote.tokens
     assert read.token_logprobs[-5:-1] == pytest.approx(wrote.token_logprobs, abs=1e-3)
 
 
 def test_openai_chat(client: openai.OpenAI) -> None:
     """A chat answers; streamed with the same seed it says the same."""
-    given = {"model": "tgi", "messages": MESSAGES, "max_completion_tokens": 16, "seed": 7}
+    given: dict[str, Any] = {"model": "tgi", "messages": MESSAGES, "max_completion_tokens": 16, "seed": 7}
     whole = client.chat.completions.create(**given, logprobs=True, top_logprobs=2)
     content = whole.choices[0].message.content
     assert content
@@ -103,7 +108,13 @@ TOOL = {
 
 def test_openai_tools(client: openai.OpenAI) -> None:
     """A required call has arguments that fit the tool's schema; streamed, its pieces join to the same."""
-    given = {"model": "tgi", "messages": MESSAGES, "tools": [TOOL], "tool_choice": "required", "seed": 1}
+    given: dict[str, Any] = {
+        "model": "tgi",
+        "messages": MESSAGES,
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "seed": 1,
+    }
     whole = client.chat.completions.create(**given, max_tokens=80)
     assert whole.choices[0].finish_reason == "tool_calls"
     (call,) = whole.choices[0].message.tool_calls or []
@@ -121,7 +132,13 @@ def test_openai_tools(client: openai.OpenAI) -> None:
 
 def test_cancel(server: ServerProcess, client: openai.OpenAI) -> None:
     """POST /cancel ends all sequences of a request; its client is told, and their blocks are free."""
-    given = {"model": "tgi", "prompt": "a", "max_tokens": 1900, "n": 2, "extra_body": {"ignore_eos": True}}
+    given: dict[str, Any] = {
+        "model": "tgi",
+        "prompt": "a",
+        "max_tokens": 1900,
+        "n": 2,
+        "extra_body": {"ignore_eos": True},
+    }
     stream = client.completions.create(**given, stream=True, extra_headers={"x-request-id": "mine"})
     events = iter(stream)
     next(events)
@@ -148,7 +165,7 @@ def test_text_generation(hub: InferenceClient, server: ServerProcess) -> None:
     """InferenceClient's text_generation, whole, with details, streamed, and streamed with details."""
     want = server.generate(PROMPT, max_new_tokens=12).json()["generated_text"]
     # The client calls POST /, which puts the prompt first unless told otherwise.
-    given = {"max_new_tokens": 12, "do_sample": False, "return_full_text": False}
+    given: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "return_full_text": False}
     assert hub.text_generation(PROMPT, **given) == want
     details = hub.text_generation(PROMPT, **given, details=True, decoder_input_details=True)
     assert details.generated_text == want
@@ -196,7 +213,7 @@ def test_text_generation_errors(hub: InferenceClient) -> None:
 
 def test_chat_completion(hub: InferenceClient) -> None:
     """InferenceClient's chat_completion, whole and streamed."""
-    given = {"messages": MESSAGES, "max_tokens": 16, "seed": 7}
+    given: dict[str, Any] = {"messages": MESSAGES, "max_tokens": 16, "seed": 7}
     whole = hub.chat_completion(**given, logprobs=True, top_logprobs=2)
     assert whole.choices[0].message.content
     assert whole.usage.completion_tokens > 0
@@ -210,7 +227,7 @@ def blocks_used(server: ServerProcess) -> float:
 
 def test_a_client_that_leaves_a_chat(server: ServerProcess, client: openai.OpenAI) -> None:
     """A stream of several choices that is closed stops computing at once, and its blocks come back."""
-    given = {"ignore_eos": True, "min_tokens": 1}
+    given: dict[str, Any] = {"ignore_eos": True, "min_tokens": 1}
     stream = client.completions.create(model="tgi", prompt="a", max_tokens=1900, n=2, stream=True, extra_body=given)
     next(iter(stream))
     assert blocks_used(server) > 0

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from peregrine_router.launch.model_files import demo_path
 from serving import ServerProcess, wait_until, write_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,7 +39,6 @@ def test_the_demo_model_is_ready_within_ten_seconds_and_speaks_as_transformers_d
     assert answer == tokenizer.decode(want, skip_special_tokens=True)
 
 
-@pytest.mark.slow
 def test_a_second_request_gets_its_first_token_before_the_first_ends(server: ServerProcess) -> None:
     """While a long generation streams, another one starts and finishes."""
     long = server.stream("a long story", max_new_tokens=600, ignore_eos=True)
@@ -50,7 +51,6 @@ def test_a_second_request_gets_its_first_token_before_the_first_ends(server: Ser
     assert server.generate("x", max_new_tokens=1).status_code == 200
 
 
-@pytest.mark.slow
 def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: ServerProcess) -> None:
     """Prompt and answer that are sent again with more behind them are computed only from the last whole block on."""
     first = "Tell me of the falcon. " * 8
@@ -63,7 +63,6 @@ def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: Serve
     assert server.metric("peregrine_cached_tokens") >= 64
 
 
-@pytest.mark.slow
 def test_streams_run_side_by_side(server: ServerProcess) -> None:
     """A short request that arrives later ends while the long one is still far from its end."""
     seen: dict[str, float] = {}
@@ -82,7 +81,6 @@ def test_streams_run_side_by_side(server: ServerProcess) -> None:
     assert seen["short"] < seen["long"]
 
 
-@pytest.mark.slow
 def test_sixteen_clients_get_what_each_would_get_alone(server: ServerProcess) -> None:
     """Concurrent requests of many lengths do not change one another's text."""
     prompts = ["x" * (1 + 7 * i) for i in range(16)]
@@ -100,7 +98,6 @@ def test_sixteen_clients_get_what_each_would_get_alone(server: ServerProcess) ->
     assert together == alone
 
 
-@pytest.mark.slow
 def test_stream_and_answer_are_the_same_text(server: ServerProcess) -> None:
     """Joined token texts, the last event's text and /generate agree."""
     events = list(server.stream("same", max_new_tokens=30, ignore_eos=True))
@@ -108,7 +105,6 @@ def test_stream_and_answer_are_the_same_text(server: ServerProcess) -> None:
     assert "".join(event["token"]["text"] for event in events) == events[-1]["generated_text"] == answer
 
 
-@pytest.mark.slow
 def test_a_client_that_leaves_frees_its_blocks(server: ServerProcess) -> None:
     """A stream closed in the middle stops computing, and every block comes back."""
     stream = server.stream("leaving", max_new_tokens=1900, ignore_eos=True)
@@ -120,7 +116,6 @@ def test_a_client_that_leaves_frees_its_blocks(server: ServerProcess) -> None:
     assert server.metric("tgi_batch_current_size") == 0
 
 
-@pytest.mark.slow
 def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Path) -> None:
     """Seven heads on two processes: greedy and sampled text are those of a single one."""
     with ServerProcess("--model-id", str(model), "--dtype", "float32", "--num-shard", "2") as sharded:
@@ -133,7 +128,6 @@ def test_two_shards_give_the_same_tokens_as_one(server: ServerProcess, model: Pa
             assert answers[0] == answers[1]
 
 
-@pytest.mark.slow
 def test_draft_tokens_change_no_text(server: ServerProcess, model: Path) -> None:
     """With --speculate some draft tokens are accepted, and greedy and sampled texts are those of a server without."""
     with ServerProcess("--model-id", str(model), "--dtype", "float32", "--speculate", "4") as speculating:
@@ -158,7 +152,6 @@ BAD_BODIES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES.keys())
 @pytest.mark.parametrize("route", ["/generate", "/generate_stream", "/"])
 def test_bad_input_is_a_422_and_the_server_goes_on(server: ServerProcess, route: str, body: object) -> None:
@@ -170,7 +163,6 @@ def test_bad_input_is_a_422_and_the_server_goes_on(server: ServerProcess, route:
     assert server.generate("x", max_new_tokens=1).status_code == 200
 
 
-@pytest.mark.slow
 def test_malformed_json_is_a_422(server: ServerProcess) -> None:
     """A body that is no JSON gets an answer in JSON."""
     response = server.client.post("/generate", content=b'{"inputs": ', headers={"Content-Type": "application/json"})
@@ -178,7 +170,6 @@ def test_malformed_json_is_a_422(server: ServerProcess) -> None:
     assert response.json()["error_type"] == "validation"
 
 
-@pytest.mark.slow
 def test_more_requests_than_allowed_are_a_429(server: ServerProcess) -> None:
     """Beyond --max-concurrent-requests the answer is 429 with Retry-After, and the others run on."""
     statuses: list[int] = []
@@ -194,7 +185,6 @@ def test_more_requests_than_allowed_are_a_429(server: ServerProcess) -> None:
     assert wait_until(lambda: server.generate("x", max_new_tokens=1).status_code == 200, 10)
 
 
-@pytest.mark.slow
 def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
     """An answer that takes longer is a 504, a stream ends with the error, no block stays taken, and others run on."""
     body = {"inputs": "x", "parameters": {"max_new_tokens": 1900, "ignore_eos": True}}

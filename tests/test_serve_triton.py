@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from serving import ServerProcess, write_model
 
 pytestmark = pytest.mark.slow
 
-WARPED = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "do_sample": True, "seed": 7}
+WARPED: dict[str, Any] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "do_sample": True, "seed": 7}
 """Parameters of the last request: sampled in steps in which others are greedy."""
 ON_TRITON = {"PEREGRINE_BACKEND": "triton", "TRITON_INTERPRET": "1"}
 LIMITS = ("--max-batch-prefill-tokens", "16", "--block-size", "16", "--max-total-tokens", "128")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from paged_cases import Sequences, make_case
 from peregrine_kernels import DenseWeight
@@ -60,7 +61,10 @@ def test_write_and_attention_of_any_ragged_batch(
 @pytest.mark.parametrize("size", [2048, 4544, 14848])
 def test_residual_and_layer_norms(device: torch.device, size: int, dtype: torch.dtype) -> None:
     """One and two norms of a sum with a bias."""
-    make = lambda *shape: torch.randn(shape, device=device).to(dtype)  # noqa: E731
+
+    def make(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device).to(dtype)
+
     x, delta, bias, affines = make(33, size), make(33, size), make(size), [(make(size), make(size)) for _ in range(2)]
     expected, norms = REFERENCE.add_layer_norms(x, delta.clone(), bias, affines, 1e-5)
     total, ours = BACKEND.add_layer_norms(x, delta.clone(), bias, affines, 1e-5)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -43,7 +44,7 @@ def exported(model: Path, weights: str) -> Path:
     return folder
 
 
-def run(pipeline: ContinuousBatchingPipeline, requests: list[dict], first_id: int) -> list[list[float]]:
+def run(pipeline: ContinuousBatchingPipeline, requests: list[dict[str, Any]], first_id: int) -> list[list[float]]:
     """Seconds of each request's tokens."""
     start = time.perf_counter()
     handles = [
@@ -60,7 +61,7 @@ def run(pipeline: ContinuousBatchingPipeline, requests: list[dict], first_id: in
     return times
 
 
-def config(request: dict) -> GenerationConfig:
+def config(request: dict[str, Any]) -> GenerationConfig:
     """Greedy, of an exact length."""
     found = GenerationConfig()
     found.max_new_tokens = found.min_new_tokens = request["max_new_tokens"]

@@ -3,9 +3,10 @@
 import json
 import sys
 import time
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
 PAD_ID = 11
 
@@ -25,14 +26,15 @@ class Clock(StoppingCriteria):
 def main() -> None:
     """Arguments: model folder, dtype, threads."""
     torch.set_num_threads(int(sys.argv[3]))
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=sys.argv[2]).eval()
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=sys.argv[2])
+    model.train(False)
     print("> ready", flush=True)
     for line in sys.stdin:
         print("> " + json.dumps(run(model, json.loads(line))), flush=True)
 
 
 @torch.inference_mode()
-def run(model: torch.nn.Module, requests: list[dict]) -> list[list[float]]:
+def run(model: GenerationMixin, requests: list[dict[str, Any]]) -> list[list[float]]:
     """Seconds of each request's tokens, cut to the number that it asked for."""
     clock = Clock()
     longest = max(len(request["prompt"]) for request in requests)

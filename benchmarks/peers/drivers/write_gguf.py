@@ -7,6 +7,7 @@ head the order of rows in query_key_value (queries, key, value) is already GGUF'
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -40,7 +41,7 @@ def main() -> None:
     partial.rename(target)
 
 
-def write_config(writer: gguf.GGUFWriter, config: dict, kind: str) -> None:
+def write_config(writer: gguf.GGUFWriter, config: dict[str, Any], kind: str) -> None:
     """Writes the configuration that llama.cpp's reader of Falcon expects."""
     writer.add_name("falcon-benchmark")
     writer.add_context_length(CONTEXT)
@@ -54,7 +55,7 @@ def write_config(writer: gguf.GGUFWriter, config: dict, kind: str) -> None:
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if kind == "bf16" else gguf.LlamaFileType.MOSTLY_Q8_0)
 
 
-def write_vocabulary(writer: gguf.GGUFWriter, model: Path, config: dict) -> None:
+def write_vocabulary(writer: gguf.GGUFWriter, model: Path, config: dict[str, Any]) -> None:
     """Writes byte-level BPE without merges, and the name of its pre-tokenizer."""
     vocab = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
     end = config["eos_token_id"]

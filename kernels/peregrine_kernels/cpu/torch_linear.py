@@ -81,7 +81,7 @@ def is_packable(dtype: torch.dtype) -> bool:
     for 8 rows where MKL reads 7 (2 cores with AVX512, [8192, 2048], out of cache)."""
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def _finish(product: Tensor, bias: Tensor | None, activation: str | None, residual: Tensor | None) -> Tensor:

@@ -96,7 +96,7 @@ class TritonBackend(Backend):
             return
         # Branches of a graph. The priority branch goes first: attention has few programs, and the rest waits for it.
         if self._side is None:
-            self._side = torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
+            self._side = torch.cuda.Stream(priority=-1)
         main = torch.cuda.current_stream()
         self._side.wait_stream(main)
         with torch.cuda.stream(self._side):

@@ -97,7 +97,7 @@ class CudaGraphCapturer:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream()
 
     def __call__(self, step: Replay) -> Replay:
         # Kernels are compiled, and cuBLAS and NCCL set up, by a first run: none of it is allowed within a capture.

@@ -15,7 +15,7 @@ class DeviceToHostCopier:
 
     def __init__(self, device: torch.device) -> None:
         is_cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if is_cuda else None
 
     def start(self, sampled: Sampled) -> "PendingCopy":
         """Queues copies behind the work that the current stream has queued. On a CPU there is nothing to copy."""
@@ -32,7 +32,7 @@ class DeviceToHostCopier:
                     (row, _to_pinned(ids, stream), _to_pinned(values, stream)) for row, ids, values in sampled.top
                 ),
             )
-            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            copied = torch.cuda.Event(blocking=True)
             copied.record()
         return PendingCopy(host, copied)
 
@@ -46,7 +46,7 @@ class PendingCopy:
 
     @property
     def is_done(self) -> bool:
-        return self.copied is None or bool(self.copied.query())  # type: ignore[no-untyped-call]
+        return self.copied is None or bool(self.copied.query())
 
     def select(self, rows: NDArray[np.intp]) -> "PendingCopy":
         """A copy of these rows alone, ascending. Waits for all of them."""

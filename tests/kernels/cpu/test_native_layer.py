@@ -1,5 +1,7 @@
 """Whole layers and models as one operation of the native kernels."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ ROTARY = RotaryPositions(1e4 ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM), torc
 
 def make_parts(backend: Backend, has_bias: bool, has_two_norms: bool, alibi: bool) -> LayerParts:
     def random(*shape: int) -> Tensor:
-        return (torch.randn(shape) / shape[-1] ** 0.5).bfloat16()
+        return (torch.randn(shape) / math.sqrt(shape[-1])).bfloat16()
 
     width = (HEADS + 2 * KV_HEADS) * HEAD_DIM
     biases = (random(width), random(FFN)) if has_bias else (None, None)

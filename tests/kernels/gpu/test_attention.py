@@ -50,6 +50,7 @@ def assert_written_alike(actual: Case, expected: Case) -> None:
         torch.testing.assert_close(ours, theirs, rtol=bound, atol=bound, equal_nan=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(batches, st.sampled_from(HEADS), st.sampled_from([1, 4, 16, 48, 64]), st.booleans(), dtypes, st.integers(0, 99))
 def test_any_ragged_batch(

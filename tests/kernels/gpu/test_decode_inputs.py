@@ -36,7 +36,8 @@ def test_rows_of_any_slots_and_positions(rows: list[tuple[int, int]], num_paddin
     decode_inputs_launch(step, to_ids, to)()
     for row, (slot, position) in enumerate(rows):
         num_blocks = position // block_size + 1
-        assert (to_ids[row], positions[row]) == (token_ids[slot, position], position)
+        assert to_ids[row] == token_ids[slot, position]
+        assert positions[row] == position
         assert slot_mapping[row] == tables[slot, num_blocks - 1] * block_size + position % block_size
         assert torch.equal(to_tables[row, :num_blocks], tables[slot, :num_blocks])
         assert (to_tables[row, num_blocks:] == NOT_WRITTEN).all()

@@ -1,5 +1,7 @@
 """The reference backend against the arithmetic of transformers."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from peregrine_kernels.reference.backend import ACTIVATIONS, ReferenceBackend
 
 BLOCK_SIZE = 16
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "multi-query": {"multi_query": True, "num_attention_heads": 7},
     "grouped": {"new_decoder_architecture": True, "num_attention_heads": 8, "num_kv_heads": 2},
     "multi-head": {"multi_query": False, "num_attention_heads": 4},
@@ -22,12 +24,17 @@ VARIANTS = {
 }
 
 
+def num_kv_heads(attention: FalconAttention) -> int:
+    assert attention.num_kv_heads is not None
+    return attention.num_kv_heads
+
+
 def split_fused(fused: Tensor, attention: FalconAttention) -> Tensor:
     """transformers' order of fused [T, ...] -> all q, all k, all v."""
     config, head_dim = attention.config, attention.head_dim
     if config.new_decoder_architecture:
-        heads = fused.view(len(fused), config.num_kv_heads, -1, head_dim)
-        parts = heads[:, :, :-2], heads[:, :, -2], heads[:, :, -1]
+        heads = fused.view(len(fused), num_kv_heads(attention), -1, head_dim)
+        parts: tuple[Tensor, ...] = (heads[:, :, :-2], heads[:, :, -2], heads[:, :, -1])
     elif config.multi_query:
         return fused
     else:
@@ -61,10 +68,8 @@ def attend_paged(qkv: Tensor, chunks: list[int], kv_heads: int, head_dim: int, r
 def test_attention_is_that_of_transformers(variant: str, implementation: str) -> None:
     """A sequence in chunks attends as FalconAttention does at once, past 256 too, where ALiBi's positions round."""
     torch.manual_seed(0)
-    options = VARIANTS[variant]
-    config = FalconConfig(
-        hidden_size=options["num_attention_heads"] * 32, attn_implementation=implementation, **options
-    )
+    options = {**VARIANTS[variant], "attn_implementation": implementation}
+    config = FalconConfig(hidden_size=options["num_attention_heads"] * 32, **options)
     attention = FalconAttention(config, layer_idx=0)
     hidden, position = torch.randn(1, 300, config.hidden_size), torch.arange(300)
     mask = torch.full((300, 300), torch.finfo(torch.float32).min).triu(1)[None, None]
@@ -77,7 +82,7 @@ def test_attention_is_that_of_transformers(variant: str, implementation: str) ->
     expected, _ = attention(hidden, alibi, mask, position_embeddings=rotary)
     qkv = split_fused(attention.query_key_value(hidden)[0], attention)
     cos_sin = None if config.alibi else (rotary[0][0, :, None], rotary[1][0, :, None])
-    out = attend_paged(qkv, [100, 1, 1, 198], attention.num_kv_heads, 32, cos_sin, slopes)
+    out = attend_paged(qkv, [100, 1, 1, 198], num_kv_heads(attention), 32, cos_sin, slopes)
     torch.testing.assert_close(attention.dense(out), expected[0], rtol=1e-5, atol=1e-5)
 
 

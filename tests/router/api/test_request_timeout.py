@@ -57,13 +57,14 @@ def test_a_header_that_is_no_time_is_refused(chatting: Server, value: str) -> No
 
 def test_the_least_timeout_holds(engine: FakeEngine) -> None:
     """The smallest of the header's, the parameter's and the operator's counts, on TGI's routes and OpenAI's."""
-    for settings, header, parameter, expected in (
+    cases: list[tuple[dict[str, Any], str | None, float | None, float]] = [
         ({}, None, 20.5, 20.5),
         ({}, "10", 20, 10),
         ({}, "20", 10, 10),
         ({"max_request_timeout": 5.0}, "20", 10, 5),
         ({"max_request_timeout": 5.0}, None, None, 5),
-    ):
+    ]
+    for settings, header, parameter, expected in cases:
         headers = {} if header is None else {HEADER: header}
         with serve(engine, **settings) as server:
             for path, body in (

@@ -83,7 +83,7 @@ async def outcome(stream: RequestStream, leave_after: int | None) -> tuple[list[
         async for event in events_of(stream):
             ids.append(event.token.id)
             text += event.text_delta
-            reason = event.finished and event.finished.reason
+            reason = None if event.finished is None else event.finished.reason
             if leave_after == len(ids):
                 break
         await stream.aclose()

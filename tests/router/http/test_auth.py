@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from fakes import INFO, FakeEngine, Server, make_tokenizer, serve
 from peregrine_router.api.tgi.routes import TgiApi
@@ -22,13 +23,13 @@ def locked(engine: FakeEngine) -> Iterator[Server]:
 def routes() -> list[tuple[str, str]]:
     """Every (method, path) of the app, the documentation's among them."""
     app = build_app(FakeEngine(make_tokenizer()), make_tokenizer(), Settings(), INFO)
-    found = [(sorted(route.methods or {"GET"})[0], str(route.path)) for route in app.routes if hasattr(route, "path")]
+    found = [(sorted(route.methods or {"GET"})[0], route.path) for route in app.routes if isinstance(route, Route)]
     found += [
         (method, route.path)
         for included in app.routes
         for route in getattr(getattr(included, "original_router", None), "routes", [])
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     ]
     return found
 

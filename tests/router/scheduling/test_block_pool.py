@@ -11,7 +11,8 @@ from schedulers import BLOCK_SIZE
 @given(st.lists(st.tuples(st.sampled_from(["allocate", "share", "free"]), st.integers(0, 5)), max_size=60))
 def test_block_pool_keeps_account_of_every_block(history: list[tuple[str, int]]) -> None:
     """Whatever is allocated, shared and freed, each block is free or has as many owners as tables that name it."""
-    pool, tables = BlockPool(16, BLOCK_SIZE), []
+    pool = BlockPool(16, BLOCK_SIZE)
+    tables: list[list[int]] = []
     for action, count in history:
         if action == "allocate":
             blocks = pool.allocate(count)

@@ -276,8 +276,5 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-
-
-@pytest.mark.slow
-class TestHistories(Histories.TestCase):
-    """The next is always of the least served tenant; nothing is lost; a successor keeps the place."""
+TestHistories = pytest.mark.slow(Histories.TestCase)
+"""The next is always of the least served tenant; nothing is lost; a successor keeps the place."""

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -69,7 +70,7 @@ class PacedShards:
 
 
 @contextlib.asynccontextmanager
-async def serving(num_blocks: int, **options: int) -> AsyncIterator[str]:
+async def serving(num_blocks: int, **options: Any) -> AsyncIterator[str]:
     """The URL of a server with two keys."""
     settings = Settings(api_key=("noisy", "quiet"), **options)
     tokenizer = make_tokenizer()

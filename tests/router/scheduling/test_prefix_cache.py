@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ class Server:
         )
 
     def serve(
-        self, prompt: list[int], count: int = 1, salt: bytes = b"", adapter: str = "", **sampling: bool
+        self, prompt: list[int], count: int = 1, salt: bytes = b"", adapter: str = "", **sampling: Any
     ) -> Sequence:
         """One request to its end."""
         request = Request("a", tuple(prompt), SamplingParams(**sampling), count, cache_salt=salt, adapter=adapter)

@@ -127,11 +127,8 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-
-
-@pytest.mark.slow
-class TestHistories(Histories.TestCase):
-    """Invariants hold after every event, every request ends with its own tokens, and every block comes back."""
+TestHistories = pytest.mark.slow(Histories.TestCase)
+"""Invariants hold after every event, every request ends with its own tokens, and every block comes back."""
 
 
 def test_the_oldest_is_never_preempted() -> None:

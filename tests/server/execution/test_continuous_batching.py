@@ -98,7 +98,7 @@ def test_prompt_logprobs_are_those_of_transformers(shard: Callable[[str], Shard]
     prompt = ragged_requests()[3].prompt_ids
     scheduler = make_scheduler(max_step_tokens=7)
     submit(scheduler, Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True), 1))
-    got = {}
+    got: dict[int, float] = {}
     while (result := run_step(one.runner, scheduler)) is not None:
         for chunk in result.prompt_logprobs:
             got.update(enumerate(unpack_floats(chunk.logprobs).tolist(), chunk.start))

@@ -136,7 +136,7 @@ def test_a_runner_with_recorded_decodes_gives_the_tokens_of_transformers(
     sequences = [submit(scheduler, Request(str(i), p, SamplingParams(), 3 + i)) for i, p in enumerate(prompts)]
     num_steps = 0
     while (step := scheduler.schedule()) is not None:
-        scheduler.commit(runner.execute(decode_to_shard(encode(step))))  # type: ignore[arg-type]
+        scheduler.commit(runner.execute(decode_to_shard(encode(step))))
         num_steps += 1
     assert 0 < len(replayed) < num_steps
     for sequence, prompt in zip(sequences, prompts, strict=True):

@@ -71,7 +71,7 @@ class Sequences:
             self.done[i] += count
         hidden = forward(self.model, torch.tensor(token_ids), self._batch(work, positions), self._kv)
         logits = self.model.logits(hidden)
-        for (i, _), rows in zip(work, logits.split([count for _, count in work]), strict=True):
+        for (i, _), rows in zip(work, torch.split(logits, [count for _, count in work]), strict=True):
             self.logits[i].append(rows)
 
     def share_prefixes(self) -> None:

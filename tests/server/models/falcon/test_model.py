@@ -52,7 +52,9 @@ def model_of(variant: str, dtype: torch.dtype) -> FalconForCausalLM:
 @cache
 def widened(variant: str) -> FalconForCausalLM:
     """The bfloat16 checkpoint computed in float32."""
-    return copy.deepcopy(model_of(variant, torch.bfloat16)).float()
+    model = copy.deepcopy(model_of(variant, torch.bfloat16))
+    torch.nn.Module.to(model, torch.float32)
+    return model
 
 
 @torch.inference_mode()
