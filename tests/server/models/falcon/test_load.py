@@ -10,16 +10,17 @@ from torch import Tensor
 from checkpoints import build_model, write_checkpoint
 from falcons import load, model_context
 from paged_cases import page_batch
+from peregrine_kernels import PagedBatch
 from peregrine_server.models.interface import AdapterRows, ForwardContext
 
 
 class Refusing:
     """A fused model that must not be called."""
 
-    def __call__(self, *_: object) -> Tensor:
+    def __call__(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...]) -> Tensor:
         raise AssertionError("fused")
 
-    def logits(self, *_: object) -> Tensor:
+    def logits(self, token_ids: Tensor, batch: PagedBatch, pages: tuple[Tensor, ...], rows: Tensor | None) -> Tensor:
         raise AssertionError("fused")
 
 
