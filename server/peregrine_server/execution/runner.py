@@ -51,7 +51,8 @@ class Runner:
     ) -> None:
         """`capture`: captures decode steps as graphs, and returns their replay; unused if the model has state by slot.
 
-        `processors`: see `Sampler`."""
+        `processors`: see `Sampler`.
+        """
         self.model, context = model, model.context
         sizes = (config.max_batch_size, config.max_total_tokens)
         fields = sampling_fields(processors)
