@@ -7,11 +7,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
     "router/api/openai/answer_schemas.py": "router/api/openai/test_chat_completions.py",
-    "router/http/response_headers.py": "router/api/tgi/test_routes.py",
     "router/interfaces.py": "router/engine/test_engine.py",
     "router/launch/serve.py": "test_start_and_stop.py",
     "router/request.py": "router/engine/test_engine.py",
-    "router/text/template_worker.py": "router/text/test_template_process.py",
     "server/execution/pending_step.py": "server/test_worker.py",
     "server/models/errors.py": "server/models/falcon/test_config.py",
     "server/models/falcon/family.py": "server/models/test_registry.py",
