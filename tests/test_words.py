@@ -23,7 +23,7 @@ _RETIRED = {
     r"rungs?|ladder": "captured size",
     r"eagerly": "without capture",
     r"KeyRing": "ApiKeyStore",
-    r"LIVENESS": "PUBLIC_PATHS",
+    r"LIVENESS": "public_paths",
     r"LoopPressure|num_together": "EventLoopLoad, tokens_per_flush",
     r"MeasuredShards": "TimedShards",
     r"LimitedHttp": "BoundedHttpProtocol",
