@@ -39,7 +39,7 @@ PACKAGES = {
         {"interface", "layers"},
         {"formats"},
         {"loading"},
-        {"errors"},
+        {"errors", "plugins"},
     ),
     "kernels/peregrine_kernels": (
         {"aot", "select"},

@@ -89,7 +89,7 @@ class StepObserver:
     """One listener to the steps of the shards; subclasses override what they need.
 
     Its methods are called on the event loop between steps: they return at once and never raise. Steps that compute
-    nothing (heartbeats, and steps that only free slots) are not reported.
+    nothing (heartbeats) are not reported.
     """
 
     def sent(self, step: Step) -> None:
@@ -100,4 +100,4 @@ class StepObserver:
         its send time or the end of the step before, whichever is later."""
 
     def failed(self, step: Step) -> None:
-        """Called when the shards fail while this step is the oldest in flight; no other call follows."""
+        """Called when the shards fail while this step is the oldest in flight; no `answered` follows."""

@@ -282,7 +282,7 @@ def _quantize_contradictions(name: str | None, dtype: str | None) -> Iterator[tu
     if name is None:
         return
     names = format_names()
-    yield name not in names, f"--quantize {name} is not known: choose one of {', '.join(names)}"
+    yield name not in names, f"--quantize (or QUANTIZE): {name} is not known, choose one of {', '.join(names)}"
     computed = weight_format(name).compute_dtype if name in names else None
     is_other = computed is not None and dtype not in (None, computed)
     yield is_other, f"--quantize {name} computes in {computed}: leave --dtype {dtype} out"

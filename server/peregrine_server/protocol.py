@@ -224,9 +224,9 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_path: str
     device: str
     dtype: str
-    """float32 or bfloat16 or float16."""
+    """float32, bfloat16, float16, or auto: bfloat16 where the device multiplies it, else float32."""
     quantize: str | None = None
-    """int8: weights of linears as 8-bit integers; None: as `dtype`."""
+    """The weight format of linears, by its name ("int8", ...); None: as `dtype`."""
     kv_cache_dtype: str | None = None
     """int8 or fp8_e4m3fn: keys and values of 8 bits, with scales; None: as `dtype`."""
     rendezvous: str

@@ -1,10 +1,10 @@
 """The table of sampling parameters, and everything that follows from a row.
 
-A new parameter is one row here and one processor in `peregrine_server.sampling`: both APIs accept it, its range is
-checked, and it reaches the shards. For that the pydantic fields are made from the rows (`generate_parameters.py`), so
-mypy does not know them: nothing names one as an attribute, all go through the functions below. Parameters whose rules
-depend on the model or the server's options (`logit_bias`, `min_tokens`) or that steer the request instead of sampling
-(`stop`, `timeout`, ...) are declared there as ordinary fields.
+A new parameter is one row here, one field of `SamplingParams` and one processor in `peregrine_server.sampling`: both
+APIs accept it, its range is checked, and it reaches the shards. For that the pydantic fields are made from the rows
+(`generate_parameters.py`), so mypy does not know them: nothing names one as an attribute, all go through the functions
+below. Parameters whose rules depend on the model or the server's options (`logit_bias`, `min_tokens`) or that steer the
+request instead of sampling (`stop`, `timeout`, ...) are declared there as ordinary fields.
 """
 
 from collections.abc import Iterator

@@ -16,7 +16,12 @@ METAVARS = {"int": "N", "float": "N"}
 def parse_settings(argv: list[str]) -> Settings:
     """Parses the options of `peregrine serve`. A wrong option is one line on stderr and exit code 2."""
     try:
-        source = CliSettingsSource[Any](Settings, add_argument_method=_add_argument)
+        source = CliSettingsSource[Any](
+            Settings,
+            case_sensitive=False,
+            cli_parse_none_str=Settings.model_config.get("cli_parse_none_str"),
+            add_argument_method=_add_argument,
+        )
         return CliApp.run(Settings, cli_args=argv, cli_settings_source=source)
     except ValidationError as error:
         _refuse(_describe(error))

@@ -23,7 +23,7 @@ def configure_logging(*, json_output: bool = False, level: int = logging.INFO) -
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO peregrine_router.http.request_lifecycle: done id=... input_tokens=7 ...`"""
+    """`2026-01-31T12:00:00.123Z INFO peregrine_router.observability.request_log: done id=... input_tokens=7 ...`"""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())

@@ -120,7 +120,7 @@ class Metrics:
         """Adds the gauges, which read the engine whenever Prometheus scrapes the server."""
 
         def gauge(name: str, help: str, read: Callable[[EngineStats], float]) -> None:
-            Gauge(name, help, registry=self._registry).set_function(lambda: read(engine.stats))
+            self._gauge(name, help).set_function(lambda: read(engine.stats))
 
         capacity = self._info.max_batch_total_tokens
         block_size = capacity // max(engine.stats.kv_blocks_total, 1)
@@ -131,8 +131,11 @@ class Metrics:
             "Tokens for which the used blocks of the KV cache have room.",
             lambda stats: stats.kv_blocks_used * block_size,
         )
-        gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.", lambda stats: capacity)
-        gauge("peregrine_healthy", "1 if a token can be made now.", lambda stats: engine.is_healthy)
+        self._gauge("tgi_batch_max_total_tokens", "Tokens the KV cache holds.").set(capacity)
+        self._gauge("peregrine_healthy", "1 if a token can be made now.").set_function(lambda: engine.is_healthy)
+
+    def _gauge(self, name: str, help: str) -> Gauge:
+        return Gauge(name, help, registry=self._registry)
 
     def _counter(self, name: str, help: str) -> Counter:
         return Counter(name, help, registry=self._registry)

@@ -4,8 +4,7 @@ import logging
 
 from peregrine_router.observability.observer import RequestObserver, RequestRecord
 
-log = logging.getLogger("peregrine_router.http.request_lifecycle")
-"""The lines' target; operators filter by it, so it does not follow the name of this module."""
+log = logging.getLogger(__name__)
 
 
 class RequestLog(RequestObserver):

@@ -5,7 +5,8 @@ from peregrine_router.observability.observer import RequestObserver, RequestReco
 
 
 class RequestMetrics(RequestObserver):
-    """Updates the series of requests. Durations and lengths are observed of answered requests only, as in TGI."""
+    """Updates the series of requests. Durations and lengths are observed of answered requests only, as in TGI;
+    the time to the first token and the latency between tokens, of every token that is sent."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -15,7 +15,7 @@ PLAIN_GAIN = 0.1
 KEPT = 0.95
 """Factor on the weight of all earlier speculative steps whenever another is observed."""
 MOST = 4.0
-"""Maximum time of a step that counts, in multiples of a plain step's: a longer one was held up by something else."""
+"""Times are clamped to this multiple of a plain step's: a longer step was held up by something else."""
 EXPECTED = ((1.0, 0.2), (8.0, 0.5))
 """Prior of the fit, (draft tokens, additional time as a fraction of a plain step), each with the weight of one observed
 step: a 1.15 B Falcon and the demo on two cores."""

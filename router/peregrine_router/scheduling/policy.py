@@ -1,7 +1,7 @@
 """Scheduling policy: which request is next, how large a step may be, and which running sequence is preempted.
 
-A policy only decides. The scheduler alone moves sequences, slots and blocks, and it keeps its promises whatever the
-policy says: the oldest running sequence always advances, and every request ends.
+A policy only decides; the scheduler alone moves sequences, slots and blocks. Every request ends as long as the oldest
+running sequence advances, so a policy neither pauses nor preempts that one.
 """
 
 from collections import Counter

@@ -42,7 +42,7 @@ from peregrine_server.protocol import Step, StepResult
 class Scheduler:
     """The state machine: submit_group / cancel / finish change it, `schedule` makes a step, `commit` takes its result.
 
-    Reads no clock and keeps no limits of its own: what changes from step to step comes with `schedule`.
+    Reads no clock: what changes from step to step comes with `schedule`.
     """
 
     def __init__(

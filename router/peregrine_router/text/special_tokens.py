@@ -51,7 +51,10 @@ class SpecialTokenEscaper:
         return sentinel
 
     def protect(self, value: Any, sentinel: str) -> Any:
-        """The same JSON with a sentinel in special tokens' text: whole ones, and parts of one at a string's ends."""
+        """The same JSON with a sentinel in special tokens' text: whole ones, and parts of one at a string's ends.
+
+        Keys and the values of `role` stay as they are.
+        """
         if isinstance(value, str):
             text = self._whole.sub(lambda found: found[0][0] + sentinel + found[0][1:], value)
             text = self._head.sub(lambda found: found[0] + sentinel, text)

@@ -106,6 +106,7 @@ def run_largest_step(model: Model, config: ShardConfig) -> None:
         query_lengths=(num_tokens,),
         context_lengths=(num_tokens,),
         num_decodes=0,
+        slots=torch.zeros(1, dtype=torch.int64, device=device) if model.cache_spec.state_bytes_per_slot else None,
     )
     hidden = model.forward(torch.zeros_like(positions), ForwardContext(batch, cache))
     model.logits(hidden[: config.max_batch_size]).softmax(-1)

@@ -118,8 +118,8 @@ class Runner:
 
         On CUDA the host waits for the device only where it must: for the previous step's tokens where this one may
         propose draft tokens, and for its own tokens to verify them; for the previous token of a sequence with a
-        grammar, once the model is launched; for prompt log-probabilities; and for the largest k of the batch where
-        top-k is applied outside of the fused sampling kernel (`keep_top_k`).
+        grammar, once the model is launched; for prompt log-probabilities and `top_n_tokens`; and for the largest k of
+        the batch where top-k is applied outside of the fused sampling kernel (`keep_top_k`).
         """
         self._grammar_masks.apply(step)
         if (blocks := self._batch.apply(step)) is not None:
@@ -201,7 +201,7 @@ def _proposer(batch: Batch) -> DraftProposer:
 def _model_context(config: ShardConfig, parallel: TensorParallel, device: torch.device) -> ModelContext:
     """The kernels and formats that this shard's options come to. Raises ValueError if they do not fit together."""
     backend = backend_for(device, config.kv_cache_dtype)
-    return ModelContext(
+    context = ModelContext(
         parallel=parallel,
         backend=backend,
         format=weight_format(config.quantize, backend),
@@ -209,6 +209,11 @@ def _model_context(config: ShardConfig, parallel: TensorParallel, device: torch.
         dtype=choose_dtype(config.dtype, device),
         kv_dtype=None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype],
     )
+    if context.format.compute_dtype not in (None, context.dtype_name):
+        raise ValueError(
+            f"--quantize {config.quantize} computes in {context.format.compute_dtype}: leave --dtype {config.dtype} out"
+        )
+    return context
 
 
 def _tokens_that_fit(spec: CacheSpec, num_bytes: int, num_slots: int) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peregrine_server.models.errors import ConfigError, UnsupportedModel
 from peregrine_server.models.formats.interface import WeightFormat
 from peregrine_server.models.interface import Family, Model, ModelConfig, ModelContext
+from peregrine_server.models.plugins import plugin
 
 if TYPE_CHECKING:
     from peregrine_server.models.loading.weights import Progress
@@ -56,8 +56,8 @@ def weight_bytes(path: Path, config: ModelConfig, num_ranks: int, dtype: str, fo
 def _family_of(hf: dict[str, Any]) -> Family:
     model_type = str(hf.get("model_type"))
     if model_type not in FAMILIES:
-        for entry_point in entry_points(group=ENTRY_POINTS, name=model_type):
-            plugged: Family = entry_point.load()
+        plugged: Family | None = plugin(ENTRY_POINTS, model_type)
+        if plugged is not None:
             return plugged
     family: Family = import_module(FAMILIES.get(model_type, FAMILIES[DEFAULT_FAMILY])).FAMILY
     return family

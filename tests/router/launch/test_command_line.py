@@ -63,6 +63,11 @@ def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], message: 
     assert refusal(capsys, *argv).startswith(f"peregrine serve: {message}")
 
 
+def test_options_are_found_in_any_case() -> None:
+    """--PORT is --port."""
+    assert parse_settings(["--PORT", "3001", "--Model-Id", "x"]).port == 3001
+
+
 def test_refusal_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong environment variable is one line too, even if its value has a line break."""
     monkeypatch.setenv("MAX_BEST_OF", "ma\nny")

@@ -54,8 +54,8 @@ def test_no_text_in_logs(engine: FakeEngine, capsys: pytest.CaptureFixture[str])
         server.generate("secret fox", path="/generate_stream")
         server.generate("secret fox", temperature=0)
     log = capsys.readouterr().err
-    ends = [line for line in log.splitlines() if "peregrine_router.http.request_lifecycle: " in line]
-    assert [line.partition("request_lifecycle: ")[2].split()[0] for line in ends] == ["done", "done", "failed"]
+    ends = [line for line in log.splitlines() if "peregrine_router.observability.request_log: " in line]
+    assert [line.partition("request_log: ")[2].split()[0] for line in ends] == ["done", "done", "failed"]
     assert "secret" not in log
     assert "falcons" not in log
 

@@ -15,7 +15,7 @@ def test_a_line_tells_how_a_request_ended(engine: FakeEngine, caplog: pytest.Log
     with serve(engine) as server:
         answer = server.generate(max_new_tokens=3)
         refused = server.generate(temperature=0)
-    name = "peregrine_router.http.request_lifecycle"
+    name = "peregrine_router.observability.request_log"
     done, failed = (LineFormatter().format(each) for each in caplog.records if each.name == name)
     id, num_tokens = answer.headers["x-request-id"], len(engine.requests[0].prompt_ids)
     durations = r" total_ms=\d+ validation_ms=\d+ queue_ms=\d+ inference_ms=\d+"

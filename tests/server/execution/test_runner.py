@@ -22,6 +22,12 @@ def test_a_runner_keeps_kv_in_8_bits(kv_dtype: str, monkeypatch: pytest.MonkeyPa
     assert cache.layers[0].dtype.itemsize == 1
 
 
+def test_a_format_that_computes_in_another_dtype_is_refused() -> None:
+    """Its kernels would read one type as the other; the router refuses these options before a shard starts."""
+    with pytest.raises(ValueError, match=r"^--quantize int8 computes in bfloat16: leave --dtype float32 out$"):
+        load_runner(DEMO, quantize="int8")
+
+
 def test_kv_of_8_bits_is_refused_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line that says what to do: on a CPU, and for e5m2 everywhere."""
     with pytest.raises(ValueError, match=r"^--kv-cache-dtype int8 needs a GPU: leave it out$"):

@@ -21,6 +21,7 @@ class Frame(TypedDict):
     """Fields that an answer and every chunk of a stream have in common."""
 
     id: str
+    object: str
     created: int
     model: str
     system_fingerprint: str
@@ -38,6 +39,7 @@ class OpenAiAnswer:
         self._lifecycle = lifecycle
         self._frame: Frame = {
             "id": f"{self.id_prefix}-{lifecycle.requests[0].id}",
+            "object": self.stream_object,
             "created": int(time.time()),
             "model": body.model or model,
             "system_fingerprint": fingerprint(),
@@ -51,7 +53,7 @@ class OpenAiAnswer:
         if not self._streams_usage:
             return DONE
         usage = self._usage(self._num_completion_tokens)
-        return encode_events({**self._frame, "object": self.stream_object, "choices": [], "usage": usage}) + DONE
+        return encode_events({**self._frame, "choices": [], "usage": usage}) + DONE
 
     def error(self, spec: ErrorSpec, message: str) -> object:
         """The same JSON as in the body of an answer that is not streamed."""

@@ -6,12 +6,12 @@ takes, its value a `WeightFormatFactory`.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.int8 import Int8Format
 from peregrine_server.models.formats.interface import WeightFormat, WeightFormatFactory
+from peregrine_server.models.plugins import plugin, plugin_names
 
 if TYPE_CHECKING:
     from peregrine_kernels import Backend
@@ -24,18 +24,18 @@ ENTRY_POINTS = "peregrine.weight_formats"
 def weight_format(name: str | None, backend: Backend | None = None) -> WeightFormat:
     """The format that --quantize names, for a backend; None is dense. `backend` None: to size weights alone.
 
-    Raises ValueError for an unknown name, UnsupportedWeight if the backend has no kernels for it.
+    Raises ValueError for an unknown name, PluginError, UnsupportedWeight if the backend has no kernels for it.
     """
     if name is None:
         return DenseFormat(backend)
     if name in FORMATS:
         return FORMATS[name](backend)
-    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
-        factory: WeightFormatFactory = entry_point.load()
+    factory: WeightFormatFactory | None = plugin(ENTRY_POINTS, name)
+    if factory is not None:
         return factory(backend)
     raise ValueError(f"--quantize {name} is not known: choose one of {', '.join(format_names())}, or leave it out")
 
 
 def format_names() -> tuple[str, ...]:
     """The names that --quantize takes."""
-    return (*FORMATS, *(each.name for each in entry_points(group=ENTRY_POINTS)))
+    return (*FORMATS, *plugin_names(ENTRY_POINTS))

@@ -86,7 +86,7 @@ class Weights:
         """Accounts for every tensor: `expected` are the shapes by name, `ignored` matches names that may be left over.
 
         `aliases`: name -> another name under which a checkpoint may hold the same tensor, alone or as well.
-        `total_bytes`: what this rank will load, in the serving dtype, for the progress. Raises CheckpointError.
+        `total_bytes`: what this rank will read, in the serving dtype, for the progress. Raises CheckpointError.
         """
         sources = {name: source for name, source in self._sources.items() if not (ignored and ignored.search(name))}
         for name, alias in (aliases or {}).items():
