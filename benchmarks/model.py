@@ -20,7 +20,7 @@ from benchmarks.machine import RESULTS as FOLDER
 from benchmarks.machine import ROOT, instruction_set, machine, write_json
 from benchmarks.peak import MEMORY_BYTES, Memory
 from benchmarks.probes import BareGemms, Ours, Transformers
-from peregrine_router.shards.process_group import MALLOC_TUNABLES
+from peregrine_router.shards.process_group import SHARD_ENVIRONMENT
 
 RESULTS = FOLDER / f"model-cpu-{instruction_set()}.json"
 BATCHES = (1, 8, 32)
@@ -70,10 +70,12 @@ def main() -> None:
 
 
 def run_as_shards_do() -> None:
-    """Restarts this process with the shards' malloc settings, which its children do not get."""
-    if os.environ.pop("GLIBC_TUNABLES", None) is None:
+    """Restarts this process with the shards' environment, which its children do not get."""
+    if not SHARD_ENVIRONMENT.keys() <= os.environ.keys():
         command = [sys.executable, "-m", "benchmarks.model", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES})
+        os.execve(sys.executable, command, {**SHARD_ENVIRONMENT, **os.environ})
+    for name in SHARD_ENVIRONMENT:
+        del os.environ[name]
 
 
 def measure(path: Path, rounds: int) -> Samples:

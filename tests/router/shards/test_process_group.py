@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from peregrine_router.shards.process_group import ShardError, ShardGroup
+from peregrine_router.shards.process_group import SHARD_ENVIRONMENT, ShardError, ShardGroup, _environment
 from peregrine_server.protocol import Failed, StepResult, encode
+from runners import shard_config
 
 
 async def test_results_come_in_order_until_a_shard_fails(tmp_path: Path) -> None:
@@ -33,3 +34,13 @@ async def test_a_message_that_cannot_be_read_names_its_shard(tmp_path: Path) -> 
     with pytest.raises(ShardError, match="shard 1 sent an unknown message"):
         await group.receive()
     await group.stop()
+
+
+def test_the_operators_own_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard gets the variables that suit it, but for those that the operator has set."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    environment = _environment(shard_config(tmp_path, num_threads=3))
+    assert environment["GOMP_SPINCOUNT"] == "7"
+    assert environment["GLIBC_TUNABLES"] == SHARD_ENVIRONMENT["GLIBC_TUNABLES"]
+    assert environment["OMP_NUM_THREADS"] == "3"
