@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
     "router/api/openai/answer_schemas.py": "router/api/openai/test_chat_completions.py",
+    "router/api/openai/call_blocks.py": "router/api/openai/test_call_reader.py",
     "router/interfaces.py": "router/engine/test_engine.py",
     "router/launch/serve.py": "test_start_and_stop.py",
     "router/request.py": "router/engine/test_engine.py",

@@ -28,8 +28,8 @@ _encode = msgspec.json.Encoder().encode
 class EventFormatter(Protocol):
     """Turns the tokens of a request into the events of one API."""
 
-    def event(self, number: int, event: TokenEvent) -> object | None:
-        """The JSON object to send for a token of sequence `number`; None to send nothing."""
+    def event(self, number: int, event: TokenEvent) -> object:
+        """The JSON object to send for a token of sequence `number`, or a list of such."""
 
     def end(self) -> bytes:
         """Encoded events to send after the last token."""
@@ -96,8 +96,10 @@ class EventStreamResponse(EventSourceResponse):
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
     def _encode(self, number: int, events: list[TokenEvent]) -> bytes:
-        format = self._formatter.event
-        bodies = [body for event in events if (body := format(number, event)) is not None]
+        bodies: list[object] = []
+        for event in events:
+            body = self._formatter.event(number, event)
+            bodies += body if isinstance(body, list) else [body]
         return encode_events(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:

@@ -16,12 +16,15 @@ from peregrine_router.api.openai.answer_schemas import (
     ToolCallAnswer,
     TopLogprob,
 )
+from peregrine_router.api.openai.call_reader import CallDelta, CallReader, ConstrainedCallReader, Piece
 from peregrine_router.api.openai.schemas import ChatRequest
-from peregrine_router.api.openai.tools import CallReader, ToolPlan
+from peregrine_router.api.openai.tools import ToolPlan
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.http.sequence_output import SequenceOutput
 from peregrine_router.request import Finished, Token, TokenEvent
 from peregrine_router.text.tokenizer import Tokenizer
+
+Reader = CallReader | ConstrainedCallReader
 
 
 class ChatAnswer(OpenAiAnswer):
@@ -36,8 +39,7 @@ class ChatAnswer(OpenAiAnswer):
         super().__init__(body, lifecycle, model)
         self._has_logprobs = bool(body.logprobs)
         self._tokenizer = tokenizer
-        self._has_tools = bool(plan.tools)
-        self._readers = [CallReader(plan.names) for _ in lifecycle.requests]
+        self._readers = [plan.reader() for _ in lifecycle.requests]
 
     def whole(self, outputs: list[SequenceOutput]) -> ChatCompletion:
         """The answer that is not streamed."""
@@ -48,51 +50,33 @@ class ChatAnswer(OpenAiAnswer):
             "usage": self._usage(sum(output.end.generated_tokens for output in outputs)),
         }
 
-    def event(self, number: int, event: TokenEvent) -> ChatChunk | None:
-        """The chunk of a token of sequence `number`; None while it is undecided whether the text is a tool call."""
+    def event(self, number: int, event: TokenEvent) -> list[ChatChunk]:
+        """The chunks of a token of sequence `number`; none while it is undecided whether the text is a tool call."""
         reader, finished = self._readers[number], event.finished
-        delta = self._delta(reader, event)
+        deltas = _deltas(reader, event.text_delta, is_last=finished is not None)
         if event.index == 1:
-            delta = {"role": "assistant", **delta}
+            deltas = [{"role": "assistant", **(deltas[0] if deltas else {})}, *deltas[1:]]
         if finished is not None:
             self._num_completion_tokens += finished.generated_tokens
-        elif not delta and not self._has_logprobs:
-            return None
-        choice: ChunkChoice = {
-            "index": number,
-            "delta": delta,
-            "logprobs": self._logprobs([event.token], [event.top_tokens]),
-            "finish_reason": self._reason(reader, finished) if finished else None,
-        }
-        return {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
-
-    def _delta(self, reader: CallReader, event: TokenEvent) -> AssistantMessage:
-        was_named = reader.name is not None
-        text, arguments = reader.push(event.text_delta)
-        if event.finished is not None:
-            text += reader.end()
-        if reader.name is not None and not was_named:
-            return {"tool_calls": [{"index": 0, **_call(reader.name, arguments)}]}
-        if arguments:
-            return {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
-        return {} if self._has_tools and not text else {"content": text}
+        if not deltas and (finished is not None or self._has_logprobs):
+            deltas = [{}]
+        choices: list[ChunkChoice] = [
+            {"index": number, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas
+        ]
+        if choices:
+            choices[0]["logprobs"] = self._logprobs([event.token], [event.top_tokens])
+            choices[-1]["finish_reason"] = _reason(reader, finished) if finished else None
+        return [{**self._frame, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
 
     def _choice(self, number: int, output: SequenceOutput) -> ChatChoice:
         reader = self._readers[number]
-        text, arguments = reader.push(output.end.generated_text)
-        text += reader.end()
-        message: AssistantMessage = {"role": "assistant", "content": text}
-        if reader.name is not None:
-            message = {"role": "assistant", "content": None, "tool_calls": [_call(reader.name, arguments)]}
+        text = output.end.generated_text
         return {
             "index": number,
-            "message": message,
+            "message": _message([*reader.push(text), *reader.end()] if reader else [text]),
             "logprobs": self._logprobs(output.tokens, output.top_tokens),
-            "finish_reason": self._reason(reader, output.end),
+            "finish_reason": _reason(reader, output.end),
         }
-
-    def _reason(self, reader: CallReader, finished: Finished) -> FinishReason:
-        return "tool_calls" if reader.is_complete else finish_reason(finished)
 
     def _logprobs(self, tokens: Sequence[Token], tops: Sequence[tuple[Token, ...]]) -> ChatLogprobs | None:
         if not self._has_logprobs:
@@ -105,6 +89,43 @@ class ChatAnswer(OpenAiAnswer):
     def _top(self, token: Token) -> TopLogprob:
         text = self._tokenizer.describe(token.id).text
         return {"token": text, "logprob": finite(token.logprob), "bytes": list(self._tokenizer.token_bytes(token.id))}
+
+
+def _deltas(reader: Reader | None, text: str, is_last: bool) -> list[AssistantMessage]:
+    if reader is None:
+        return [{"content": text}]
+    pieces = reader.push(text)
+    if is_last:
+        pieces += reader.end()
+    return [_delta(piece) for piece in pieces]
+
+
+def _delta(piece: Piece) -> AssistantMessage:
+    if isinstance(piece, str):
+        return {"content": piece}
+    if piece.name is None:
+        return {"tool_calls": [{"index": piece.index, "function": {"arguments": piece.arguments}}]}
+    return {"tool_calls": [{"index": piece.index, **_call(piece.name, piece.arguments)}]}
+
+
+def _message(pieces: list[Piece]) -> AssistantMessage:
+    text = "".join(piece for piece in pieces if isinstance(piece, str))
+    calls: list[ToolCallAnswer] = []
+    for piece in pieces:
+        if isinstance(piece, CallDelta) and piece.name is not None:
+            calls.append(_call(piece.name, piece.arguments))
+        elif isinstance(piece, CallDelta):
+            calls[-1]["function"]["arguments"] += piece.arguments
+    if not calls:
+        return {"role": "assistant", "content": text}
+    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+
+
+def _reason(reader: Reader | None, finished: Finished) -> FinishReason:
+    """`tool_calls` if there are any, unless the limit of tokens cut off something behind them."""
+    reason = finish_reason(finished)
+    has_calls = reader is not None and reader.num_calls > 0 and (reason == "stop" or reader.is_after_call)
+    return "tool_calls" if has_calls else reason
 
 
 def _call(name: str, arguments: str) -> ToolCallAnswer:

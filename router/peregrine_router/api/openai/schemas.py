@@ -114,6 +114,20 @@ class ToolChoice(Body):
     function: FunctionName
 
 
+class AllowedTools(Body):
+    """The tools that may be called, out of all; `required`: one of them must be."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[ToolChoice] = Field(min_length=1)
+
+
+class AllowedToolsChoice(Body):
+    """A choice of several tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class ChatRequest(OpenAiParameters):
     """A conversation and generation parameters."""
 
@@ -122,9 +136,10 @@ class ChatRequest(OpenAiParameters):
     logprobs: bool | None = optional("Return log-probabilities.", True)
     top_logprobs: U32 | None = optional("With `logprobs`: also those of this many most probable tokens.", 2)
     tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
-    tool_choice: str | ToolChoice | None = optional(
-        "auto: the model may call a tool; required: it must; none: it must not; a name or object: it must call it.",
+    tool_choice: str | ToolChoice | AllowedToolsChoice | None = optional(
+        "auto: the model may call tools; required: it must call one; none: it must not; a name or object: it must call "
+        "that one; an object of the type allowed_tools: as auto or required, with these tools only.",
         "auto",
     )
     tool_prompt: str | None = optional("Instructions for tools, if the chat template does not support tools.", None)
-    parallel_tool_calls: bool | None = optional("Ignored: one call per answer.", False)
+    parallel_tool_calls: bool | None = optional("false: an answer has one call at most.", False)

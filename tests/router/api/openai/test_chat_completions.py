@@ -89,6 +89,17 @@ def test_text_is_no_constraint(chatting: Server) -> None:
     [
         ({"tools": [TOOL], "tool_choice": "swim"}, "tool_error", "Tool with name swim not found"),
         (
+            {
+                "tools": [TOOL],
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"tools": [{"type": "function", "function": {"name": "swim"}}]},
+                },
+            },
+            "tool_error",
+            "Tool with name swim not found",
+        ),
+        (
             {"tools": [TOOL], "response_format": {"type": "json_object"}},
             "tool_error",
             "Grammar and tools are mutually exclusive",

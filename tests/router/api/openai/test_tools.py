@@ -32,6 +32,69 @@ def test_streamed_tool_call(caller: Server) -> None:
     assert choices[-1]["finish_reason"] == "tool_calls"
 
 
+def test_calls_among_text(chatting: Server) -> None:
+    """Text around calls is content beside them; in a stream each call has its index, and id and name in one delta."""
+    chatting.engine.says = f"I dive. {CALL} Again: [{CALL}]"
+    message = chat(chatting, tools=[TOOL])["choices"][0]["message"]
+    assert message["content"] == "I dive.  Again: "
+    assert len({call["id"] for call in message["tool_calls"]}) == 2
+    choices = [event["choices"][0] for event in chunks(chatting, tools=[TOOL])]
+    pieces = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == message["content"]
+    assert choices[-1]["finish_reason"] == "tool_calls"
+    for index, whole in enumerate(message["tool_calls"]):
+        first, *others = [piece for piece in pieces if piece["index"] == index]
+        assert first["function"]["name"] == "dive"
+        assert first["id"].startswith("call_")
+        assert all(piece.keys() == {"index", "function"} for piece in others)
+        arguments = "".join(piece["function"]["arguments"] for piece in (first, *others))
+        assert arguments == whole["function"]["arguments"]
+
+
+def test_parallel_tool_calls(chatting: Server) -> None:
+    """`parallel_tool_calls: false` leaves the first call."""
+    chatting.engine.says = f"{CALL}\n{CALL}"
+    given: dict[str, Any] = {"tools": [TOOL]}
+    assert len(chat(chatting, **given)["choices"][0]["message"]["tool_calls"]) == 2
+    assert len(chat(chatting, **given, parallel_tool_calls=False)["choices"][0]["message"]["tool_calls"]) == 1
+
+
+def test_text_that_is_cut_off_behind_a_call(chatting: Server) -> None:
+    """The reason is `length` if the limit of tokens cuts off a second call, which is content as far as it goes."""
+    chatting.engine.says = f"{CALL} {CALL}"
+    num_tokens = len(chatting.engine.tokenizer.encode(chatting.engine.says))
+    choice = chat(chatting, tools=[TOOL], max_tokens=num_tokens - 2)["choices"][0]
+    assert len(choice["message"]["tool_calls"]) == 1
+    assert choice["message"]["content"].startswith(' {"name"')
+    assert choice["finish_reason"] == "length"
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    """A `tool_choice` of the type allowed_tools."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+SWIM = {"type": "function", "function": {"name": "swim"}}
+
+
+@pytest.mark.parametrize(("name", "is_call"), [("dive", True), ("swim", False)])
+def test_allowed_tools_of_the_mode_auto(caller: Server, name: str, is_call: bool) -> None:
+    """The model is told of the allowed tools, and a call of another is text."""
+    message = chat(caller, tools=[TOOL, SWIM], tool_choice=allowed("auto", name))["choices"][0]["message"]
+    assert ("tool_calls" in message) == is_call
+    assert (message["content"] is None) == is_call
+    assert ("swim" in prompt(caller)) != is_call
+
+
+def test_allowed_tools_of_the_mode_required(caller: Server) -> None:
+    """The grammar has the allowed tools."""
+    chat(caller, tools=[TOOL, SWIM], tool_choice=allowed("required", "swim"))
+    grammar = caller.engine.requests[-1].sampling.grammar
+    assert grammar is not None
+    assert [call["properties"]["name"]["const"] for call in json.loads(grammar.source)["anyOf"]] == ["swim"]
+
+
 @pytest.mark.parametrize("says", [' {"name": "swim", "arguments": {}}', '{"a": 1}', "{", "fine", '{"name": "di'])
 def test_text_that_is_no_call(chatting: Server, says: str) -> None:
     """With tool_choice auto any other output is text, also if it begins like a call; a stream loses nothing."""
