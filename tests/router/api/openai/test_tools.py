@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
+import openai
 import pytest
 
-from chats import CALL, TOOL, chat, chunks, prompt
+from chats import CALL, TOOL, USER, chat, chunks, prompt
 from fakes import Server
 
 
@@ -49,6 +50,21 @@ def test_calls_among_text(chatting: Server) -> None:
         assert all(piece.keys() == {"index", "function"} for piece in others)
         arguments = "".join(piece["function"]["arguments"] for piece in (first, *others))
         assert arguments == whole["function"]["arguments"]
+
+
+def test_openai_puts_streamed_calls_together(chatting: Server) -> None:
+    """The stream helper of OpenAI's client makes the same message of the deltas as of the whole answer."""
+    chatting.engine.says = f"I dive. {CALL} and\n```json\n{CALL}\n```"
+    whole = chat(chatting, tools=[TOOL])["choices"][0]["message"]
+    given: dict[str, Any] = {"model": "tgi", "messages": USER, "tools": [TOOL]}
+    client = openai.OpenAI(base_url=f"{chatting.url}/v1", api_key="x", max_retries=0)
+    with client, client.chat.completions.stream(**given) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.message.content == whole["content"] == "I dive.  and\n"
+    functions = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]
+    assert functions == [(call["function"]["name"], call["function"]["arguments"]) for call in whole["tool_calls"]]
+    assert len(functions) == 2
+    assert choice.finish_reason == "tool_calls"
 
 
 def test_parallel_tool_calls(chatting: Server) -> None:
