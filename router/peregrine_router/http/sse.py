@@ -21,6 +21,9 @@ KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b":\n\n"
 DONE = b"data: [DONE]\n\n"
 """Last event of OpenAI's streams."""
+LINE_BREAKS = {character.encode(): b"\\u%04x" % ord(character) for character in "\u0085\u2028\u2029"}
+"""UTF-8 of the line breaks that JSON leaves in strings -> its escape. The event format knows none of them, but clients
+that split lines as Python's `str.splitlines` does (httpx, and so huggingface_hub) would cut an event there."""
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -39,8 +42,17 @@ class EventFormatter(Protocol):
 
 
 def encode_events(*bodies: object) -> bytes:
-    """One event for each object. JSON holds no raw line break, so each is a single line."""
-    return b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies))
+    """One event for each object, each a single line whatever a client takes for a line break."""
+    return escape_line_breaks(b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies)))
+
+
+def escape_line_breaks(json: bytes) -> bytes:
+    """The same JSON without raw LINE_BREAKS."""
+    if json.isascii():
+        return json
+    for character, escape in LINE_BREAKS.items():
+        json = json.replace(character, escape)
+    return json
 
 
 class EventStreamResponse(EventSourceResponse):

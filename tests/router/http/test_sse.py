@@ -1,9 +1,11 @@
 """Server-sent events: silences, and what may not cause one."""
 
 import asyncio
+import json
 import socket
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.validator import Validator, tgi_prompt_job
 from peregrine_router.http import sse
 from peregrine_router.settings import Settings
+from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
 
 
@@ -54,6 +57,31 @@ def test_who_waits_long_for_the_first_token_is_no_slow_client(engine: FakeEngine
     with serve(engine, slow_client_timeout=0.3) as server:
         text = server.generate(path="/generate_stream", max_new_tokens=2).text
     assert text.count("data: ") == 2
+
+
+@pytest.mark.parametrize("path", ["/generate_stream", "/v1/completions", "/v1/chat/completions"])
+@pytest.mark.parametrize("character", ["\u0085", "\u2028", "\u2029"])
+def test_an_event_is_one_line_for_every_client(engine: FakeEngine, path: str, character: str) -> None:
+    """Clients that split lines as `str.splitlines` does get whole events: line breaks of Unicode are escaped."""
+    engine.says = f"a{character}b é{character}"
+    body = {"inputs": "the", "prompt": "the", "messages": [{"role": "user", "content": "the"}], "stream": True}
+    with serve(engine, chat=Chat(engine.tokenizer, "{{ messages[0]['content'] }}", {})) as server:
+        text = server.client.post(path, json=body).text
+    events = [line.removeprefix("data: ") for line in text.splitlines() if line and line != "data: [DONE]"]
+    assert len(events) > 2
+    assert engine.says in "".join(text_of(json.loads(event)) for event in events)
+
+
+def text_of(event: dict[str, Any]) -> str:
+    """The text that an event of any API adds."""
+    if "token" in event:
+        return "" if event["token"]["special"] else str(event["token"]["text"])
+    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in event["choices"])
+
+
+def test_an_error_is_one_line_for_every_client() -> None:
+    """An event of any object is: an error's message may repeat what the client sent."""
+    assert sse.encode_events({"error": "no \u2028"}) == b'data: {"error":"no \\u2028"}\n\n'
 
 
 def test_headers_of_a_stream(engine: FakeEngine) -> None:
