@@ -61,7 +61,7 @@ def test_the_next_turn_of_a_conversation_finds_the_last_one_cached(server: Serve
     again = server.generate(first + " And then?", max_new_tokens=4, ignore_eos=True)
     assert known // 64 * 64 - 64 <= int(again.headers["x-cached-tokens"]) <= known
     assert int(again.headers["x-cached-tokens"]) >= 64
-    assert server.metric("peregrine_cached_tokens") >= 64
+    assert server.metric("peregrine_cached_tokens_total") >= 64
 
 
 def test_streams_run_side_by_side(server: ServerProcess) -> None:
@@ -138,7 +138,7 @@ def test_draft_tokens_change_no_text(server: ServerProcess, model: Path) -> None
                 for each in (server, speculating)
             ]
             assert answers[0] == answers[1]
-        assert speculating.metric("peregrine_accepted_tokens") > 0
+        assert speculating.metric("peregrine_accepted_tokens_total") > 0
 
 
 BAD_BODIES = {

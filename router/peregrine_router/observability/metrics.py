@@ -1,9 +1,11 @@
 """Prometheus metrics. TGI's series under TGI's names, so that its dashboards work; `peregrine_` where TGI has none."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from peregrine_router.interfaces import EngineClient, EngineStats, ModelInfo
 from peregrine_router.observability.histogram import LabelledHistograms, TokenHistogram
@@ -19,26 +21,47 @@ GAUGES: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
     ("peregrine_kv_blocks_used", "Blocks of the KV cache in use.", lambda stats: stats.kv_blocks_used),
     ("peregrine_kv_blocks_cached", "Unused blocks kept for prefix cache hits.", lambda stats: stats.kv_blocks_cached),
     ("peregrine_kv_blocks", "Blocks of the KV cache.", lambda stats: stats.kv_blocks_total),
-    ("peregrine_preemptions", "Preemptions for lack of free blocks, in all.", lambda stats: stats.preemptions),
-    ("peregrine_cached_tokens", "Prompt tokens found in the prefix cache, in all.", lambda stats: stats.cached_tokens),
-    ("peregrine_draft_tokens", "Draft tokens proposed by speculative decoding.", lambda stats: stats.draft_tokens),
-    ("peregrine_accepted_tokens", "Draft tokens accepted, each a step saved.", lambda stats: stats.accepted_tokens),
-    (
-        "peregrine_guessed_tokens",
-        "Deprecated, removed in the next release: peregrine_draft_tokens replaces it.",
-        lambda stats: stats.draft_tokens,
-    ),
-    (
-        "peregrine_guessed_right_tokens",
-        "Deprecated, removed in the next release: peregrine_accepted_tokens replaces it.",
-        lambda stats: stats.accepted_tokens,
-    ),
 )
 """(name, help, reader) of each gauge that shows a field of the engine's statistics."""
+COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
+    ("peregrine_preemptions_total", "Preemptions for lack of free blocks.", lambda stats: stats.preemptions),
+    ("peregrine_cached_tokens_total", "Prompt tokens found in the prefix cache.", lambda stats: stats.cached_tokens),
+    ("peregrine_draft_tokens_total", "Draft tokens proposed by speculation.", lambda stats: stats.draft_tokens),
+    ("peregrine_accepted_tokens_total", "Draft tokens accepted: steps saved.", lambda stats: stats.accepted_tokens),
+)
+"""(name, help, reader) of each counter that shows a field of the engine's statistics."""
+DEPRECATED = {
+    "peregrine_preemptions": "peregrine_preemptions_total",
+    "peregrine_cached_tokens": "peregrine_cached_tokens_total",
+    "peregrine_draft_tokens": "peregrine_draft_tokens_total",
+    "peregrine_accepted_tokens": "peregrine_accepted_tokens_total",
+    "peregrine_guessed_tokens": "peregrine_draft_tokens_total",
+    "peregrine_guessed_right_tokens": "peregrine_accepted_tokens_total",
+}
+"""Old name of a counter, a gauge for one more release -> its name."""
 # The client library insists on `_total` at the end of a counter's name, and adds a series with its time of creation,
 # which it can leave out for the whole process only (disable_created_metrics), not for one registry.
-_TOTAL_SUFFIX = re.compile(rb"\b((?:tgi|peregrine)_\w+)_total\b")
+_TOTAL_SUFFIX = re.compile(rb"\b(tgi_\w+)_total\b")
 _CREATED_LINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?\w+_created\b.*\n", re.MULTILINE)
+
+
+class EngineCounters(Collector):
+    """COUNTERS, and the gauges of the same values under their DEPRECATED names.
+
+    Describes nothing: the registry holds a counter's name without `_total`, which a gauge bears, for taken.
+    """
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterable[Metric]:
+        """The series with the values of this moment."""
+        values = {name: read(self._engine.stats) for name, _, read in COUNTERS}
+        for name, help, _ in COUNTERS:
+            yield CounterMetricFamily(name, help, values[name])
+        for old, name in DEPRECATED.items():
+            help = f"Deprecated, removed in the next release: {name} replaces it."
+            yield GaugeMetricFamily(old, help, values[name])
 
 
 class Metrics:
@@ -122,6 +145,7 @@ class Metrics:
         def gauge(name: str, help: str, read: Callable[[EngineStats], float]) -> None:
             self._gauge(name, help).set_function(lambda: read(engine.stats))
 
+        self._registry.register(EngineCounters(engine))
         capacity = self._info.max_batch_total_tokens
         block_size = capacity // max(engine.stats.kv_blocks_total, 1)
         for name, help, read in GAUGES:

@@ -247,6 +247,6 @@ async def test_draft_tokens_are_counted() -> None:
     await asyncio.gather(stepping, return_exceptions=True)
     lines = metrics.render().decode().splitlines()
     assert engine.stats.accepted_tokens == 12
-    assert "peregrine_accepted_tokens 12.0" in lines
+    assert "peregrine_accepted_tokens_total 12.0" in lines
     assert "tgi_request_skipped_tokens_sum 12.0" in lines
     assert "tgi_request_skipped_tokens_count 2.0" in lines
