@@ -1,6 +1,7 @@
 """Decisions before the first request: port, model, limits; and the banner that reports them."""
 
 import errno
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ rows of a 1.15 B Falcon take 2 to 2.5 times as long as one on 2 cores; a GPU's G
 SEND_BUFFER_BYTES = 128 * 2**10
 """SO_SNDBUF of each connection; Linux doubles it. By default it grows to megabytes, which hold thousands of tokens: a
 client that does not read would be noticed only when everything is generated."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,11 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def check_shards(settings: Settings) -> None:
-    """Raises ValueError if a CPU has fewer cores than --num-shard, before a process is spawned for each shard."""
+    """Warns if a CPU has fewer cores than --num-shard: its shards take turns, and each step waits for all of them."""
     cores = len(os.sched_getaffinity(0))
     is_cpu = settings.device == "cpu" or (settings.device is None and not Path("/dev/nvidiactl").exists())
     if is_cpu and settings.num_shard > cores:
-        shards = f"--num-shard {settings.num_shard}"
-        raise ValueError(f"{shards}, but this host has {cores} CPU cores; use at most that many shards")
+        log.warning("--num-shard %d is more than the %d CPU cores: fewer are faster", settings.num_shard, cores)
 
 
 def bind(hostname: str, port: int) -> socket.socket:

@@ -1,7 +1,5 @@
 """The device and dtype of a shard, by what this host has."""
 
-import os
-
 import torch
 
 from peregrine_kernels.native import library
@@ -10,16 +8,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(name: str, rank: int, num_shards: int) -> torch.device:
-    """`name` is cpu, cuda or auto. Raises ValueError if there are fewer devices than shards."""
+    """`name` is cpu, cuda or auto. Shards share a CPU's cores; raises ValueError if they would have to share a GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but this host has no usable CUDA device; use --device cpu")
-    devices = torch.cuda.device_count() if name == "cuda" else len(os.sched_getaffinity(0))
+    if name == "cpu":
+        return torch.device(name)
+    devices = torch.cuda.device_count()
     if num_shards > devices:
-        kind = "CUDA devices" if name == "cuda" else "CPU cores"
-        raise ValueError(f"--num-shard {num_shards}, but this host has {devices} {kind}; use at most that many shards")
-    return torch.device(name, rank) if name == "cuda" else torch.device(name)
+        raise ValueError(f"--num-shard {num_shards}, but this host has {devices} CUDA devices; use at most that many")
+    return torch.device(name, rank)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
