@@ -1,5 +1,6 @@
 """Resolves a model id to a folder: the demo model, a local folder, or the hub's cache (downloaded if need be)."""
 
+import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -18,6 +19,7 @@ import peregrine_server
 DEMO_MODEL_ID = "peregrine/falcon-demo"
 SMALL_FILES = ["*.json", "*.jinja", "*.txt"]
 """Patterns of config, tokenizer, chat template, indices. Never *.py: remote code is neither fetched nor run."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelNotFound(ValueError):
@@ -57,6 +59,20 @@ def resolve_model(model_id: str | None, revision: str | None, cache: str | None)
             f"{model_id} is not in the local cache and the hub cannot be reached ({_first_line(error)}): "
             "connect, or give --model-id a local folder"
         ) from None
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit of a folder that huggingface_hub has written, None of any other.
+
+    Its cache names the folder of a snapshot after the commit; `hf download --local-dir` writes it on the first line of
+    a file for each file that it fetches.
+    """
+    metadata = path / ".cache" / "huggingface" / "download" / "config.json.metadata"
+    try:
+        name = metadata.read_text().partition("\n")[0].strip()
+    except (OSError, ValueError):
+        name = path.resolve().name if path.resolve().parent.name == "snapshots" else ""
+    return name if _COMMIT.fullmatch(name) else None
 
 
 def _download(model_id: str, revision: str | None, cache: str | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.interfaces import ModelInfo
-from peregrine_router.launch.model_files import DEMO_MODEL_ID, resolve_model
+from peregrine_router.launch.model_files import DEMO_MODEL_ID, commit_of, resolve_model
 from peregrine_router.observability.log import configure_logging
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget
@@ -175,7 +175,7 @@ def model_info(prepared: Prepared, ready: list[Ready]) -> ModelInfo:
     settings, first = prepared.settings, ready[0]
     return ModelInfo(
         model_id=prepared.model_id,
-        model_sha=settings.revision,
+        model_sha=commit_of(prepared.path),
         model_dtype=first.dtype,
         model_device_type=first.device.partition(":")[0],
         num_shard=len(ready),

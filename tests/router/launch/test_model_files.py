@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from peregrine_router.launch.model_files import DEMO_MODEL_ID, ModelNotFound, demo_path, resolve_model
+from peregrine_router.launch.model_files import DEMO_MODEL_ID, ModelNotFound, commit_of, demo_path, resolve_model
+
+COMMIT = "898df1396f35e447d5fe44e0a3ccaaaa69f30d36"
 
 
 def test_the_demo_model_is_in_the_package() -> None:
@@ -24,3 +26,22 @@ def test_a_path_that_is_no_folder(model_id: str) -> None:
     """A mistyped path is not looked for on the hub; one line names the option to check."""
     with pytest.raises(ModelNotFound, match="is not a folder: check --model-id"):
         resolve_model(model_id, None, None)
+
+
+def test_the_commit_of_a_snapshot_is_its_folders_name(tmp_path: Path) -> None:
+    """The hub's cache keeps each commit in a folder of its name, whatever branch was asked for."""
+    assert commit_of(tmp_path / "models--tiiuae--falcon-7b" / "snapshots" / COMMIT) == COMMIT
+
+
+def test_the_commit_of_a_download_is_in_its_metadata(tmp_path: Path) -> None:
+    """`hf download --local-dir` leaves the commit, an etag and a time beside the files."""
+    metadata = tmp_path / ".cache" / "huggingface" / "download" / "config.json.metadata"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"{COMMIT}\nf5aa\n1767225600.5\n")
+    assert commit_of(tmp_path) == COMMIT
+
+
+def test_a_folder_of_ones_own_has_no_commit(tmp_path: Path) -> None:
+    """Neither has the demo model, nor a folder whose name only looks like a commit."""
+    for path in (tmp_path, demo_path(), tmp_path / COMMIT):
+        assert commit_of(path) is None

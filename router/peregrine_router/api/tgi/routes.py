@@ -34,6 +34,8 @@ from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.settings import Settings
 
+TGI_VERSION = "3.3.6"
+"""The release of TGI whose routes these are. Clients parse it: LlamaIndex refuses tools below 2.0.1."""
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "model": StreamResponse,
@@ -142,7 +144,8 @@ class TgiApi:
             "max_top_n_tokens": settings.max_top_n_tokens,
             "validation_workers": settings.validation_workers,
             "router": "peregrine",
-            "version": version("peregrine"),
+            "version": TGI_VERSION,
+            "peregrine_version": version("peregrine"),
             "sha": None,
             "docker_label": None,
         }

@@ -132,7 +132,7 @@ class CancelResponse(TypedDict):
 
 
 class Info(TypedDict):
-    """The model and the server's limits."""
+    """The model and the server's limits. `version` is TGI's, `model_sha` the commit of the weights if it is known."""
 
     model_id: str
     model_sha: str | None
@@ -152,5 +152,6 @@ class Info(TypedDict):
     validation_workers: int
     router: Literal["peregrine"]
     version: str
+    peregrine_version: str
     sha: str | None
     docker_label: str | None

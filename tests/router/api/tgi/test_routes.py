@@ -2,6 +2,7 @@
 
 import json
 import threading
+from importlib.metadata import version
 
 import httpx
 import pytest
@@ -168,6 +169,13 @@ def test_info(server: Server) -> None:
     assert info["max_total_tokens"] == INFO.max_total_tokens
     assert info["max_best_of"] == 2
     assert info["router"] == "peregrine"
+
+
+def test_info_has_a_version_that_clients_of_tgi_parse(server: Server) -> None:
+    """GET /info names the release of TGI whose routes these are, and ours beside it."""
+    info = server.client.get("/info").json()
+    assert info["version"].startswith("3.3.")
+    assert info["peregrine_version"] == version("peregrine")
 
 
 @pytest.mark.parametrize("path", ["/health", "/ping", "/"])
