@@ -23,8 +23,9 @@ PACKAGES = {
         {"scheduling", "text"},
         {"interfaces"},
         {"request", "settings", "shards"},
+        {"options"},
     ),
-    "router/peregrine_router/api": ({"platforms"}, {"openai"}, {"tgi"}, {"openapi"}),
+    "router/peregrine_router/api": ({"platforms"}, {"openai"}, {"tgi"}, {"docs_page", "openapi"}),
     "server/peregrine_server": (
         {"worker"},
         {"execution"},

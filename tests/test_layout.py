@@ -10,6 +10,7 @@ ELSEWHERE = {
     "router/api/openai/call_blocks.py": "router/api/openai/test_call_reader.py",
     "router/interfaces.py": "router/engine/test_engine.py",
     "router/launch/serve.py": "test_start_and_stop.py",
+    "router/options.py": "router/test_settings.py",
     "router/request.py": "router/engine/test_engine.py",
     "server/execution/pending_step.py": "server/test_worker.py",
     "server/models/errors.py": "server/models/falcon/test_config.py",

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,21 @@ def test_more_shards_than_cores_serve(model: Path) -> None:
     options = ("--model-id", str(model), "--dtype", "float32", "--device", "cpu")
     with ServerProcess(*options) as whole, ServerProcess(*options, "--num-shard", shards) as shared:
         assert shared.generate("dive", max_new_tokens=8).json() == whole.generate("dive", max_new_tokens=8).json()
+
+
+def test_an_idle_connection_outlives_a_proxys_pool(model: Path) -> None:
+    """A connection that was idle for longer than uvicorn's 5 s answers; one idle for --keep-alive-timeout is closed."""
+    options = ("--model-id", str(model))
+    with ServerProcess(*options) as patient, ServerProcess(*options, "--keep-alive-timeout", "1") as hasty:
+        kept, dropped = (HTTPConnection("127.0.0.1", server.port) for server in (patient, hasty))
+        with closing(kept), closing(dropped):
+            for connection in (kept, dropped):
+                connection.request("GET", "/health")
+                connection.getresponse().read()
+            time.sleep(6)
+            kept.request("GET", "/health")
+            assert kept.getresponse().status == 200
+            assert dropped.sock.recv(1) == b""
 
 
 def test_cuda_without_a_device_is_said_in_one_line(model: Path) -> None:

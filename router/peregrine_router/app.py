@@ -8,13 +8,17 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from peregrine_router.admission.rules import REQUEST_TIMEOUT
 from peregrine_router.admission.validator import Validator
+from peregrine_router.api.docs_page import docs_page
+from peregrine_router.api.openai.answer_schemas import ChatChunk, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
+from peregrine_router.api.openapi import add_schemas
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
+from peregrine_router.api.tgi.schemas import StreamResponse
 from peregrine_router.http.auth import ApiKeys, ApiKeyStore, PublicPaths
 from peregrine_router.http.errors import install_error_handlers
 from peregrine_router.http.live_requests import LiveRequests
@@ -32,6 +36,8 @@ from peregrine_server.protocol import Grammar
 
 OPENAPI_PATHS = ("/openapi.json", "/api-doc/openapi.json")
 """Paths of the OpenAPI document: FastAPI's and TGI's."""
+EVENTS = (StreamResponse, Completion, ChatChunk)
+"""JSON in the events of the streams."""
 
 
 class Api(Protocol):
@@ -47,6 +53,22 @@ class Api(Protocol):
 
 class Application(FastAPI):
     """FastAPI with a request id on every answer, including those of its outermost layer to unexpected exceptions."""
+
+    prefix = ""
+    """--root-path: FastAPI's own `root_path` is deprecated."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Takes the prefix off the request's path where the proxy has left it on: every layer sees the route's path."""
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{self.prefix}/"):
+            # huggingface_hub posts to the prefix itself, without a slash.
+            scope["path"] = scope["path"].removeprefix(self.prefix) or "/"
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the schemas of events."""
+        if self.openapi_schema is None:
+            add_schemas(super().openapi(), EVENTS)
+        return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middlewares from the outermost in."""
@@ -84,9 +106,13 @@ def build_app(
         summary=f"Text generation with {info.model_id}",
         version=version("peregrine"),
         lifespan=lifespan,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        docs_url=None,
+        redoc_url=None,
         # A route with a slash too many is a 404: a redirect would make a client send its prompt twice.
         redirect_slashes=False,
     )
+    app.prefix = settings.root_path
     install_error_handlers(app)
     all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
     live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
@@ -105,7 +131,11 @@ def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
     async def openapi() -> dict[str, Any]:
         return app.openapi()
 
+    async def docs() -> Response:
+        return docs_page(app.openapi())
+
     app.add_api_route(OPENAPI_PATHS[1], openapi, include_in_schema=False)
+    app.add_api_route("/docs", docs, include_in_schema=False)
 
 
 def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths) -> None:
@@ -115,7 +145,8 @@ def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths) -> 
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_allow_origin or ("*",),
-        allow_methods=("GET", "POST"),
-        allow_headers=("content-type", "authorization", REQUEST_ID, REQUEST_TIMEOUT),
+        allow_methods=("GET", "POST", "DELETE"),
+        # SDKs send headers of their own (x-stainless-*, openai-organization), more with every version.
+        allow_headers=("*",),
         expose_headers=(REQUEST_ID, "retry-after", *HEADERS),
     )

@@ -1,36 +1,16 @@
 """Every option once: flag, environment variable, default, bounds, help. Names and meanings are TGI's launcher's."""
 
-import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from peregrine_router.options import Environment, KeyList, NameList, PathPrefix, option
 from peregrine_server.models.formats.registry import FORMATS, format_names, weight_format
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
-
-
-def _split(value: Any) -> Any:
-    """Splits names at commas; the names of a flag that is given more than once are joined."""
-    given = [value] if isinstance(value, str) else value
-    return tuple(name.strip() for each in given for name in str(each).split(",") if name.strip())
-
-
-NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
-KeyList = Annotated[tuple[str, ...], BeforeValidator(_split), Field(repr=False)]
-
-
-def option(default: Any, env: str, help: str, *, metavar: str | None = None, **bounds: Any) -> Any:
-    """Declares a field that the command line sets, else the environment variable `env`.
-
-    `metavar` stands for the value in the help; by default that is the choices, or N for a number.
-    """
-    shown: dict[str, Any] = {"env": env, "metavar": metavar}
-    return Field(default, description=f"{help} [env: {env}]", json_schema_extra=shown, **bounds)
 
 
 class Settings(BaseSettings):
@@ -162,6 +142,19 @@ class Settings(BaseSettings):
         "Origins whose pages may call the server (CORS). Not set: any.",
         metavar="ORIGIN[,ORIGIN...]",
     )
+    root_path: PathPrefix = option(
+        "",
+        "ROOT_PATH",
+        "Path under which a proxy publishes the server, as in /falcon; the proxy may strip it or leave it on.",
+        metavar="PATH",
+    )
+    keep_alive_timeout: int = option(
+        75,
+        "KEEP_ALIVE_TIMEOUT",
+        "Time after which an idle connection is closed; longer than the pool of a proxy in front keeps it.",
+        metavar="SECONDS",
+        ge=1,
+    )
     slow_client_timeout: float = option(
         60.0,
         "SLOW_CLIENT_TIMEOUT",
@@ -237,22 +230,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Orders the sources: arguments, environment variables of the options, defaults."""
-        return init_settings, _Environment(settings_cls)
-
-
-class _Environment(PydanticBaseSettingsSource):
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return os.environ.get(extra(field, "env")) or None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        values = {name: self.get_field_value(field, name)[0] for name, field in Settings.model_fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-def extra(field: FieldInfo, name: Literal["env", "metavar"]) -> Any:
-    """The environment variable or metavar of an option."""
-    assert isinstance(field.json_schema_extra, dict)
-    return field.json_schema_extra[name]
+        return init_settings, Environment(settings_cls)
 
 
 def _contradictions(settings: Settings) -> list[tuple[bool, str]]:

@@ -1,11 +1,14 @@
 """The application: what all routes have in common, and which pages may call it."""
 
 import httpx
+import pytest
+from huggingface_hub import InferenceClient
 
-from fakes import INFO, FakeEngine, Server, make_tokenizer, serve
+from fakes import EOS, INFO, FakeEngine, Server, make_tokenizer, serve
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
+from peregrine_router.app import OPENAPI_PATHS
 
 
 def preflight(server: Server, origin: str) -> httpx.Response:
@@ -24,6 +27,46 @@ def test_origins(engine: FakeEngine) -> None:
         assert "access-control-allow-origin" not in preflight(server, "https://c.example").headers
     with serve(engine) as server:
         assert preflight(server, "https://c.example").headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("header", ["x-stainless-os", "openai-organization", "x-request-timeout", "user-agent"])
+def test_headers_of_sdks(server: Server, header: str) -> None:
+    """A page may send any header: SDKs in browsers add their own, and the whole request fails for one refused."""
+    headers = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    asked = f"authorization,content-type,{header}"
+    answer = server.client.options("/v1/completions", headers=headers | {"access-control-request-headers": asked})
+    assert answer.status_code == 200
+    assert header in answer.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize("given", ["/falcon", "falcon/"])
+@pytest.mark.parametrize("prefix", ["", "/falcon"], ids=["stripped", "left on"])
+def test_a_prefix(engine: FakeEngine, given: str, prefix: str) -> None:
+    """Behind a proxy that publishes the server under a path, each route answers whether the proxy strips it or not; the
+    documents name it, and neither the key nor the shape of errors gets lost."""
+    with serve(engine, root_path=given, api_key="k") as server:
+        client, key = server.client, {"authorization": "Bearer k"}
+        assert client.get(f"{prefix}/health").status_code == 200
+        assert client.get(f"{prefix}/v1/models").json()["error"]["type"]
+        assert client.post(f"{prefix}/v1/completions", json={}, headers=key).json()["error"]["type"]
+        assert client.get(f"{prefix}/v1/models", headers=key).json()["object"] == "list"
+        assert client.get(f"{prefix}/docs", headers=key).status_code == 200
+        for path in OPENAPI_PATHS:
+            assert client.get(prefix + path, headers=key).json()["servers"] == [{"url": "/falcon"}]
+
+
+def test_the_prefix_itself_is_the_root(engine: FakeEngine) -> None:
+    """huggingface_hub, given the address of the prefix, posts to it without a slash; its events are whole, too."""
+    engine.says = "a\u2028b\u0085c\u2029d"
+    with serve(engine, root_path="/falcon") as server:
+        client = InferenceClient(f"{server.url}/falcon")
+        assert "".join(client.text_generation("the", stream=True)) == engine.says + EOS
+
+
+def test_a_path_that_only_begins_like_the_prefix(engine: FakeEngine) -> None:
+    """/falconry is not under /falcon."""
+    with serve(engine, root_path="/falcon") as server:
+        assert server.client.get("/falconry/health").status_code == 404
 
 
 def test_public_paths_are_routes() -> None:

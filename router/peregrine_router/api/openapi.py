@@ -1,6 +1,9 @@
 """OpenAPI descriptions of errors, streams and headers that routes have in common."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from peregrine_router.admission.generate_parameters import MAX_TIMEOUT
 from peregrine_router.admission.rules import REQUEST_TIMEOUT
@@ -20,13 +23,8 @@ DESCRIPTIONS = {
     500: "Internal server error.",
     504: "The request did not complete within its timeout.",
 }
-EVENT_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "Server-sent event: a line `data: ` followed by JSON.",
-    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
-    "required": ["data"],
-}
-"""Schema of one event of a stream."""
+SCHEMAS = "#/components/schemas/"
+"""Place of the schemas in the document."""
 TIMEOUT_HEADER: dict[str, Any] = {
     "parameters": [
         {
@@ -40,24 +38,46 @@ TIMEOUT_HEADER: dict[str, Any] = {
 }
 
 
-def events(example: str) -> dict[str, Any]:
-    """Describes the content of a stream."""
-    return {"text/event-stream": {"schema": EVENT_SCHEMA, "example": example}}
+def events(example: str, *schemas: str) -> dict[str, Any]:
+    """Describes the content of a stream whose events hold JSON of one of `schemas`, names in the document."""
+    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json"}
+    data["contentSchema"] = {"anyOf": [{"$ref": SCHEMAS + name} for name in schemas]}
+    event = {
+        "type": "object",
+        "description": "Server-sent event: a line `data: ` followed by JSON.",
+        "properties": {"data": data},
+        "required": ["data"],
+    }
+    return {"text/event-stream": {"schema": event, "example": example}}
 
 
-TGI_EVENTS = events(
+def add_schemas(document: dict[str, Any], types: Iterable[Any]) -> None:
+    """Adds to the document the schemas of `types` and of all that they hold, as in an answer."""
+    inputs = [(str(number), "serialization", TypeAdapter(type)) for number, type in enumerate(types)]
+    _, found = TypeAdapter.json_schemas(inputs, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]
+    schemas = document["components"]["schemas"]
+    document["components"]["schemas"] = dict(sorted((found["$defs"] | schemas).items()))
+
+
+TGI_EVENT = (
     'data: {"index":1,"token":{"id":7,"text":" a","logprob":-0.5,"special":false},'
     '"generated_text":null,"details":null}\n\n'
 )
 COMPLETION_EVENTS = events(
     'data: {"id":"cmpl-1","object":"text_completion","created":1767225600,"model":"tgi","choices":'
-    '[{"index":0,"text":" a","logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+    '[{"index":0,"text":" a","logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n',
+    "Completion",
+    "OpenAiErrorResponse",
 )
 CHAT_EVENTS = events(
     'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1767225600,"model":"tgi","choices":'
     '[{"index":0,"delta":{"role":"assistant","content":" a"},"logprobs":null,"finish_reason":null}]}\n\n'
-    "data: [DONE]\n\n"
+    "data: [DONE]\n\n",
+    "ChatChunk",
+    "OpenAiErrorResponse",
 )
+TGI_EVENTS = events(TGI_EVENT, "StreamResponse", "ErrorResponse")
+INVOCATION_EVENTS = events(TGI_EVENT, "StreamResponse", "ChatChunk", "Completion", "ErrorResponse")
 
 
 def errors(*statuses: int, model: Any = ErrorResponse) -> Responses:

@@ -14,7 +14,7 @@ from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completio
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
 from peregrine_router.api.openai.tools import plan_tools
-from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER
+from peregrine_router.api.openapi import ERRORS, INVOCATION_EVENTS, TIMEOUT_HEADER
 from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
 from peregrine_router.http.auth import PublicPaths
@@ -56,7 +56,7 @@ class PlatformApi:
         limit = self.openai.settings.payload_limit
         router = APIRouter(tags=["Platforms"], route_class=json_route(limit))
         answer = list[GenerateResponse] | ChatCompletion | Completion
-        answers = {200: {"model": answer, "content": TGI_EVENTS}, **ERRORS}
+        answers = {200: {"model": answer, "content": INVOCATION_EVENTS}, **ERRORS}
         predictions = {200: {"model": VertexResponse}, **ERRORS}
         for path, handler, responses in (
             ("/invocations", self.invocations, answers),

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from peregrine_router.settings import Settings, extra
+from peregrine_router.options import extra
+from peregrine_router.settings import Settings
 
 METAVARS = {"int": "N", "float": "N"}
 """Python type that pydantic-settings shows in the help -> placeholder of a value."""
@@ -31,11 +32,12 @@ def parse_settings(argv: list[str]) -> Settings:
 
 def _describe(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":
+    if not first["loc"]:
         return str(first["ctx"]["error"])
     name = str(first["loc"][0])
     flag, env = "--" + name.replace("_", "-"), extra(Settings.model_fields[name], "env")
-    return f"{flag} (or {env}): {first['msg'].replace('Input', 'it', 1)}. Given: {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    return f"{flag} (or {env}): {message}. Given: {first['input']!r}"
 
 
 def _add_argument(parser: ArgumentParser, *flags: str, **options: Any) -> Action:

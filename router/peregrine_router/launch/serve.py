@@ -153,6 +153,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_termination_timeout,
+        timeout_keep_alive=settings.keep_alive_timeout,
     )
 
 

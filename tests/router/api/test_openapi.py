@@ -1,4 +1,10 @@
-"""The OpenAPI document and GET /docs."""
+"""The OpenAPI document."""
+
+import json
+import re
+from typing import Any
+
+import pytest
 
 from fakes import Server
 
@@ -41,3 +47,52 @@ def test_errors_have_the_shape_of_their_route(server: Server) -> None:
                 (content,) = operation["responses"]["401"]["content"].values()
                 expected = "OpenAiErrorResponse" if path.startswith("/v1/") else "ErrorResponse"
                 assert content["schema"]["$ref"].endswith(f"/{expected}"), path
+
+
+def resolve(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference names."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = api["components"]["schemas"][name] if name else schema
+    return found
+
+
+def event_fields(api: dict[str, Any], path: str) -> list[set[str]]:
+    """Names of the fields of each kind of event of a stream."""
+    content = api["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    kinds = content["schema"]["properties"]["data"]["contentSchema"]["anyOf"]
+    return [set(resolve(api, kind)["properties"]) for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/", "token"),
+        ("/generate_stream", "token"),
+        ("/invocations", "token"),
+        ("/invocations", "choices"),
+        ("/v1/completions", "choices"),
+        ("/v1/chat/completions", "choices"),
+    ],
+)
+def test_events_have_fields(server: Server, path: str, field: str) -> None:
+    """The document has the fields of a stream's events, and of the error that may end it."""
+    kinds = event_fields(server.client.get("/openapi.json").json(), path)
+    assert any(field in kind for kind in kinds)
+    assert any("error" in kind for kind in kinds)
+
+
+def test_models_have_fields(server: Server) -> None:
+    """GET /v1/models describes the list and each model in it, as they are."""
+    api = server.client.get("/openapi.json").json()
+    content = api["paths"]["/v1/models"]["get"]["responses"]["200"]["content"]["application/json"]
+    listed = resolve(api, content["schema"])
+    (model,) = server.client.get("/v1/models").json()["data"]
+    described = resolve(api, listed["properties"]["data"]["items"])["properties"]
+    assert described.keys() == model.keys()
+
+
+def test_every_reference_is_defined(server: Server) -> None:
+    """No schema refers to one that the document lacks."""
+    text = server.client.get("/openapi.json").text
+    defined = json.loads(text)["components"]["schemas"]
+    assert set(re.findall(r'"\$ref":"#/components/schemas/([^"]+)"', text)) <= defined.keys()
