@@ -30,10 +30,14 @@ class Settings(BaseSettings):
     )
 
     model_id: str | None = option(
-        None, "MODEL_ID", "Model of the Hugging Face Hub, or a local folder. Not set: the demo model.", metavar="MODEL"
+        None,
+        "MODEL_ID",
+        "Model of the Hugging Face Hub, or a local folder. Not set: the demo model.",
+        metavar="MODEL",
+        min_length=1,
     )
     revision: str | None = option(
-        None, "REVISION", "Commit, branch or tag of the model on the Hub.", metavar="REVISION"
+        None, "REVISION", "Commit, branch or tag of the model on the Hub.", metavar="REVISION", min_length=1
     )
     num_shard: int = option(
         1,
@@ -125,6 +129,7 @@ class Settings(BaseSettings):
         "TOKENIZER_CONFIG_PATH",
         "A tokenizer_config.json whose chat template is used instead of the model's.",
         metavar="FILE",
+        min_length=1,
     )
     validation_workers: int = option(2, "VALIDATION_WORKERS", "Threads that tokenize prompts.")
     api_key: KeyList = option(
@@ -135,6 +140,7 @@ class Settings(BaseSettings):
         "API_KEY_FILE",
         "File of more API keys: one a line, plain or as SHA-256 in hex. Reloaded when it changes.",
         metavar="FILE",
+        min_length=1,
     )
     cors_allow_origin: NameList = option(
         (),

@@ -1,5 +1,6 @@
 """The command line of `peregrine serve`: parsing, help, and errors in one line."""
 
+import re
 import sys
 from argparse import Action, ArgumentParser
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ def _describe(error: ValidationError) -> str:
         return str(first["ctx"]["error"])
     name = str(first["loc"][0])
     flag, env = "--" + name.replace("_", "-"), extra(Settings.model_fields[name], "env")
-    message = first["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    message = re.sub("^(Input|String)", "it", first["msg"].removeprefix("Value error, "))
     return f"{flag} (or {env}): {message}. Given: {first['input']!r}"
 
 

@@ -47,7 +47,12 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ),
         (["--api-key", " , "], "--api-key (or API_KEY): it is empty; give it a value or leave the option out"),
         (["--cors-allow-origin", ""], "--cors-allow-origin (or CORS_ALLOW_ORIGIN): it is empty"),
-        (["--root-path", "http://host/falcon"], "--root-path (or ROOT_PATH): String should match pattern"),
+        (
+            ["--api-key-file", ""],
+            "--api-key-file (or API_KEY_FILE): it should have at least 1 character. Given: ''",
+        ),
+        (["--model-id", ""], "--model-id (or MODEL_ID): it should have at least 1 character. Given: ''"),
+        (["--root-path", "http://host/falcon"], "--root-path (or ROOT_PATH): it should match pattern"),
         (["--keep-alive-timeout", "0"], "--keep-alive-timeout (or KEEP_ALIVE_TIMEOUT): it should be greater than or"),
         (["--num-shard", "0"], "`num_shard` cannot be < 1"),
         (["--validation-workers", "0"], "`validation_workers` must be > 0"),
