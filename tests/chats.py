@@ -33,9 +33,9 @@ def chunks(server: Server, **parameters: Any) -> list[dict[str, Any]]:
 
 
 def refusal(server: Server, messages: Any = USER, **parameters: Any) -> dict[str, Any]:
-    """The error of a chat that is refused with a 422."""
+    """The error of a chat that is refused with a 400."""
     answer = server.client.post("/v1/chat/completions", json={"messages": messages, **parameters})
-    assert answer.status_code == 422, answer.text
+    assert answer.status_code == 400, answer.text
     error: dict[str, Any] = answer.json()["error"]
     return error
 

@@ -75,6 +75,8 @@ class FakeEngine:
     """Prefix cache hit of every prompt, in tokens."""
     logprobs: tuple[float, ...] = (-0.5,)
     """Log-probability of every token of the first, second, ... request; repeated."""
+    likeliest: tuple[int, ...] = tuple(range(1, 100))
+    """Tokens that are the likeliest everywhere; the log-probability of each is minus its id."""
     is_healthy: bool = True
     stats: EngineStats = field(default_factory=EngineStats)
     requests: list[Request] = field(default_factory=list)
@@ -150,10 +152,15 @@ class FakeStream:
             index=self._index,
             token=token if token.special else Token(token_id, delta, self._logprob),
             text_delta=delta,
-            top_tokens=tuple(tokenizer.describe(id, -float(id)) for id in range(1, request.sampling.top_n_tokens + 1)),
+            top_tokens=self._top(),
             prefill=self._prefill() if is_first_with_prefill else (),
+            prefill_top=self._prefill_top() if is_first_with_prefill else (),
             finished=None if reason is None else self._finished(reason),
         )
+
+    def _top(self) -> tuple[Token, ...]:
+        count, describe = self._request.sampling.top_n_tokens, self._engine.tokenizer.describe
+        return tuple(describe(id, -float(id)) for id in self._engine.likeliest[:count])
 
     def _finished(self, reason: FinishReason) -> Finished:
         return Finished(reason, self._text.text, self._index, cached_tokens=self._engine.cached_tokens)
@@ -168,6 +175,10 @@ class FakeStream:
     def _prefill(self) -> tuple[Token, ...]:
         ids = self._request.prompt_ids
         return tuple(self._engine.tokenizer.describe(id, None if at == 0 else -1.0) for at, id in enumerate(ids))
+
+    def _prefill_top(self) -> tuple[tuple[Token, ...], ...]:
+        top = self._top()
+        return tuple(() if at == 0 else top for at in range(len(self._request.prompt_ids))) if top else ()
 
 
 class Server:

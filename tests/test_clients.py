@@ -78,6 +78,30 @@ def test_openai_logprobs_and_echo(client: openai.OpenAI) -> None:
     assert read.token_logprobs[-5:-1] == pytest.approx(wrote.token_logprobs, abs=1e-3)
 
 
+def test_openai_scores_of_a_prompt(client: openai.OpenAI) -> None:
+    """As lm-evaluation-harness reads them: a continuation is greedy if each number equals the largest of its row."""
+    prompt = "It was a fine"
+    likely = client.completions.create(model="tgi", prompt=prompt, max_tokens=6, temperature=0).choices[0].text
+    given: dict[str, Any] = {
+        "model": "tgi",
+        "prompt": [prompt + likely, prompt + " zebra"],
+        "logprobs": 1,
+        "echo": True,
+    }
+    scored = client.completions.create(**given, max_tokens=0)
+    assert scored.usage is not None
+    assert scored.usage.completion_tokens == 0
+    is_greedy = []
+    for choice in scored.choices:
+        assert choice.logprobs is not None
+        assert choice.logprobs.token_logprobs is not None
+        assert choice.logprobs.top_logprobs is not None
+        rows = zip(choice.logprobs.token_logprobs[1:], choice.logprobs.top_logprobs[1:], strict=True)
+        is_greedy.append([value == max(top.values()) for value, top in rows])
+    assert is_greedy[0][-6:] == [True] * 6
+    assert not all(is_greedy[1][-2:])
+
+
 def test_openai_chat(client: openai.OpenAI) -> None:
     """A chat answers; streamed with the same seed it says the same."""
     given: dict[str, Any] = {"model": "tgi", "messages": MESSAGES, "max_completion_tokens": 16, "seed": 7}
@@ -150,10 +174,13 @@ def test_cancel(server: ServerProcess, client: openai.OpenAI) -> None:
 
 def test_openai_errors(client: openai.OpenAI) -> None:
     """Errors arrive as the client's own types, with the parameter that is wrong."""
-    with pytest.raises(openai.UnprocessableEntityError) as error:
+    with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(model="tgi", messages=MESSAGES, max_tokens=0)
     assert error.value.param == "max_tokens"
     assert "strictly positive" in error.value.message
+    with pytest.raises(openai.BadRequestError, match="This model's maximum context length is") as error:
+        client.chat.completions.create(model="tgi", messages=[{"role": "user", "content": "x y " * 5000}])
+    assert error.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nothing")
     with pytest.raises(openai.AuthenticationError):

@@ -15,7 +15,7 @@ from peregrine_router.admission.validator import Validator
 from peregrine_router.api.docs_page import docs_page
 from peregrine_router.api.openai.answer_schemas import ChatChunk, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
-from peregrine_router.api.openapi import add_schemas
+from peregrine_router.api.openapi import add_schemas, without_framework_errors
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import StreamResponse
@@ -52,7 +52,8 @@ class Api(Protocol):
 
 
 class Application(FastAPI):
-    """FastAPI with a request id on every answer, including those of its outermost layer to unexpected exceptions."""
+    """FastAPI with a request id on every answer, including those of its outermost layer to unexpected exceptions, and
+    with no other errors in its document than the routes describe."""
 
     prefix = ""
     """--root-path: FastAPI's own `root_path` is deprecated."""
@@ -67,8 +68,9 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of events."""
         if self.openapi_schema is None:
-            add_schemas(super().openapi(), EVENTS)
-        return super().openapi()
+            self.openapi_schema = without_framework_errors(super().openapi())
+            add_schemas(self.openapi_schema, EVENTS)
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middlewares from the outermost in."""

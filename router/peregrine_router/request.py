@@ -9,6 +9,7 @@ from peregrine_server.protocol import SamplingParams
 
 __all__ = [
     "Cancelled",
+    "ContextLengthExceeded",
     "DeadlineExceeded",
     "FinishReason",
     "Finished",
@@ -101,18 +102,24 @@ class TokenEvent(msgspec.Struct, frozen=True, gc=False):
     top_tokens: tuple[Token, ...] = ()
     prefill: tuple[Token, ...] = ()
     """The prompt's tokens with log-probabilities; on the first event only, and only if asked for."""
+    prefill_top: tuple[tuple[Token, ...], ...] = ()
+    """The likeliest tokens in the place of each of `prefill`; none for the first. Empty unless asked for."""
     finished: Finished | None = None
     """On the last event only."""
 
 
 class InvalidRequest(ValueError):
-    """The request cannot be served as it is; the message says why (HTTP 422)."""
+    """The request cannot be served as it is; the message says why (HTTP 422, and 400 on OpenAI's routes)."""
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and output are longer than the model's context. Clients look for the code and the words of OpenAI."""
 
 
 class Overloaded(RuntimeError):
     """There is no room for another request now (HTTP 429)."""
 
-    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+    def __init__(self, message: str = "try again later", retry_after: float = 1.0) -> None:
         """`retry_after`: estimated seconds until there is room."""
         super().__init__(message)
         self.retry_after = retry_after

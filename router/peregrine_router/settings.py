@@ -106,16 +106,26 @@ class Settings(BaseSettings):
     max_batch_size: int | None = option(
         None, "MAX_BATCH_SIZE", "Sequences in the running batch. Not set: max_concurrent_requests."
     )
-    max_best_of: int = option(2, "MAX_BEST_OF", "Largest `best_of` of a request.", ge=1)
+    max_best_of: int | None = option(
+        None, "MAX_BEST_OF", "Largest `best_of` or `n` of a request. Not set: 2 on TGI's routes, 128 on OpenAI's.", ge=1
+    )
     max_stop_sequences: int = option(4, "MAX_STOP_SEQUENCES", "Most `stop` sequences of a request.", ge=0)
-    max_top_n_tokens: int = option(5, "MAX_TOP_N_TOKENS", "Largest `top_n_tokens` of a request.", ge=0)
+    max_top_n_tokens: int | None = option(
+        None,
+        "MAX_TOP_N_TOKENS",
+        "Largest `top_n_tokens` or `top_logprobs` of a request. Not set: 5 on TGI's routes, 20 on OpenAI's.",
+        ge=0,
+    )
     max_stop_length: int = option(1024, "MAX_STOP_LENGTH", "Most characters of one stop sequence.", ge=1)
     max_stop_token_ids: int = option(64, "MAX_STOP_TOKEN_IDS", "Most `stop_token_ids` of a request.", ge=0)
     max_logit_bias: int = option(1024, "MAX_LOGIT_BIAS", "Most tokens in the `logit_bias` of a request.", ge=0)
     max_grammar_length: int = option(65_536, "MAX_GRAMMAR_LENGTH", "Most characters of a grammar.", ge=1)
     max_tools: int = option(64, "MAX_TOOLS", "Most `tools` of a chat request.", ge=0)
-    max_client_batch_size: int = option(
-        4, "MAX_CLIENT_BATCH_SIZE", "Most prompts of one request to /v1/completions or /vertex.", ge=1
+    max_client_batch_size: int | None = option(
+        None,
+        "MAX_CLIENT_BATCH_SIZE",
+        "Most prompts of one request. Not set: 4 of /vertex, 2048 of /v1/completions.",
+        ge=1,
     )
     disable_grammar_support: bool = option(False, "DISABLE_GRAMMAR_SUPPORT", "Refuse grammars and forced tool calls.")
     special_tokens_in_prompts: bool = option(

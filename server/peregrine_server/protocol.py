@@ -46,6 +46,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
     logprobs: bool = False
     """Whether the answer carries each sampled token's log-probability (natural logarithm, after all processors)."""
     top_n_tokens: int = 0
+    """Number of likeliest tokens in the answer for each sampled token, and for each prompt token that is scored."""
     prompt_logprobs: bool = False
     min_p: float = 0.0
     """Tokens less likely than this times the likeliest one's probability are dropped; 0 is off."""
@@ -187,7 +188,11 @@ class PromptLogprobs(msgspec.Struct, frozen=True, array_like=True):
     slot: int
     start: int
     logprobs: bytes
-    """float32."""
+    """float32[m]."""
+    top_token_ids: bytes = b""
+    """int32[m, top_n_tokens]: the likeliest tokens at each of these positions, best first."""
+    top_logprobs: bytes = b""
+    """float32[m, top_n_tokens]."""
 
 
 class SequenceFailed(msgspec.Struct, frozen=True, array_like=True):

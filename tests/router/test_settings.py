@@ -19,7 +19,7 @@ def test_defaults() -> None:
     settings = parse_settings([])
     assert settings.model_id is None
     assert (settings.hostname, settings.port) == ("127.0.0.1", 3000)
-    assert (settings.max_concurrent_requests, settings.max_best_of, settings.max_stop_sequences) == (128, 2, 4)
+    assert (settings.max_concurrent_requests, settings.max_best_of, settings.max_stop_sequences) == (128, None, 4)
     assert settings.max_total_tokens is None
     assert not settings.json_output
 

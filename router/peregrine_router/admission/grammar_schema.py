@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peregrine_router.admission.api_limits import set_by
 from peregrine_router.request import InvalidRequest
 from peregrine_server.protocol import Grammar
 
@@ -47,7 +48,8 @@ def parse_grammar(spec: GrammarSpec | None, max_length: int) -> Grammar | None:
     kind = spec.type
     grammar = Grammar(kind, _text(spec)) if kind in ("regex", "lark") else json_grammar(_schema(spec))
     if len(grammar.source) > max_length:
-        raise InvalidRequest(f"grammar is not valid: it has more than {max_length} characters")
+        flag = set_by("max_grammar_length")
+        raise InvalidRequest(f"grammar is not valid: it has more than {max_length} characters{flag}")
     if "\0" in grammar.source:
         raise InvalidRequest("grammar is not valid: it cannot contain the NUL character")
     return grammar

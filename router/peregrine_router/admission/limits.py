@@ -4,7 +4,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from peregrine_router.request import Overloaded, Request
+from peregrine_router.admission.api_limits import set_by
+from peregrine_router.request import InvalidRequest, Overloaded, Request
 
 ALPHA = 7
 """Dynamic threshold: a tenant may use at most ALPHA times the free places, so that 1 / (ALPHA + 1) of them stays free
@@ -70,11 +71,15 @@ class ConcurrencyLimit:
         self._rate = DrainRate()
 
     def acquire(self, count: int, tenant: str) -> None:
-        """Takes `count` permits or none. Raises Overloaded with the time until they are likely to be free."""
-        now = time.monotonic()
+        """Takes `count` permits or none. Raises Overloaded with the time until they are likely to be free, or
+        InvalidRequest if there are never that many."""
+        now, flag = time.monotonic(), set_by("max_concurrent_requests")
+        if count > self._limit:
+            raise InvalidRequest(f"one request may have {self._limit} prompts x sequences. Given: {count}{flag}")
         missing = shortfall(self._limit, self._used.total(), self._used[tenant], count, tenant)
         if missing:
-            raise Overloaded(retry_after=self._rate.seconds_until(now, missing))
+            message = f"{self._limit} requests may be in the server{flag}"
+            raise Overloaded(message, self._rate.seconds_until(now, missing))
         self._rate.begin(now)
         self._used[tenant] += count
 
@@ -101,10 +106,13 @@ class QueueLimit:
         Free slots of the batch are filled from the queue at once, so they count as room in it.
         """
         if self._max_requests is not None:
-            _check(self._requests, self._max_requests + num_free_slots, new, waiting, lambda request: 1)
+            message = f"{self._max_requests} requests may wait{set_by('max_queue_size')}"
+            limit = self._max_requests + num_free_slots
+            _check(self._requests, limit, new, waiting, lambda request: 1, message)
         # A prompt longer than the limit is accepted into an empty queue, or it could never run.
         if self._max_tokens is not None and waiting:
-            _check(self._tokens, self._max_tokens, new, waiting, _num_tokens)
+            message = f"{self._max_tokens} prompt tokens may wait{set_by('max_queue_tokens')}"
+            _check(self._tokens, self._max_tokens, new, waiting, _num_tokens, message)
 
     def begin(self) -> None:
         """A request is queued."""
@@ -122,13 +130,18 @@ class QueueLimit:
 
 
 def _check(
-    rate: DrainRate, limit: int, new: Sequence[Request], waiting: Sequence[Request], size: Callable[[Request], int]
+    rate: DrainRate,
+    limit: int,
+    new: Sequence[Request],
+    waiting: Sequence[Request],
+    size: Callable[[Request], int],
+    message: str,
 ) -> None:
     tenant = new[0].tenant
     used_by_tenant = sum(size(request) for request in waiting if request.tenant == tenant)
     missing = shortfall(limit, sum(map(size, waiting)), used_by_tenant, sum(map(size, new)), tenant)
     if missing:
-        raise Overloaded(retry_after=rate.seconds_until(time.monotonic(), missing))
+        raise Overloaded(message, rate.seconds_until(time.monotonic(), missing))
 
 
 def _num_tokens(request: Request) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from peregrine_router.admission.api_limits import ApiLimits, set_by
 from peregrine_router.admission.generate_parameters import MAX_TIMEOUT, GenerateParameters
 from peregrine_router.admission.parameters import has_warper, implies_sampling, range_rules
 from peregrine_router.admission.ranges import Rules
@@ -14,11 +15,11 @@ REQUEST_TIMEOUT = "x-request-timeout"
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
-def check(rules: Rules) -> None:
-    """Raises InvalidRequest for the first rule that is broken."""
+def check(rules: Rules, error: type[InvalidRequest] = InvalidRequest) -> None:
+    """Raises `error` for the first rule that is broken."""
     for is_broken, message in rules:
         if is_broken:
-            raise InvalidRequest(message)
+            raise error(message)
 
 
 def is_sampling(given: GenerateParameters) -> bool:
@@ -41,14 +42,14 @@ def stream_rules(given: GenerateParameters) -> Rules:
     yield bool(given.decoder_input_details), "`decoder_input_details` == true is not supported when streaming tokens"
 
 
-def count_rules(best_of: int, settings: Settings) -> Rules:
-    """Number of sequences of one prompt."""
-    largest = settings.max_best_of
-    yield largest == 1 and best_of != 1, "`best_of` != 1 is not allowed for this endpoint"
-    yield not 1 <= best_of <= largest, f"`best_of` must be > 0 and <= {largest}. Given: {best_of}"
+def count_rules(count: int, limits: ApiLimits, name: str = "best_of") -> Rules:
+    """Number of sequences of one prompt. `name` is the client's name for it."""
+    largest, flag = limits.max_best_of, set_by("max_best_of")
+    yield largest == 1 and count != 1, f"`{name}` != 1 is not allowed for this endpoint{flag}"
+    yield not 1 <= count <= largest, f"`{name}` must be > 0 and <= {largest}. Given: {count}{flag}"
 
 
-def parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
+def parameter_rules(given: GenerateParameters, settings: Settings, limits: ApiLimits) -> Rules:
     """Parameters that need no prompt to be checked."""
     best_of = given.best_of or 1
     needs_sampling = best_of > 1 and not given.do_sample and not has_warper(given)
@@ -57,8 +58,8 @@ def parameter_rules(given: GenerateParameters, settings: Settings) -> Rules:
     yield given.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"
     yield from _stop_rules(given, settings)
     yield best_of > 1 and given.seed is not None, "`seed` must not be set when `best_of` > 1"
-    top_n, max_top_n = given.top_n_tokens or 0, settings.max_top_n_tokens
-    yield top_n > max_top_n, f"`top_n_tokens` must be >= 0 and <= {max_top_n}. Given: {top_n}"
+    top_n, max_top_n, flag = given.top_n_tokens or 0, limits.max_top_n_tokens, set_by("max_top_n_tokens")
+    yield top_n > max_top_n, f"`top_n_tokens` must be >= 0 and <= {max_top_n}. Given: {top_n}{flag}"
 
 
 def text_rules(inputs: str, name: str) -> Rules:
@@ -70,21 +71,41 @@ def text_rules(inputs: str, name: str) -> Rules:
 def truncate_rules(truncate: int | None, info: ModelInfo) -> Rules:
     """Number of prompt tokens to keep."""
     limit = info.max_input_tokens
-    message = f"`truncate` must be strictly positive and less than {limit}. Given: {truncate}"
+    flag = set_by("max_input_tokens")
+    message = f"`truncate` must be strictly positive and less than {limit}. Given: {truncate}{flag}"
     yield truncate is not None and not 0 < truncate <= limit, message
 
 
-def length_rules(prompt_ids: Sequence[int], max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
-    """Lengths of prompt and output in tokens, against the server's limits; the prompt against the vocabulary."""
-    length = len(prompt_ids)
-    yield length == 0, f"`{name}` cannot be empty"
+def length_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
+    """Lengths of prompt and output in tokens, against the server's limits, in TGI's words."""
     yield (
         length + max_new_tokens > info.max_total_tokens,
         f"`{name}` tokens + `max_new_tokens` must be <= {info.max_total_tokens}. "
-        f"Given: {length} `{name}` tokens and {max_new_tokens} `max_new_tokens`",
+        f"Given: {length} `{name}` tokens and {max_new_tokens} `max_new_tokens`{set_by('max_total_tokens')}",
     )
     too_long = f"`{name}` must have less than {info.max_input_tokens} tokens. Given: {length}"
-    yield length > info.max_input_tokens, too_long
+    yield length > info.max_input_tokens, too_long + set_by("max_input_tokens")
+
+
+def context_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
+    """`length_rules` in OpenAI's words, which its clients look for."""
+    longest, num_new = info.max_total_tokens, max(max_new_tokens, 1)
+    context = f"This model's maximum context length is {longest} tokens"
+    yield (
+        length + num_new > longest,
+        f"{context}. However, you requested {length + num_new} tokens ({length} in the `{name}`, {num_new} in the "
+        f"completion). Please reduce the length of the `{name}` or completion{set_by('max_total_tokens')}",
+    )
+    yield (
+        length > info.max_input_tokens,
+        f"{context}, {info.max_input_tokens} of them for the prompt. However, your `{name}` resulted in {length} "
+        f"tokens. Please reduce the length of the `{name}`{set_by('max_input_tokens')}",
+    )
+
+
+def prompt_rules(prompt_ids: Sequence[int], info: ModelInfo, name: str) -> Rules:
+    """Prompt in tokens."""
+    yield not prompt_ids, f"`{name}` cannot be empty"
     yield from vocabulary_rules(prompt_ids, info)
 
 
@@ -99,7 +120,8 @@ def token_rules(given: GenerateParameters, max_new_tokens: int, settings: Settin
     fewest = given.min_tokens or 0
     yield fewest > max_new_tokens, f"`min_tokens` must be <= `max_new_tokens`. Given: {fewest} and {max_new_tokens}"
     bias, limit = given.logit_bias or {}, settings.max_logit_bias
-    yield len(bias) > limit, f"`logit_bias` supports up to {limit} tokens. Given: {len(bias)}"
+    too_many = f"`logit_bias` supports up to {limit} tokens. Given: {len(bias)}{set_by('max_logit_bias')}"
+    yield len(bias) > limit, too_many
     yield any(not -100.0 <= value <= 100.0 for value in bias.values()), "`logit_bias` must be >= -100 and <= 100"
     for name, ids in (("logit_bias", list(map(int, bias))), ("stop_token_ids", given.stop_token_ids or [])):
         largest = max(ids, default=0)
@@ -108,15 +130,19 @@ def token_rules(given: GenerateParameters, max_new_tokens: int, settings: Settin
 
 def support_rules(given: GenerateParameters, settings: Settings) -> Rules:
     """Features that this server lacks or that are switched off."""
-    yield given.grammar is not None and settings.disable_grammar_support, "grammar is not supported"
+    is_off = f"grammar is not supported{set_by('disable_grammar_support')}"
+    yield given.grammar is not None and settings.disable_grammar_support, is_off
     yield given.adapter_id is not None, "adapter_id is not supported"
 
 
 def _stop_rules(given: GenerateParameters, settings: Settings) -> Rules:
     stop, max_stop, max_length = given.stop or [], settings.max_stop_sequences, settings.max_stop_length
-    yield len(stop) > max_stop, f"`stop` supports up to {max_stop} stop sequences. Given: {len(stop)}"
+    too_many = f"`stop` supports up to {max_stop} stop sequences. Given: {len(stop)}"
+    yield len(stop) > max_stop, too_many + set_by("max_stop_sequences")
     yield "" in stop, "`stop` sequences cannot be empty"
     longest = max(map(len, stop), default=0)
-    yield longest > max_length, f"`stop` sequences must have at most {max_length} characters. Given: {longest}"
+    too_long = f"`stop` sequences must have at most {max_length} characters. Given: {longest}"
+    yield longest > max_length, too_long + set_by("max_stop_length")
     count, max_ids = len(given.stop_token_ids or []), settings.max_stop_token_ids
-    yield count > max_ids, f"`stop_token_ids` supports up to {max_ids} tokens. Given: {count}"
+    too_many = f"`stop_token_ids` supports up to {max_ids} tokens. Given: {count}"
+    yield count > max_ids, too_many + set_by("max_stop_token_ids")

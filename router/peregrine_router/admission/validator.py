@@ -8,24 +8,34 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from peregrine_router.admission.api_limits import ApiLimits, api_limits
 from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.grammar_schema import parse_grammar
 from peregrine_router.admission.parameters import sampling_values
 from peregrine_router.admission.prompts import Prompt, PromptSource, TextPrompt
 from peregrine_router.admission.rules import (
     check,
+    context_rules,
     count_rules,
     is_sampling,
     length_rules,
     parameter_rules,
     parse_timeout,
+    prompt_rules,
     stream_rules,
     support_rules,
     token_rules,
     truncate_rules,
 )
 from peregrine_router.interfaces import ModelInfo
-from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams, Tenant
+from peregrine_router.request import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    Overloaded,
+    Request,
+    SamplingParams,
+    Tenant,
+)
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar
@@ -55,6 +65,8 @@ class PromptJob:
     """Stop sequences of the chat template, exempt from the limit on the client's."""
     name: str = "inputs"
     """The client's name for the prompt, for messages."""
+    count_name: str = "best_of"
+    """The client's name for `num_sequences`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +116,21 @@ class Validator:
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
     async def validate(self, job: PromptJob, tenant: Tenant = NO_TENANT, deadline: float | None = None) -> PromptGroup:
-        """Makes `num_sequences` requests of one prompt, each with its own seed. Raises InvalidRequest or Overloaded.
+        """Makes `num_sequences` requests of one prompt, each with its own seed. Raises InvalidRequest,
+        ContextLengthExceeded or Overloaded.
 
         `deadline` becomes that of the requests.
         """
-        given, info = job.parameters, self.info
+        given, info, limits = job.parameters, self.info, self._limits(job)
         if job.is_stream and job.is_tgi:
             check(stream_rules(given))
-        check(count_rules(job.num_sequences, self._settings))
-        check(parameter_rules(given, self._settings))
+        check(count_rules(job.num_sequences, limits, job.count_name))
+        check(parameter_rules(given, self._settings, limits))
         prompt = await self._prompt(job)
         room = max(info.max_total_tokens - len(prompt.ids), 0)
         max_new_tokens = room if given.max_new_tokens is None else given.max_new_tokens
-        check(length_rules(prompt.ids, max_new_tokens, info, job.name))
+        check(prompt_rules(prompt.ids, info, job.name))
+        self._check_length(job, len(prompt.ids), max_new_tokens)
         check(token_rules(given, max_new_tokens, self._settings, info))
         check(support_rules(given, self._settings))
         grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
@@ -133,7 +147,7 @@ class Validator:
 
     def num_permits(self, job: PromptJob) -> int:
         """Number of permits that a job needs; one if its count of sequences is going to be refused."""
-        return job.num_sequences if 0 < job.num_sequences <= self._settings.max_best_of else 1
+        return job.num_sequences if 0 < job.num_sequences <= self._limits(job).max_best_of else 1
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` on a tokenizer thread. Raises InvalidRequest for any exception of the tokenizer."""
@@ -150,6 +164,15 @@ class Validator:
     async def decode(self, ids: tuple[int, ...]) -> str:
         """The text of a prompt."""
         return await self.on_thread(lambda: self.tokenizer.decode(list(ids)))
+
+    def _limits(self, job: PromptJob) -> ApiLimits:
+        return api_limits(self._settings, is_tgi=job.is_tgi)
+
+    def _check_length(self, job: PromptJob, length: int, max_new_tokens: int) -> None:
+        if job.is_tgi:
+            check(length_rules(length, max_new_tokens, self.info, job.name))
+        else:
+            check(context_rules(length, max_new_tokens, self.info, job.name), ContextLengthExceeded)
 
     async def _prompt(self, job: PromptJob) -> Prompt:
         truncate = job.parameters.truncate

@@ -10,13 +10,15 @@ from peregrine_router.admission.rules import REQUEST_TIMEOUT
 from peregrine_router.http.errors import ErrorResponse, OpenAiErrorResponse
 
 Responses = dict[int | str, dict[str, Any]]
+INVALID = "The request is invalid; the message says why."
 DESCRIPTIONS = {
+    400: INVALID,
     401: "API key missing or invalid.",
     404: "Not found.",
     408: "The request body did not arrive in time.",
     413: "The request body is larger than --payload-limit.",
     415: "The request body is not JSON.",
-    422: "The request is invalid; the message says why.",
+    422: INVALID,
     424: "Generation failed.",
     429: "Too many requests. `Retry-After` is the estimated number of seconds until there is room.",
     499: "The request was cancelled by POST /cancel.",
@@ -85,6 +87,18 @@ def errors(*statuses: int, model: Any = ErrorResponse) -> Responses:
     return {status: {"model": model, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
+def without_framework_errors(document: dict[str, Any]) -> dict[str, Any]:
+    """Removes from an OpenAPI document the 422 that FastAPI adds to each route with a body that does not describe its
+    own: under /v1 that answer is a 400."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
 UNAUTHORIZED = errors(401)
-ERRORS = errors(*(status for status in DESCRIPTIONS if status != 404))
-OPENAI_ERRORS = errors(*(status for status in DESCRIPTIONS if status != 404), model=OpenAiErrorResponse)
+ERRORS = errors(*(status for status in DESCRIPTIONS if status not in (400, 404)))
+OPENAI_ERRORS = errors(*(status for status in DESCRIPTIONS if status not in (404, 422, 424)), model=OpenAiErrorResponse)

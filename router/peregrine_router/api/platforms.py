@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from peregrine_router.admission.api_limits import api_limits
 from peregrine_router.admission.validator import PromptJob, tgi_prompt_job
 from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
@@ -75,7 +76,7 @@ class PlatformApi:
 
     async def vertex(self, request: Request, body: VertexRequest) -> Response:
         """Generates text for every instance; answers when all are complete."""
-        limit = self.openai.settings.max_client_batch_size
+        limit = api_limits(self.openai.settings, is_tgi=True).max_client_batch_size
         async with self.openai.live.new(request) as lifecycle:
             if len(body.instances) > limit:
                 raise BatchTooLarge(limit)

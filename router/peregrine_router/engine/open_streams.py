@@ -4,6 +4,7 @@ from functools import partial
 
 from peregrine_router.admission.limits import QueueLimit
 from peregrine_router.engine.deadlines import Deadlines
+from peregrine_router.engine.prompt_scores import PromptScores
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.request import Cancelled, GenerationFailed, InvalidRequest, Request
@@ -39,8 +40,8 @@ class OpenStreams:
             sequences = self._scheduler.submit_group(group)
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
-        prompt_logprobs: list[float | None] = [None] * len(group[0].prompt_ids)
-        streams = [RequestStream(self.cancel, each, self._tokenizer, prompt_logprobs) for each in sequences]
+        scores = PromptScores(len(group[0].prompt_ids)) if group[0].sampling.prompt_logprobs else None
+        streams = [RequestStream(self.cancel, each, self._tokenizer, scores) for each in sequences]
         for stream in streams:
             request = stream.sequence.request
             self.by_id[request.id] = stream

@@ -8,7 +8,7 @@ from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.request import FinishReason, GenerationFailed
 from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.scheduler import Scheduler
-from peregrine_server.protocol import PromptLogprobs, SequenceFailed, Step, StepResult, TopTokens, unpack_floats
+from peregrine_server.protocol import PromptLogprobs, SequenceFailed, Step, StepResult, TopTokens
 
 MAX_UNREAD_EVENTS = 1024
 """Tokens that may wait for a stream's reader. A slower reader's request is cancelled: a client that does not read must
@@ -75,9 +75,9 @@ class OutputProcessor:
 
     def _keep_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
         for chunk in chunks:
-            if (stream := self._stream_in(chunk.slot)) is not None:
-                values = unpack_floats(chunk.logprobs).tolist()
-                stream.prompt_logprobs[chunk.start : chunk.start + len(values)] = values
+            stream = self._stream_in(chunk.slot)
+            if stream is not None and stream.prompt_scores is not None:
+                stream.prompt_scores.add(chunk)
 
     def _stream_in(self, slot: int) -> RequestStream | None:
         """The stream whose tokens the oldest step in flight computes in `slot`; None if it has ended since."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from peregrine_router.engine.mailbox import Mailbox
+from peregrine_router.engine.prompt_scores import PromptScores
 from peregrine_router.request import Finished, Token, TokenEvent
 from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.sequence import Sequence
@@ -19,14 +20,14 @@ class RequestStream:
         cancel: Callable[[str], bool],
         sequence: Sequence,
         tokenizer: Tokenizer,
-        prompt_logprobs: list[float | None],
+        prompt_scores: PromptScores | None = None,
     ) -> None:
-        """`cancel`: cancels the request with an id. `prompt_logprobs`: one for each prompt token, shared by a group;
-        the engine fills it in while the prompt is computed."""
+        """`cancel`: cancels the request with an id. `prompt_scores`: None unless asked for; shared by a group, the
+        engine fills it in while the prompt is computed."""
         self.sequence = sequence
         self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
         self.events: Mailbox[TokenEvent] = Mailbox()
-        self.prompt_logprobs = prompt_logprobs
+        self.prompt_scores = prompt_scores
         self.scheduled_at: float | None = None
         self._tokenizer = tokenizer
         self._cancel = cancel
@@ -61,22 +62,20 @@ class RequestStream:
             token = Token(token_id, delta, logprob)
         if top is None and new.finish_reason is None and new.index > 1:
             return TokenEvent(new.index, token, delta)  # nearly every one
-        has_prefill = new.index == 1 and self.sequence.request.sampling.prompt_logprobs
+        scores = self.prompt_scores if new.index == 1 else None
         return TokenEvent(
             new.index,
             token,
             delta,
             self._top_tokens(top) if top else (),
-            self._prefill() if has_prefill else (),
+            scores.tokens(self.sequence.request.prompt_ids, self._tokenizer) if scores else (),
+            scores.top_tokens(self._tokenizer) if scores and self.sequence.request.sampling.top_n_tokens else (),
             self._finished(new),
         )
 
     def _top_tokens(self, top: TopTokens) -> tuple[Token, ...]:
         pairs = zip(unpack(top.token_ids).tolist(), unpack_floats(top.logprobs).tolist(), strict=True)
         return tuple(self._tokenizer.describe(token_id, logprob) for token_id, logprob in pairs)
-
-    def _prefill(self) -> tuple[Token, ...]:
-        return tuple(map(self._tokenizer.describe, self.sequence.request.prompt_ids, self.prompt_logprobs))
 
     def _finished(self, new: NewToken) -> Finished | None:
         if new.finish_reason is None:

@@ -6,7 +6,7 @@ TGI's routes answer {"error", "error_type"}, OpenAI's (/v1/...) {"error": {"mess
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from fastapi import FastAPI
@@ -16,12 +16,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
-from peregrine_router.request import Cancelled, DeadlineExceeded, GenerationFailed, InvalidRequest, Overloaded
+from peregrine_router.admission.api_limits import set_by
+from peregrine_router.request import (
+    Cancelled,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    GenerationFailed,
+    InvalidRequest,
+    Overloaded,
+)
 from peregrine_router.text.template_process import TemplateError
 
 UNHEALTHY_RETRY_SECONDS = 1
 """`Retry-After` of a 503. Short, because a health check is cheap and succeeds as soon as a token can be made."""
 OPENAI_PREFIX = "/v1/"
+
+
+OPENAI_STATUSES = {422: 400, 424: 500}
+"""TGI's status -> OpenAI's. Invalid input is a 400 there, and its clients send again what a 500 has lost."""
 
 
 class ErrorResponse(TypedDict):
@@ -84,21 +96,46 @@ class ErrorSpec:
     text: str
     label: str = "internal"
     """The label `err` of tgi_request_failure."""
+    openai_text: str | None = None
+    """`text` on OpenAI's routes, if it differs."""
+    openai_code: str | None = None
+    """`code` on OpenAI's routes, if it is not `error_type`."""
+
+    @property
+    def openai_status(self) -> int:
+        """Status on OpenAI's routes."""
+        return OPENAI_STATUSES.get(self.status, self.status)
 
 
 INVALID = ErrorSpec(422, "validation", "Input validation error: {}", "validation")
 INTERNAL = ErrorSpec(500, "internal", "Internal error; the server's log has more")
 NO_SUFFIX = "Suffix is not supported and can be achieved by preprocessing the prompt."
 ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
+    ContextLengthExceeded: replace(INVALID, openai_text="{}", openai_code="context_length_exceeded"),
     InvalidRequest: INVALID,
     TemplateError: ErrorSpec(422, "template_error", "Template error: {}", "template"),
     ToolError: ErrorSpec(422, "tool_error", "Tool error: {}", "validation"),
     SuffixUnsupported: ErrorSpec(422, "suffix not supported", NO_SUFFIX, "validation"),
     BatchTooLarge: ErrorSpec(
-        422, "batch size exceeded", "Number of prompts exceeds the maximum allowed batch size of {}", "validation"
+        422,
+        "batch size exceeded",
+        "Number of prompts exceeds the maximum allowed batch size of {}" + set_by("max_client_batch_size"),
+        "validation",
     ),
-    Unauthorized: ErrorSpec(401, "unauthorized", "Send an API key of this server: `Authorization: Bearer <key>`"),
-    Overloaded: ErrorSpec(429, "overloaded", "Model is overloaded", "overloaded"),
+    Unauthorized: ErrorSpec(
+        401,
+        "unauthorized",
+        "Send an API key of this server: `Authorization: Bearer <key>`",
+        openai_code="invalid_api_key",
+    ),
+    Overloaded: ErrorSpec(
+        429,
+        "overloaded",
+        "Model is overloaded",
+        "overloaded",
+        openai_text="Model is overloaded: {}",
+        openai_code="rate_limit_exceeded",
+    ),
     DeadlineExceeded: ErrorSpec(504, "timeout", "Request timed out: {}", "timeout"),
     GenerationFailed: ErrorSpec(424, "generation", "Request failed during generation: {}", "generation"),
     IncompleteGeneration: ErrorSpec(500, "incomplete_generation", "Incomplete generation", "incomplete"),
@@ -121,7 +158,6 @@ HTTP_TYPES: Mapping[int, str] = {
 OPENAI_NAMES = {
     "max_new_tokens": "max_tokens",
     "top_n_tokens": "top_logprobs",
-    "best_of": "n",
     "grammar": "response_format",
 }
 """TGI's parameter -> OpenAI's name of it."""
@@ -145,16 +181,17 @@ def tgi_error(spec: ErrorSpec, message: str) -> ErrorResponse:
 
 def openai_error(spec: ErrorSpec, message: str) -> OpenAiErrorResponse:
     """The error in the format of OpenAI's routes. `param` is the first name in backticks in the message."""
-    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", spec.text.format(message))
-    param = _QUOTED_NAME.search(text) if spec.status == 422 else None
+    text = (spec.openai_text or spec.text).format(message)
+    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", text)
+    param = _QUOTED_NAME.search(text) if spec.openai_status == 400 else None
     type = {401: "authentication_error", 429: "rate_limit_error"}.get(spec.status, "invalid_request_error")
     return {
         "error": {
             "message": text,
-            "type": "server_error" if spec.status >= 500 or spec.status == 424 else type,
+            "type": "server_error" if spec.openai_status >= 500 else type,
             "param": param[1] if param else None,
-            "code": spec.error_type,
-            "http_status_code": spec.status,  # TGI's only field besides the message.
+            "code": spec.openai_code or spec.error_type,
+            "http_status_code": spec.openai_status,  # TGI's only field besides the message.
         }
     }
 
@@ -181,7 +218,7 @@ def error_response(path: str, error: Exception) -> Response:
 
 
 def _respond(path: str, spec: ErrorSpec, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    render = openai_error if is_openai(path) else tgi_error
+    render, status = (openai_error, spec.openai_status) if is_openai(path) else (tgi_error, spec.status)
     special = {
         401: {"WWW-Authenticate": "Bearer"},
         503: {"Retry-After": str(UNHEALTHY_RETRY_SECONDS)},
@@ -189,7 +226,7 @@ def _respond(path: str, spec: ErrorSpec, message: str, headers: Mapping[str, str
     if spec is INTERNAL:
         # Starlette re-raises the exception and uvicorn then closes the connection: say so, or the next request fails.
         special[spec.status] = {"Connection": "close"}
-    return json_response(spec.status, render(spec, message), {**special.get(spec.status, {}), **(headers or {})})
+    return json_response(status, render(spec, message), {**special.get(spec.status, {}), **(headers or {})})
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ class SequenceOutput:
     tokens: list[Token] = field(default_factory=list)
     top_tokens: list[tuple[Token, ...]] = field(default_factory=list)
     prefill: tuple[Token, ...] = ()
+    prefill_top: tuple[tuple[Token, ...], ...] = ()
     finished: Finished | None = None
 
     def add(self, event: TokenEvent) -> None:
@@ -27,6 +28,7 @@ class SequenceOutput:
         self.tokens.append(event.token)
         self.top_tokens.append(event.top_tokens)
         self.prefill = event.prefill or self.prefill
+        self.prefill_top = event.prefill_top or self.prefill_top
         self.finished = event.finished
 
     @property

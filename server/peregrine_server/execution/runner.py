@@ -23,7 +23,7 @@ from peregrine_server.execution.warm_up import warm_up_steps
 from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import Cache, ForwardContext, Model, ModelContext
 from peregrine_server.models.registry import load_config, load_model, weight_bytes
-from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult
+from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult, pack
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.registry import PROCESSORS, Processor, sampling_fields
 from peregrine_server.sampling.sampler import Sampler
@@ -183,15 +183,24 @@ class Runner:
 
     def _score(self, slot: int, first: int, hidden: Tensor) -> list[PromptLogprobs]:
         """Prompt log-probabilities: row i of `hidden` scores the token at position first + i + 1, if there is one."""
-        chunks = []
+        chunks, top_n = [], self._batch.parameters[slot].top_n_tokens
         count = min(len(hidden), int(self._batch.prompt_lengths[slot]) - first - 1)
         for start in range(0, count, PROMPT_LOGPROB_ROWS):
             rows = hidden[start : min(start + PROMPT_LOGPROB_ROWS, count)]
             position = first + start + 1
             targets = self._batch.token_ids[slot, position : position + len(rows), None]
-            logprobs = self.model.logits(rows).log_softmax(-1).gather(-1, targets)[:, 0]
-            chunks.append(PromptLogprobs(slot, position, pack_floats(logprobs)))
+            logprobs = self.model.logits(rows).log_softmax(-1)
+            chosen = pack_floats(logprobs.gather(-1, targets)[:, 0])
+            chunks.append(PromptLogprobs(slot, position, chosen, *_pack_top(logprobs, top_n)))
         return chunks
+
+
+def _pack_top(logprobs: Tensor, top_n: int) -> tuple[bytes, bytes]:
+    """The likeliest tokens of each row of logprobs float32[R, V] and their log-probabilities, as in PromptLogprobs."""
+    if not top_n:
+        return b"", b""
+    values, ids = logprobs.topk(min(top_n, logprobs.shape[-1]))
+    return pack(ids.flatten().tolist()), pack_floats(values)
 
 
 def _proposer(batch: Batch) -> DraftProposer:

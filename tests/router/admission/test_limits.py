@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peregrine_router.admission.limits import ALPHA, ConcurrencyLimit, DrainRate, QueueLimit, shortfall
-from peregrine_router.request import Overloaded, Request, SamplingParams
+from peregrine_router.request import InvalidRequest, Overloaded, Request, SamplingParams
 
 
 def make_request(tenant: str = "", num_input: int = 1) -> Request:
@@ -91,6 +91,12 @@ def test_admission_gives_back_to_whom_it_took_from() -> None:
     admission.release(1, "b")
     admission.release(2, "a")
     admission.acquire(1, "a")
+
+
+def test_a_request_that_never_fits_is_no_matter_of_waiting() -> None:
+    """More sequences than the limit are refused for good, with the option that sets it, even if nothing runs."""
+    with pytest.raises(InvalidRequest, match="--max-concurrent-requests"):
+        ConcurrencyLimit(8).acquire(9, "a")
 
 
 def test_a_queue_is_bounded_in_requests() -> None:

@@ -49,7 +49,7 @@ def test_a_new_parameter_is_one_row() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "statuses": [200, 422, 200, 200, 422],
+        "statuses": [200, 422, 200, 200, 400],
         "refusal": "Input validation error: `toy` must be >= 0.0 and <= 1.0",
         "sampled": [0.25, 0.0, 0.5],
         "documented": ["ChatRequest", "CompletionRequest", "GenerateParameters"],

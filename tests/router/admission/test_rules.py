@@ -6,7 +6,14 @@ import pytest
 
 from fakes import INFO
 from peregrine_router.admission.generate_parameters import MAX_TIMEOUT, GenerateParameters
-from peregrine_router.admission.rules import check, length_rules, parse_timeout, token_rules, vocabulary_rules
+from peregrine_router.admission.rules import (
+    check,
+    context_rules,
+    length_rules,
+    parse_timeout,
+    token_rules,
+    vocabulary_rules,
+)
 from peregrine_router.request import InvalidRequest
 from peregrine_router.settings import Settings
 
@@ -32,12 +39,19 @@ def test_timeouts_that_are_no_seconds(header: str) -> None:
 
 
 def test_lengths_on_the_limit() -> None:
-    """Prompts of max_input_tokens and totals of max_total_tokens pass; one token more does not."""
+    """Prompts of max_input_tokens and totals of max_total_tokens pass; one token more does not, in either wording."""
     info = replace(INFO, max_input_tokens=4, max_total_tokens=6)
-    check(length_rules([1] * 4, 2, info, "inputs"))
-    for prompt_length, max_new_tokens in ((4, 3), (5, 1)):
-        with pytest.raises(InvalidRequest):
-            check(length_rules([1] * prompt_length, max_new_tokens, info, "inputs"))
+    for rules in (length_rules, context_rules):
+        check(rules(4, 2, info, "inputs"))
+        for prompt_length, max_new_tokens in ((4, 3), (5, 1)):
+            with pytest.raises(InvalidRequest):
+                check(rules(prompt_length, max_new_tokens, info, "inputs"))
+
+
+def test_a_prompt_that_fills_the_context_leaves_no_room() -> None:
+    """Without `max_tokens` a prompt as long as the context is told that one token more would be generated."""
+    with pytest.raises(InvalidRequest, match=r"context length is 6 tokens\. However, you requested 7 tokens"):
+        check(context_rules(6, 0, replace(INFO, max_input_tokens=5, max_total_tokens=6), "prompt"))
 
 
 def test_ids_beyond_the_vocabulary() -> None:

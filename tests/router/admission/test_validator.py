@@ -19,6 +19,8 @@ from peregrine_server.protocol import Grammar
 
 REGEX: dict[str, Any] = {"type": "regex", "value": "[ab]*"}
 STARTS = "starts with: "
+BY = "; the operator sets this by"
+TOO_MANY = "`inputs` tokens + `max_new_tokens` must be <= 80. Given: "
 
 
 async def validate(
@@ -42,9 +44,12 @@ async def refusal(inputs: str = "the", **given: Any) -> str:
     ("given", "message"),
     [
         ({"best_of": 2}, "you must use sampling when `best_of` is > 1"),
-        ({"best_of": 3}, "`best_of` must be > 0 and <= 2. Given: 3"),
-        ({"best_of": 0}, "`best_of` must be > 0 and <= 2. Given: 0"),
-        ({"best_of": 2, "settings": {"max_best_of": 1}}, "`best_of` != 1 is not allowed for this endpoint"),
+        ({"best_of": 3}, f"`best_of` must be > 0 and <= 2. Given: 3{BY} --max-best-of"),
+        ({"best_of": 0}, f"`best_of` must be > 0 and <= 2. Given: 0{BY} --max-best-of"),
+        (
+            {"best_of": 2, "settings": {"max_best_of": 1}},
+            f"`best_of` != 1 is not allowed for this endpoint{BY} --max-best-of",
+        ),
         ({"best_of": 2, "is_stream": True}, "`best_of` != 1 is not supported when streaming tokens"),
         (
             {"decoder_input_details": True, "is_stream": True},
@@ -62,49 +67,55 @@ async def refusal(inputs: str = "the", **given: Any) -> str:
         ({"typical_p": -0.1}, "`typical_p` must be > 0.0 and < 1.0"),
         ({"top_k": 0}, "`top_k` must be strictly positive"),
         ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
-        ({"stop": ["a"] * 5}, "`stop` supports up to 4 stop sequences. Given: 5"),
+        ({"stop": ["a"] * 5}, f"`stop` supports up to 4 stop sequences. Given: 5{BY} --max-stop-sequences"),
         ({"stop": ["a", ""]}, "`stop` sequences cannot be empty"),
-        ({"stop": ["a" * 1025]}, "`stop` sequences must have at most 1024 characters. Given: 1025"),
+        (
+            {"stop": ["a" * 1025]},
+            f"`stop` sequences must have at most 1024 characters. Given: 1025{BY} --max-stop-length",
+        ),
         ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set when `best_of` > 1"),
-        ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+        ({"top_n_tokens": 6}, f"`top_n_tokens` must be >= 0 and <= 5. Given: 6{BY} --max-top-n-tokens"),
         ({"inputs": ""}, "`inputs` cannot be empty"),
         ({"inputs": "a\0b"}, "`inputs` cannot contain the NUL character"),
-        ({"truncate": 0}, "`truncate` must be strictly positive and less than 60. Given: 0"),
-        ({"truncate": 61}, "`truncate` must be strictly positive and less than 60. Given: 61"),
+        ({"truncate": 0}, f"`truncate` must be strictly positive and less than 60. Given: 0{BY} --max-input-tokens"),
+        ({"truncate": 61}, f"`truncate` must be strictly positive and less than 60. Given: 61{BY} --max-input-tokens"),
         (
             {"inputs": "x" * 50, "max_new_tokens": 31},
-            "`inputs` tokens + `max_new_tokens` must be <= 80. Given: 50 `inputs` tokens and 31 `max_new_tokens`",
+            f"{TOO_MANY}50 `inputs` tokens and 31 `max_new_tokens`{BY} --max-total-tokens",
         ),
-        ({"inputs": "x" * 61}, "`inputs` must have less than 60 tokens. Given: 61"),
-        (
-            {"inputs": "x" * 90},
-            "`inputs` tokens + `max_new_tokens` must be <= 80. Given: 90 `inputs` tokens and 0 `max_new_tokens`",
-        ),
+        ({"inputs": "x" * 61}, f"`inputs` must have less than 60 tokens. Given: 61{BY} --max-input-tokens"),
+        ({"inputs": "x" * 90}, f"{TOO_MANY}90 `inputs` tokens and 0 `max_new_tokens`{BY} --max-total-tokens"),
         ({"presence_penalty": -2.1}, "`presence_penalty` must be >= -2.0 and <= 2.0"),
         ({"min_p": 1.1}, "`min_p` must be >= 0.0 and <= 1.0"),
         ({"min_tokens": 6, "max_new_tokens": 5}, "`min_tokens` must be <= `max_new_tokens`. Given: 6 and 5"),
-        ({"stop_token_ids": [1] * 65}, "`stop_token_ids` supports up to 64 tokens. Given: 65"),
+        (
+            {"stop_token_ids": [1] * 65},
+            f"`stop_token_ids` supports up to 64 tokens. Given: 65{BY} --max-stop-token-ids",
+        ),
         ({"stop_token_ids": [320]}, "`stop_token_ids` names token 320; the vocabulary has 320"),
         ({"logit_bias": {"320": 1.0}}, "`logit_bias` names token 320; the vocabulary has 320"),
         ({"logit_bias": {"1": 101.0}}, "`logit_bias` must be >= -100 and <= 100"),
         (
             {"logit_bias": {"1": 1.0, "2": 1.0}, "settings": {"max_logit_bias": 1}},
-            "`logit_bias` supports up to 1 tokens. Given: 2",
+            f"`logit_bias` supports up to 1 tokens. Given: 2{BY} --max-logit-bias",
         ),
-        ({"grammar": REGEX, "settings": {"disable_grammar_support": True}}, "grammar is not supported"),
+        (
+            {"grammar": REGEX, "settings": {"disable_grammar_support": True}},
+            f"grammar is not supported{BY} --disable-grammar-support",
+        ),
         ({"grammar": {"type": "regex"}}, "grammar is not valid: `value` must be the text of a regex grammar"),
         ({"grammar": {"type": "json", "value": "{"}}, STARTS + "grammar is not valid: the schema is no JSON: "),
         ({"grammar": {"type": "json", "value": "[]"}}, "grammar is not valid: a JSON schema must be an object"),
         ({"grammar": {"type": "json_schema"}}, "grammar is not valid: a JSON schema must be an object"),
         (
             {"grammar": REGEX, "settings": {"max_grammar_length": 2}},
-            "grammar is not valid: it has more than 2 characters",
+            f"grammar is not valid: it has more than 2 characters{BY} --max-grammar-length",
         ),
         ({"adapter_id": "x"}, "adapter_id is not supported"),
     ],
 )
 async def test_refusals(given: dict[str, Any], message: str) -> None:
-    """Each wrong parameter is refused in TGI's words."""
+    """Each wrong parameter is refused in TGI's words, and a limit names its option."""
     said = await refusal(**given)
     assert said.startswith(message.removeprefix(STARTS)) if message.startswith(STARTS) else said == message
 

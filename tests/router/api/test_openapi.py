@@ -39,6 +39,14 @@ def test_documentation_is_complete(server: Server) -> None:
     assert {"401", "413", "415", "422", "429", "500"} <= set(api["paths"]["/generate"]["post"]["responses"])
 
 
+def test_invalid_input_has_the_status_of_its_route(server: Server) -> None:
+    """It is a 400 under /v1 and a 422 elsewhere, and no route describes both."""
+    for path, operations in server.client.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            described = {"400", "422"} & operation["responses"].keys()
+            assert described <= ({"400"} if path.startswith("/v1/") else {"422"}), path
+
+
 def test_errors_have_the_shape_of_their_route(server: Server) -> None:
     """Errors under /v1 are documented in OpenAI's shape, all others in TGI's."""
     for path, operations in server.client.get("/openapi.json").json()["paths"].items():

@@ -47,6 +47,7 @@ def test_every_route_but_liveness_wants_a_key(locked: Server) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
         error = answer.json()["error"]
         assert isinstance(error, dict) == path.startswith("/v1/")
+        assert not isinstance(error, dict) or error["code"] == "invalid_api_key"
     assert checked >= 15
     assert locked.client.get("/").status_code == 200
     assert locked.client.get("/nowhere").status_code == 401

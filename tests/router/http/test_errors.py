@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from fakes import FakeEngine, Server, serve
+from peregrine_router.request import GenerationFailed, Overloaded
 from peregrine_router.text.tokenizer import Tokenizer
 
 
@@ -37,6 +38,32 @@ def test_wrong_types(server: Server, body: object, where: str) -> None:
     assert answer.status_code == 422
     assert answer.json()["error"].startswith(f"Input validation error: `{where}`: ")
     assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", "{}", '{"prompt": 3}', '{"prompt": "a", "max_tokens": -1}'])
+def test_invalid_input_is_a_400_under_v1(server: Server, content: str) -> None:
+    """OpenAI's clients make their BadRequestError of it; the type says whose fault it is."""
+    answer = server.client.post("/v1/completions", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert answer.json()["error"]["http_status_code"] == 400
+
+
+def test_a_lost_request_is_a_500_under_v1(tokenizer: Tokenizer) -> None:
+    """OpenAI's clients send it again, as they do after every 5xx; TGI's routes keep TGI's 424."""
+    with serve(FakeEngine(tokenizer, submit_error=GenerationFailed("shard 0 exited"))) as server:
+        answer = server.client.post("/v1/completions", json={"prompt": "a"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+        assert server.generate().status_code == 424
+
+
+def test_overload_names_the_flag_under_v1(tokenizer: Tokenizer) -> None:
+    """TGI's routes keep TGI's words."""
+    with serve(FakeEngine(tokenizer, submit_error=Overloaded("4 requests may wait; see --max-queue-size"))) as server:
+        openai = server.client.post("/v1/completions", json={"prompt": "a"}).json()
+        assert openai["error"]["code"] == "rate_limit_exceeded"
+        assert openai["error"]["message"] == "Model is overloaded: 4 requests may wait; see --max-queue-size"
+        assert server.generate().json()["error"] == "Model is overloaded"
 
 
 def test_infinity_is_refused(server: Server) -> None:

@@ -11,7 +11,7 @@ from transformers import FalconForCausalLM
 from checkpoints import VARIANTS, build_model, write_checkpoint
 from fake_shards import submit
 from peregrine_router.request import Request, SamplingParams
-from peregrine_server.protocol import unpack_floats
+from peregrine_server.protocol import unpack, unpack_floats
 from runners import generated, load_runner, make_scheduler, run, run_step
 
 GREEDY = SamplingParams()
@@ -93,19 +93,25 @@ def test_forks_draw_what_independent_requests_draw(num_blocks: int, length: int,
 
 
 def test_prompt_logprobs_are_those_of_transformers(shard: Callable[[str], Shard]) -> None:
-    """Every prompt token but the first gets its log-probability, chunk by chunk; sampled tokens get theirs."""
+    """Every prompt token but the first gets its log-probability and the likeliest tokens, chunk by chunk; sampled
+    tokens get theirs."""
     one = shard("7b")
     prompt = ragged_requests()[3].prompt_ids
     scheduler = make_scheduler(max_step_tokens=7)
-    submit(scheduler, Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True), 1))
+    submit(scheduler, Request("a", prompt, SamplingParams(prompt_logprobs=True, logprobs=True, top_n_tokens=3), 1))
     got: dict[int, float] = {}
+    top_ids: dict[int, list[int]] = {}
     while (result := run_step(one.runner, scheduler)) is not None:
         for chunk in result.prompt_logprobs:
             got.update(enumerate(unpack_floats(chunk.logprobs).tolist(), chunk.start))
+            top_ids.update(enumerate(unpack(chunk.top_token_ids).reshape(-1, 3).tolist(), chunk.start))
+            for chosen, best in zip(unpack_floats(chunk.logprobs), unpack_floats(chunk.top_logprobs)[::3], strict=True):
+                assert chosen <= best
         last = result
     with torch.inference_mode():
         want = one.oracle(torch.tensor([prompt])).logits[0].log_softmax(-1)
-    assert sorted(got) == list(range(1, len(prompt)))
+    assert sorted(got) == sorted(top_ids) == list(range(1, len(prompt)))
     for position, logprob in got.items():
         assert logprob == pytest.approx(want[position - 1, prompt[position]].item(), abs=1e-4)
+        assert top_ids[position] == want[position - 1].topk(3).indices.tolist()
     assert unpack_floats(last.logprobs)[0] == pytest.approx(want[-1].max().item(), abs=1e-4)

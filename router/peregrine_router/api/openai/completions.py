@@ -1,17 +1,20 @@
 """Text completions: the jobs of a request, and tokens as OpenAI's JSON."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
+from peregrine_router.admission.api_limits import api_limits
 from peregrine_router.admission.prompts import PromptSource, TextPrompt, TokenPrompt
 from peregrine_router.admission.validator import PromptJob
-from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason, finite
-from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
+from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason
+from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice, CompletionChunk
+from peregrine_router.api.openai.completion_logprobs import CompletionLogprobsFormatter
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import CompletionRequest
 from peregrine_router.http.errors import BatchTooLarge, SuffixUnsupported
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.http.sequence_output import SequenceOutput
-from peregrine_router.request import InvalidRequest, Token, TokenEvent
+from peregrine_router.request import Finished, FinishReason, InvalidRequest, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 
@@ -23,11 +26,14 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
     if body.suffix:
         raise SuffixUnsupported
     given = _prompts(body)
-    if len(given) > settings.max_client_batch_size:
-        raise BatchTooLarge(settings.max_client_batch_size)
+    limit = api_limits(settings, is_tgi=False).max_client_batch_size
+    if len(given) > limit:
+        raise BatchTooLarge(limit)
     n, best_of = _counts(body)
+    # A token must be sampled for the prompt to be computed; `without_sampled` drops it.
+    max_tokens = 1 if _only_scores(body) else body.max_tokens
     parameters = generate_parameters(
-        body, max_tokens=body.max_tokens, top_n=body.logprobs, has_prompt_logprobs=_has_prompt_logprobs(body)
+        body, max_tokens=max_tokens, top_n=body.logprobs, has_prompt_logprobs=_has_prompt_logprobs(body)
     )
     has_logprobs = body.logprobs is not None or best_of > n
     return [
@@ -39,6 +45,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
             is_stream=bool(body.stream),
             has_logprobs=has_logprobs,
             name="prompt",
+            count_name="best_of" if best_of > n else "n",
         )
         for source in given
     ]
@@ -52,6 +59,16 @@ def best_sequences(body: CompletionRequest, groups: list[list[SequenceOutput]]) 
     return [sorted(group, key=lambda output: output.mean_logprob, reverse=True)[:n] for group in groups]
 
 
+def without_sampled(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
+    """The sequences as they are, but without the token that `max_tokens` of 0 did not ask for."""
+    if not _only_scores(body):
+        return groups
+    return [
+        [replace(output, tokens=[], top_tokens=[], finished=_unsampled(output.end)) for output in group]
+        for group in groups
+    ]
+
+
 class CompletionAnswer(OpenAiAnswer):
     """The answer to one request: whole, or as the chunks of a stream."""
 
@@ -63,7 +80,7 @@ class CompletionAnswer(OpenAiAnswer):
         self._body = body
         self._tokenizer = tokenizer
         self._n = _counts(body)[0]
-        self._logprobs: dict[int, _LogprobsFormatter] = {}
+        self._logprobs: dict[int, CompletionLogprobsFormatter] = {}
 
     def whole(self, groups: list[list[SequenceOutput]], num_completion_tokens: int) -> Completion:
         """The answer that is not streamed; `num_completion_tokens` includes sequences that `best_of` dropped."""
@@ -77,15 +94,18 @@ class CompletionAnswer(OpenAiAnswer):
 
     def event(self, number: int, event: TokenEvent) -> CompletionChunk:
         """The chunk of a token of sequence `number`."""
-        logprobs, finished = None, event.finished
+        logprobs, finished, delta = None, event.finished, event.text_delta
+        tokens, tops = [event.token], [event.top_tokens]
+        if finished is not None and _only_scores(self._body):
+            tokens, tops, delta, finished = [], [], "", _unsampled(finished)
         if self._body.logprobs is not None:
             formatter = self._logprobs.setdefault(number, self._logprobs_formatter())
-            logprobs = formatter.add([*event.prefill, event.token], [*(() for _ in event.prefill), event.top_tokens])
+            logprobs = formatter.add([*event.prefill, *tokens], [*_prefill_tops(event), *tops])
         if finished is not None:
             self._num_completion_tokens += finished.generated_tokens
         choice: CompletionChoice = {
             "index": number,
-            "text": (self._echoed(number) if event.index == 1 else "") + event.text_delta,
+            "text": (self._echoed(number) if event.index == 1 else "") + delta,
             "logprobs": logprobs,
             "finish_reason": finish_reason(finished) if finished else None,
         }
@@ -94,7 +114,7 @@ class CompletionAnswer(OpenAiAnswer):
     def _choice(self, number: int, output: SequenceOutput) -> CompletionChoice:
         logprobs = None
         if self._body.logprobs is not None:
-            tops = [*(() for _ in output.prefill), *output.top_tokens]
+            tops = [*_prefill_tops(output), *output.top_tokens]
             logprobs = self._logprobs_formatter().add([*output.prefill, *output.tokens], tops)
         return {
             "index": number,
@@ -106,34 +126,16 @@ class CompletionAnswer(OpenAiAnswer):
     def _echoed(self, number: int) -> str:
         return self._lifecycle.groups[number // self._n].prompt.text if self._body.echo else ""
 
-    def _logprobs_formatter(self) -> "_LogprobsFormatter":
-        return _LogprobsFormatter(self._tokenizer, has_top=bool(self._body.logprobs))
+    def _logprobs_formatter(self) -> CompletionLogprobsFormatter:
+        return CompletionLogprobsFormatter(self._tokenizer, has_top=bool(self._body.logprobs))
 
 
-@dataclass
-class _LogprobsFormatter:
-    """Formats the tokens of one sequence; counts its characters for `text_offset`."""
-
-    tokenizer: Tokenizer
-    has_top: bool
-    num_characters: int = 0
-
-    def add(self, tokens: list[Token], tops: list[tuple[Token, ...]]) -> CompletionLogprobs:
-        texts = [self.tokenizer.describe(token.id).text for token in tokens]
-        offsets = []
-        for text in texts:
-            offsets.append(self.num_characters)
-            self.num_characters += len(text)
-        return {
-            "tokens": texts,
-            "token_logprobs": [None if token.logprob is None else finite(token.logprob) for token in tokens],
-            "top_logprobs": [_top(top) for top in tops] if self.has_top else None,
-            "text_offset": offsets,
-        }
+def _prefill_tops(scored: TokenEvent | SequenceOutput) -> Sequence[tuple[Token, ...]]:
+    return scored.prefill_top or ((),) * len(scored.prefill)
 
 
-def _top(top: tuple[Token, ...]) -> dict[str, float] | None:
-    return {token.text: finite(token.logprob) for token in top} or None
+def _unsampled(finished: Finished) -> Finished:
+    return replace(finished, reason=FinishReason.LENGTH, generated_text="", generated_tokens=0)
 
 
 def _prompts(body: CompletionRequest) -> list[PromptSource]:
@@ -157,6 +159,11 @@ def _counts(body: CompletionRequest) -> tuple[int, int]:
     if best_of > n and body.stream:
         raise InvalidRequest("`best_of` > `n` is not supported when streaming tokens")
     return n, best_of
+
+
+def _only_scores(body: CompletionRequest) -> bool:
+    """Whether the prompt is all that the answer is to hold."""
+    return bool(body.echo) and body.max_tokens == 0
 
 
 def _has_prompt_logprobs(body: CompletionRequest) -> bool:

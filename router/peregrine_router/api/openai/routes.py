@@ -12,7 +12,7 @@ from peregrine_router.admission.prompts import Prompt, RenderedPrompt
 from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList
 from peregrine_router.api.openai.chat_completions import ChatAnswer
-from peregrine_router.api.openai.completions import CompletionAnswer, best_sequences, completion_jobs
+from peregrine_router.api.openai.completions import CompletionAnswer, best_sequences, completion_jobs, without_sampled
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
@@ -84,7 +84,7 @@ class OpenAiApi:
             if body.stream:
                 return self._stream(lifecycle, answer)
         async with lifecycle:
-            groups = await unless_client_leaves(request, lifecycle.collect())
+            groups = without_sampled(body, await unless_client_leaves(request, lifecycle.collect()))
             num_tokens = sum(output.end.generated_tokens for group in groups for output in group)
             headers = self.headers.whole(lifecycle, num_tokens)
             del headers["x-compute-time"]  # TGI's route does not send it.
@@ -122,6 +122,7 @@ class OpenAiApi:
             is_stream=bool(body.stream),
             has_logprobs=bool(body.logprobs),
             name="messages",
+            count_name="n",
             extra_stop=self.chat.stop,
         )
 

@@ -46,7 +46,9 @@ class CompletionRequest(OpenAiParameters):
         description="Text or token ids, or a list of either.", examples=["My name is Olivier and I"]
     )
     suffix: str | None = optional("Not supported.", None)
-    echo: bool | None = optional("Prepend the prompt to the text.", False)
+    echo: bool | None = optional(
+        "Prepend the prompt to the text. With `max_tokens` 0 the prompt is all, for its `logprobs`.", False
+    )
     logprobs: U32 | None = optional("Return log-probabilities of the tokens and of this many most probable ones.", 1)
     best_of: U32 | None = optional("Generate this many and return the best `n`. Not with `stream`.", 1)
 

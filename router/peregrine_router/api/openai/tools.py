@@ -8,6 +8,7 @@ special tokens for calls, and a grammar of "text or call" would forbid text that
 from dataclasses import dataclass
 from typing import Any
 
+from peregrine_router.admission.api_limits import set_by
 from peregrine_router.admission.grammar_schema import GrammarSpec
 from peregrine_router.api.openai.call_reader import CallReader, ConstrainedCallReader
 from peregrine_router.api.openai.schemas import (
@@ -58,7 +59,7 @@ def plan_tools(body: ChatRequest, max_tools: int) -> ToolPlan:
     """Resolves `tools` and `tool_choice`. Raises ToolError or InvalidRequest."""
     tools, choice = tuple(body.tools or ()), body.tool_choice
     if len(tools) > max_tools:
-        raise InvalidRequest(f"`tools` supports up to {max_tools} tools. Given: {len(tools)}")
+        raise InvalidRequest(f"`tools` supports up to {max_tools} tools. Given: {len(tools)}{set_by('max_tools')}")
     if tools and body.response_format is not None and body.response_format.type != "text":
         raise ToolError("Grammar and tools are mutually exclusive")
     if isinstance(choice, AllowedToolsChoice):

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from peregrine_router.admission.api_limits import api_limits
 from peregrine_router.admission.rules import check, text_rules
 from peregrine_router.admission.validator import tgi_prompt_job
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER, UNAUTHORIZED, errors
@@ -126,6 +127,7 @@ class TgiApi:
     async def get_info(self) -> Response:
         """The model and the server's limits."""
         settings, info = self._settings, self._info
+        limits = api_limits(settings, is_tgi=True)
         answer: Info = {
             "model_id": info.model_id,
             "model_sha": info.model_sha,
@@ -134,14 +136,14 @@ class TgiApi:
             "model_pipeline_tag": None,
             "num_shard": info.num_shard,
             "max_concurrent_requests": settings.max_concurrent_requests,
-            "max_best_of": settings.max_best_of,
+            "max_best_of": limits.max_best_of,
             "max_stop_sequences": settings.max_stop_sequences,
             "max_input_tokens": info.max_input_tokens,
             "max_total_tokens": info.max_total_tokens,
-            "max_client_batch_size": settings.max_client_batch_size,
+            "max_client_batch_size": limits.max_client_batch_size,
             "max_batch_total_tokens": info.max_batch_total_tokens,
             "max_batch_size": settings.max_batch_size,
-            "max_top_n_tokens": settings.max_top_n_tokens,
+            "max_top_n_tokens": limits.max_top_n_tokens,
             "validation_workers": settings.validation_workers,
             "router": "peregrine",
             "version": TGI_VERSION,

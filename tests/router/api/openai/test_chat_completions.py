@@ -113,9 +113,11 @@ def test_text_is_no_constraint(chatting: Server) -> None:
             "validation",
             "text only",
         ),
-        ({"messages": [{"role": "user", "content": "x" * 600}]}, "validation", "`messages`"),
+        ({"messages": [{"role": "user", "content": "x" * 600}]}, "context_length_exceeded", "`messages`"),
+        ({"max_tokens": 600}, "context_length_exceeded", "This model's maximum context length is 600 tokens"),
+        ({"n": 129}, "validation", "`n` must be > 0 and <= 128"),
         ({"max_tokens": 0}, "validation", "`max_tokens`"),
-        ({"logprobs": True, "top_logprobs": 9}, "validation", "`top_logprobs`"),
+        ({"logprobs": True, "top_logprobs": 21}, "validation", "`top_logprobs` must be >= 0 and <= 20"),
         ({"tools": [TOOL] * 65}, "validation", "`tools`"),
     ],
 )
@@ -136,6 +138,6 @@ def test_template_errors_are_counted(chatting: Server) -> None:
 
 
 def test_model_without_a_template(engine: FakeEngine) -> None:
-    """A chat with a model without a template is a 422 that says what to do."""
+    """A chat with a model without a template is a 400 that says what to do."""
     with serve(engine) as server:
         assert "--tokenizer-config-path" in refusal(server)["message"]

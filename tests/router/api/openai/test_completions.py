@@ -27,7 +27,7 @@ def chunks(server: Server, **body: Any) -> list[dict[str, Any]]:
 
 def refusal(server: Server, **body: Any) -> dict[str, Any]:
     answer = server.client.post("/v1/completions", json=body)
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     error: dict[str, Any] = answer.json()["error"]
     return error
 
@@ -71,7 +71,7 @@ def test_forms_of_prompts(server: Server, prompt: Any, count: int) -> None:
 
 def test_n_and_best_of(engine: FakeEngine) -> None:
     """The `n` answers are ordered by prompt; from `best_of` sequences the best are chosen."""
-    with serve(engine, max_best_of=4) as server:
+    with serve(engine) as server:
         body = complete(server, ["the", "fox"], n=2, echo=True)
         assert [choice["text"] for choice in body["choices"]] == ["the falcons dive"] * 2 + ["fox falcons dive"] * 2
         seeds = {request.sampling.seed for request in engine.requests}
@@ -99,9 +99,46 @@ def test_logprobs_and_echo(server: Server) -> None:
     assert "".join(logprobs["tokens"]) == choice["text"]
     assert logprobs["token_logprobs"][0] is None
     assert logprobs["top_logprobs"][0] is None
-    assert len(logprobs["top_logprobs"][-1]) == 2
+    # The two likeliest, and the chosen one.
+    assert {len(top) for top in logprobs["top_logprobs"][1:]} <= {2, 3}
     for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
         assert choice["text"][offset:].startswith(token)
+
+
+def test_the_likeliest_token_of_a_prompt_has_the_number_that_it_has_as_chosen(server: Server) -> None:
+    """`top_logprobs` of every prompt token but the first holds the chosen one, and the likeliest if that is another."""
+    server.engine.likeliest = (1,)  # logprob -1.0, as the fake engine's prompt tokens have
+    ids = [9, 1, 8]
+    logprobs = complete(server, ids, logprobs=1, echo=True, max_tokens=1)["choices"][0]["logprobs"]
+    first, same, other = logprobs["top_logprobs"][:3]
+    assert first is None
+    assert same == {logprobs["tokens"][1]: logprobs["token_logprobs"][1]}
+    assert len(other) == 2
+    assert other[logprobs["tokens"][2]] == logprobs["token_logprobs"][2]
+
+
+@pytest.mark.parametrize("prompt", ["the fox", ["the", "fox"], [5, 6, 7], ["the fox"] * 8])
+def test_no_tokens_with_echo_score_the_prompt(server: Server, prompt: Any) -> None:
+    """With `max_tokens` 0 and `echo` the answer is the prompt, its log-probabilities, and no token of the model."""
+    body = complete(server, prompt, logprobs=1, echo=True, max_tokens=0)
+    assert body["usage"]["completion_tokens"] == 0
+    for choice, request in zip(body["choices"], server.engine.requests, strict=True):
+        assert choice["text"] == server.engine.tokenizer.decode(list(request.prompt_ids))
+        assert choice["finish_reason"] == "length"
+        assert {len(values) for values in choice["logprobs"].values()} == {len(request.prompt_ids)}
+
+
+def test_a_stream_of_no_tokens(server: Server) -> None:
+    """The stream of a prompt that is only scored has one chunk, equal to the whole answer."""
+    body = {"prompt": "the fox", "echo": True, "max_tokens": 0, "logprobs": 1}
+    (event,) = chunks(server, **body)
+    assert event["choices"] == complete(server, **body)["choices"]
+
+
+def test_a_batch_of_eight_prompts(server: Server) -> None:
+    """lm-evaluation-harness sends as many prompts in a request as it is told, often eight."""
+    body = complete(server, [[5, 6], [7, 8]] * 4, echo=True, logprobs=1, max_tokens=1)
+    assert [choice["index"] for choice in body["choices"]] == list(range(8))
 
 
 def test_stream(server: Server) -> None:
@@ -146,17 +183,23 @@ def test_failure_in_a_stream(engine: FakeEngine) -> None:
     [
         ({"prompt": "the", "suffix": "x"}, None, "Suffix is not supported"),
         ({"prompt": []}, None, "Empty array detected"),
-        ({"prompt": ["a"] * 5}, None, "Number of prompts exceeds the maximum allowed batch size of 4"),
+        ({"prompt": ["a"] * 2049}, None, "allowed batch size of 2048; the operator sets this by --max-client-batch"),
+        ({"prompt": ["a"] * 65, "n": 2}, None, "--max-concurrent-requests"),
+        ({"prompt": "x" * 100}, "prompt", "This model's maximum context length is 80 tokens"),
+        ({"prompt": "x" * 70}, "prompt", "80 tokens, 60 of them for the prompt. However, your `prompt` resulted in 70"),
+        ({"prompt": "the", "max_tokens": 90}, "prompt", "Please reduce the length of the `prompt` or completion"),
         ({"prompt": [[]]}, "prompt", "`prompt"),
         ({"prompt": [320]}, None, "token 320 is not in the model's vocabulary"),
         ({"prompt": ""}, "prompt", "`prompt` cannot be empty"),
         ({"prompt": "a\0"}, "prompt", "NUL"),
-        ({"prompt": "the", "n": 3}, "n", "`n` must be > 0 and <= 2"),
-        ({"prompt": "the", "n": 0}, "n", "`n` must be > 0 and <= 2"),
-        ({"prompt": "the", "n": 2, "best_of": 1}, "n", ">= `n`"),
-        ({"prompt": "the", "best_of": 2, "stream": True}, "n", "streaming"),
+        ({"prompt": "the", "n": 129}, "n", "`n` must be > 0 and <= 128. Given: 129; the operator sets this by --max-b"),
+        ({"prompt": "the", "n": 0}, "n", "`n` must be > 0 and <= 128"),
+        ({"prompt": "the", "best_of": 129}, "best_of", "`best_of` must be > 0 and <= 128"),
+        ({"prompt": "the", "n": 2, "best_of": 1}, "best_of", "`best_of` must be >= `n`"),
+        ({"prompt": "the", "best_of": 2, "stream": True}, "best_of", "streaming"),
+        ({"prompt": "the", "stop": ["a"] * 5}, "stop", "--max-stop-sequences"),
         ({"prompt": "the", "max_tokens": 0}, "max_tokens", "`max_tokens` must be strictly positive"),
-        ({"prompt": "the", "logprobs": 6}, "top_logprobs", "<= 5"),
+        ({"prompt": "the", "logprobs": 21}, "top_logprobs", "<= 20. Given: 21; the operator sets this by --max-top-n"),
         ({"prompt": "the", "stream_options": {"include_usage": True}}, "stream_options", "`stream`"),
         ({"prompt": "the", "temperature": -1}, "temperature", "strictly positive"),
         ({"prompt": "the", "logit_bias": {"x": 1}}, None, "pattern"),

@@ -1,18 +1,25 @@
 """OpenAI's routes over real sockets: admission, counting, models, errors, /chat_tokenize."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from fakes import EOS, FakeEngine, Server, serve
+from fakes import EOS, FakeEngine, Server, serve, wait_until
 
 
 def test_permits_count_sequences(engine: FakeEngine) -> None:
     """Each sequence of each prompt takes a permit; a request beyond the limit is a 429 in OpenAI's shape."""
-    with serve(engine, max_concurrent_requests=3) as server:
-        answer = server.client.post("/v1/completions", json={"prompt": ["a", "b"], "n": 2})
+    engine.delay = 0.5
+    with serve(engine, max_concurrent_requests=3) as server, ThreadPoolExecutor() as pool:
+        running = pool.submit(server.client.post, "/v1/completions", json={"prompt": ["c", "d"], "max_tokens": 1})
+        wait_until(lambda: len(engine.running) == 2)
+        answer = server.client.post("/v1/completions", json={"prompt": "a", "n": 2})
         assert answer.status_code == 429
         assert answer.json()["error"]["type"] == "rate_limit_error"
         assert int(answer.headers["retry-after"]) >= 1
-        assert server.client.post("/v1/completions", json={"prompt": ["a", "b", "c"]}).json()["choices"]
+        assert running.result().json()["choices"]
+        body = {"prompt": ["a", "b", "c"], "max_tokens": 1}
+        assert server.client.post("/v1/completions", json=body).json()["choices"]
 
 
 def test_counted_once(server: Server) -> None:
