@@ -58,8 +58,13 @@ def parameter_rules(given: GenerateParameters, settings: Settings, limits: ApiLi
     yield given.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"
     yield from _stop_rules(given, settings)
     yield best_of > 1 and given.seed is not None, "`seed` must not be set when `best_of` > 1"
-    top_n, max_top_n, flag = given.top_n_tokens or 0, limits.max_top_n_tokens, set_by("max_top_n_tokens")
-    yield top_n > max_top_n, f"`top_n_tokens` must be >= 0 and <= {max_top_n}. Given: {top_n}{flag}"
+    yield from top_n_rules(given.top_n_tokens or 0, limits)
+
+
+def top_n_rules(count: int, limits: ApiLimits, name: str = "top_n_tokens") -> Rules:
+    """Number of likeliest tokens. `name` is the client's name for it."""
+    largest, flag = limits.max_top_n_tokens, set_by("max_top_n_tokens")
+    yield count > largest, f"`{name}` must be >= 0 and <= {largest}. Given: {count}{flag}"
 
 
 def text_rules(inputs: str, name: str) -> Rules:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from peregrine_router.admission.api_limits import api_limits
 from peregrine_router.admission.prompts import PromptSource, TextPrompt, TokenPrompt
+from peregrine_router.admission.rules import check, top_n_rules
 from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason
 from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice, CompletionChunk
@@ -26,9 +27,10 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
     if body.suffix:
         raise SuffixUnsupported
     given = _prompts(body)
-    limit = api_limits(settings, is_tgi=False).max_client_batch_size
-    if len(given) > limit:
-        raise BatchTooLarge(limit)
+    limits = api_limits(settings, is_tgi=False)
+    if len(given) > limits.max_client_batch_size:
+        raise BatchTooLarge(limits.max_client_batch_size)
+    check(top_n_rules(body.logprobs or 0, limits, "logprobs"))
     n, best_of = _counts(body)
     # A token must be sampled for the prompt to be computed; `without_sampled` drops it.
     max_tokens = 1 if _only_scores(body) else body.max_tokens

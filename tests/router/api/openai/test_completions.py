@@ -199,7 +199,11 @@ def test_failure_in_a_stream(engine: FakeEngine) -> None:
         ({"prompt": "the", "best_of": 2, "stream": True}, "best_of", "streaming"),
         ({"prompt": "the", "stop": ["a"] * 5}, "stop", "--max-stop-sequences"),
         ({"prompt": "the", "max_tokens": 0}, "max_tokens", "`max_tokens` must be strictly positive"),
-        ({"prompt": "the", "logprobs": 21}, "top_logprobs", "<= 20. Given: 21; the operator sets this by --max-top-n"),
+        (
+            {"prompt": "the", "logprobs": 21},
+            "logprobs",
+            "`logprobs` must be >= 0 and <= 20. Given: 21; the operator sets this by --max-top-n",
+        ),
         ({"prompt": "the", "stream_options": {"include_usage": True}}, "stream_options", "`stream`"),
         ({"prompt": "the", "temperature": -1}, "temperature", "strictly positive"),
         ({"prompt": "the", "logit_bias": {"x": 1}}, None, "pattern"),
