@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from peregrine_router.text.special_tokens import EscapedPrompt, SpecialTokenEscaper
+from peregrine_router.text.template_files import (
+    DEFAULT,
+    TOOL_USE,
+    declared_tokens,
+    named,
+    read_special_tokens,
+    read_templates,
+)
 from peregrine_router.text.template_process import TemplateError, TemplateProcess
 from peregrine_router.text.tokenizer import Tokenizer, read_json
 
+NOT_RENDERED = "the chat template does not write the last message, so it cannot be continued: end with another role"
 NO_TEMPLATE = "this model has no chat template: use /v1/completions, or start the server with --tokenizer-config-path"
 
 
@@ -49,48 +58,72 @@ class Chat:
     """Renders conversations for one model."""
 
     def __init__(
-        self, tokenizer: Tokenizer, template: str | None, variables: dict[str, Any], stop: tuple[str, ...] = ()
+        self,
+        tokenizer: Tokenizer,
+        template: str | None,
+        special_tokens: dict[str, str],
+        stop: tuple[str, ...] = (),
+        tool_template: str | None = None,
     ) -> None:
-        """`variables`: passed to every rendering, such as `eos_token`; `stop`: stop sequences besides the request's."""
-        self._variables = variables
-        self._template = template
+        """`special_tokens`: variables of every rendering, such as `eos_token`; `stop`: stop sequences besides the
+        request's; `tool_template`: the template of chats with tools, if they have one of their own."""
+        self.template = template
+        self.special_tokens = special_tokens
+        self._sources = (template or "") + (tool_template or "")
         self._process = None if template is None else TemplateProcess(template)
+        self._tool_process = self._process if tool_template is None else TemplateProcess(tool_template)
         self._special = SpecialTokenEscaper(tokenizer)
         self.stop = stop
-        self.knows_tools = re.search(r"\btools\b", template or "") is not None
+        self.knows_tools = re.search(r"\btools\b", tool_template or template or "") is not None
         """Whether the template renders `tools` itself."""
 
     @classmethod
     def load(cls, path: Path, model_id: str, tokenizer: Tokenizer, config_path: str | None = None) -> "Chat":
-        """Reads a model's folder. The template of `config_path`, a tokenizer_config.json, takes precedence.
+        """Reads a model's folder. `config_path`, a tokenizer_config.json, takes precedence.
 
         Raises ValueError or OSError.
         """
-        config = read_json(path / "tokenizer_config.json")
-        tokens = {name: _token(config.get(name)) for name in ("bos_token", "eos_token")}
         name = model_id.rstrip("/").rpartition("/")[2].lower()
         family = next((each for each in FAMILIES if each.name.search(name)), None)
+        config = read_json(path / "tokenizer_config.json")
+        tokens = read_special_tokens(path, config)
         if config_path is not None:
-            template = _for_chat(json.loads(Path(config_path).read_bytes()).get("chat_template"))
+            given = json.loads(Path(config_path).read_bytes())
+            templates = named(given)
+            tokens |= declared_tokens(given)
         else:
-            template = _own_template(path, config) or (family.template if family else None)
-        return cls(tokenizer, template, tokens, family.stop if family else ())
+            templates = read_templates(path, config)
+            if family:
+                templates.setdefault(DEFAULT, family.template)
+        stop = family.stop if family else ()
+        return cls(tokenizer, templates.get(DEFAULT), tokens, stop, templates.get(TOOL_USE))
 
     async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> EscapedPrompt:
         """The prompt. If the last message is the assistant's, the prompt ends with it, to be continued.
 
         Raises TemplateError, InvalidRequest.
         """
-        if self._process is None:
+        process = self._process if tools is None else self._tool_process
+        if process is None:
             raise TemplateError(NO_TEMPLATE)
         # On a thread: escaping a message of megabytes would block the event loop.
-        sentinel, given = await asyncio.to_thread(self._protect, {"messages": messages, "tools": tools})
-        text = await self._process.render({**self._variables, **given, "add_generation_prompt": True})
-        return EscapedPrompt(_continued(text, given["messages"][-1]), sentinel)
+        sentinel, tag, given = await asyncio.to_thread(self._protect, messages, tools)
+        is_continued = _is_continued(messages[-1])
+        if is_continued:
+            given["messages"][-1]["content"] += tag
+        text = await process.render({**self.special_tokens, **given, "add_generation_prompt": not is_continued})
+        return EscapedPrompt(_until(text, tag) if is_continued else text, sentinel)
 
-    def _protect(self, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        sentinel = self._special.unused_sentinel(json.dumps(given, ensure_ascii=False) + (self._template or ""))
-        return sentinel, self._special.protect(given, sentinel)
+    def _protect(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+    ) -> tuple[str, str, dict[str, Any]]:
+        """(sentinel, tag of the last message's end, variables): both characters occur in no message and template."""
+        # `documents` is None for transformers' templates: undefined, `is not none` would hold.
+        given = {"messages": messages, "tools": tools, "documents": None}
+        present = json.dumps(given, ensure_ascii=False) + self._sources
+        sentinel = self._special.unused_sentinel(present)
+        tag = self._special.unused_sentinel(present + sentinel)
+        return sentinel, tag, self._special.protect(given, sentinel)
 
     def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
         """Token ids of a rendered prompt. Takes long for a long one: call it on a thread."""
@@ -101,36 +134,23 @@ class Chat:
         return self._special.spans(prompt)
 
     async def close(self) -> None:
-        """Ends the template's process."""
-        if self._process is not None:
-            await self._process.close()
+        """Ends the templates' processes."""
+        for process in (self._process, self._tool_process):
+            if process is not None:
+                await process.close()
 
 
-def _continued(text: str, last: dict[str, Any]) -> str:
-    """Cuts off whatever the template writes behind the assistant's last message, as TGI does."""
-    content = str(last.get("content") or "").strip()
-    if last["role"] != "assistant" or not content:
-        return text
-    at = text.rfind(content)
-    return text if at < 0 else text[: at + len(content)]
+def _is_continued(last: dict[str, Any]) -> bool:
+    return last["role"] == "assistant" and not last.get("tool_calls") and bool(str(last.get("content") or "").strip())
 
 
-def _own_template(path: Path, config: dict[str, Any]) -> str | None:
-    file = path / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text()
-    return _for_chat(read_json(path / "chat_template.json").get("chat_template")) or _for_chat(
-        config.get("chat_template")
-    )
+def _until(text: str, tag: str) -> str:
+    """Cuts off whatever the template writes behind the assistant's last message, whose end `tag` marks.
 
-
-def _for_chat(template: Any) -> str | None:
-    """The template for chat: the field itself, or the one named `default` of a list."""
-    if isinstance(template, list):
-        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _token(token: Any) -> str:
-    return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
+    As `continue_final_message` of transformers, but white space at the message's end stays even if the template trims
+    it: the client appends the answer to the message as it is.
+    """
+    before, found, _ = text.rpartition(tag)
+    if not found:
+        raise TemplateError(NOT_RENDERED)
+    return before.replace(tag, "")

@@ -57,7 +57,10 @@ class _Pieces(dict[int, str | None]):
 class Tokenizer:
     """The model's tokenizer. Immutable after loading; `encode` may be called from any thread."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, eos_token_ids: frozenset[int]) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, eos_token_ids: frozenset[int], config: dict[str, Any] | None = None
+    ) -> None:
+        """`config`: the content of tokenizer_config.json."""
         # tokenizer.json may contain the truncation and padding used in training.
         backend.no_truncation()
         backend.no_padding()
@@ -72,6 +75,7 @@ class Tokenizer:
         """Text -> id of the tokens that generated text leaves out."""
         self.eos_token_ids = eos_token_ids
         """Tokens that end a sequence."""
+        self.config = config or {}
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -83,7 +87,7 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # The library raises bare Exception.
             raise TokenizerError(f"{file} cannot be read ({error}): download it again") from None
-        return cls(backend, _eos_token_ids(path, backend))
+        return cls(backend, _eos_token_ids(path, backend), read_json(path / "tokenizer_config.json"))
 
     def encode(self, text: str, *, add_special_tokens: bool = True, has_special_tokens: bool = False) -> list[int]:
         """Token ids of `text`. The text of a special token is plain text unless `has_special_tokens`."""
@@ -97,9 +101,9 @@ class Tokenizer:
         encoding = self._plain.encode_batch([text], add_special_tokens=add_special_tokens)[0]
         return [(id, start, stop) for id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)]
 
-    def decode(self, ids: list[int]) -> str:
-        """Text of `ids` without special tokens."""
-        return self._backend.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of `ids`, without special tokens by default."""
+        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def describe(self, token_id: int, logprob: float | None = None) -> Token:
         """One token by itself, special tokens included. Part of a character becomes U+FFFD."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from fakes import make_tokenizer
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, demo_path
@@ -18,6 +19,14 @@ USER = [{"role": "user", "content": "hi"}]
 
 async def text(chat: Chat, messages: list[dict[str, Any]] = USER) -> str:
     return (await chat.render(messages, None)).plain
+
+
+async def continued(template: str, content: str, tools: list[dict[str, Any]] | None = None) -> str:
+    """The prompt of a chat whose last message is the assistant's."""
+    chat = Chat(make_tokenizer(), template, {})
+    prompt = await chat.render([*USER, {"role": "assistant", "content": content}], tools)
+    await chat.close()
+    return prompt.plain
 
 
 def load(path: Path, model_id: str = "x/y", config_path: str | None = None, **files: Any) -> Chat:
@@ -75,3 +84,72 @@ async def test_unknown_models_have_none(tmp_path: Path) -> None:
     """A base model has no convention."""
     with pytest.raises(TemplateError, match="no chat template"):
         await load(tmp_path, "tiiuae/falcon-7b").render(USER, None)
+
+
+TURNS = (
+    "{% for m in messages %}{{ m.role | capitalize }}: {{ m.content }}<|End|>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}A"
+)
+
+
+@pytest.mark.parametrize("content", ["A", "s", "<|End|>", ":", "ass  ", "a\n\n", "é 😀\t", "hi"])
+async def test_the_last_message_is_continued(content: str) -> None:
+    """The prompt ends with the assistant's last message as transformers' does, white space included, also if the
+    template writes the same text elsewhere."""
+    messages = [*USER, {"role": "assistant", "content": content}]
+    oracle = render_jinja_template([messages], chat_template=TURNS, continue_final_message=True)[0][0]
+    assert await continued(TURNS, content) == oracle == f"User: hi<|End|>\nAssistant: {content}"
+
+
+@pytest.mark.parametrize("content", ["A", "Once upon a time ", "User"])
+async def test_the_demo_continues(content: str) -> None:
+    """A template that trims messages does not lose the white space between the message and its continuation."""
+    chat = Chat.load(demo_path(), DEMO_MODEL_ID, Tokenizer.load(demo_path()))
+    prompt = await chat.render([*USER, {"role": "assistant", "content": content}], None)
+    await chat.close()
+    assert prompt.plain == f"User: hi\nAssistant: {content}"
+
+
+async def test_what_is_not_continued() -> None:
+    """Behind an empty message of the assistant, or one that calls a tool, the prompt begins a new one."""
+    for last in ({"content": ""}, {"content": " "}, {"content": "a", "tool_calls": [{"function": {"name": "f"}}]}):
+        chat = Chat(make_tokenizer(), TURNS, {})
+        assert (await text(chat, [*USER, {"role": "assistant", **last}])).endswith("Assistant:A")
+        await chat.close()
+
+
+async def test_a_message_that_is_not_rendered() -> None:
+    """A template that leaves out the message to continue is an error that says so."""
+    with pytest.raises(TemplateError, match="cannot be continued"):
+        await continued("{{ messages[0].content }}", "a")
+
+
+async def test_a_message_that_is_rendered_twice() -> None:
+    """If the template writes the message twice, the prompt ends behind the second, and holds no tag."""
+    assert await continued("{{ messages[1].content }}-{{ messages[1].content }}-", "a ") == "a -a "
+
+
+async def test_tools_have_a_template(tmp_path: Path) -> None:
+    """With tools the template named `tool_use` renders, otherwise `default`, and without the former `default` does."""
+    named = {"default": "D{{ tools is none }}", "tool_use": "T{{ tools | length }}"}
+    config = {"chat_template": [{"name": name, "template": template} for name, template in named.items()]}
+    chat = load(tmp_path, tokenizer_config=config)
+    assert chat.knows_tools
+    assert await text(chat) == "DTrue"
+    assert (await chat.render(USER, [{"type": "function"}])).plain == "T1"
+    await chat.close()
+    alone = Chat(make_tokenizer(), "{{ tools | length }}", {})
+    assert (await alone.render(USER, [{"type": "function"}])).plain == "1"
+    await alone.close()
+
+
+async def test_templates_know_special_tokens(tmp_path: Path) -> None:
+    """A template has the model's special tokens by name; a --tokenizer-config-path brings its own."""
+    template = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token is defined }}"
+    config = {"bos_token": {"content": "<b>"}, "eos_token": "<e>", "pad_token": "<p>", "chat_template": template}
+    chat = load(tmp_path, tokenizer_config=config)
+    (tmp_path / "other").write_text(json.dumps({"bos_token": "<B>", "chat_template": template}))
+    other = load(tmp_path, config_path=str(tmp_path / "other"))
+    assert [await text(chat), await text(other)] == ["<b><e><p>False", "<B><e><p>False"]
+    for each in (chat, other):
+        await each.close()

@@ -2,6 +2,7 @@
 
 import pytest
 from jinja2.exceptions import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from peregrine_router.text import template_worker
 from peregrine_router.text.template_worker import environment, guarded, render
@@ -17,6 +18,31 @@ def test_templates_have_what_transformers_gives_them() -> None:
     assert text("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "01"
     assert text("{{ value | tojson }}", value={"é": "<&>"}) == '{"é": "<&>"}'
     assert len(text("{{ strftime_now('%Y') }}")) == 4
+
+
+MESSAGES = [{"role": "user", "content": "é <b> & 'q'"}, {"role": "assistant", "content": " a "}]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}|{% endfor %}",
+        "{% for m in messages %}\n  {%- generation -%}\n {{ m.content | trim }}\n {%- endgeneration %}\n{% endfor %}",
+        "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{{ messages | tojson(True) }}",
+        "{{ messages | tojson(ensure_ascii=True, separators=(',', ':'), sort_keys=True) }}",
+        "{{ messages | tojson(false, 1, [', ', '='], true) }}",
+        "{{ {'b': none, 'a': [1.5, true]} | tojson(sort_keys=True, indent='\t') }}",
+        "{{ dict(a=1) | tojson }}{% set n = namespace(i=0) %}{% set n.i = 3 %}{{ n.i }}{{ documents is none }}",
+        "{{ tools is none }}{{ bos_token is defined }}{{ messages | map(attribute='role') | join(',') }}",
+        "{{ strftime_now('%Y-%m-%d') }}",
+    ],
+)
+def test_templates_render_as_in_transformers(template: str) -> None:
+    """Blocks, filters and functions of transformers' templates give its text, whatever their arguments."""
+    oracle = render_jinja_template([MESSAGES], chat_template=template)[0][0]
+    assert text(template, messages=MESSAGES, tools=None, documents=None) == oracle
 
 
 def test_a_long_text_is_refused_as_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+"""Chat templates and special tokens in a model's files, found where transformers finds them."""
+
+from pathlib import Path
+from typing import Any
+
+from peregrine_router.text.tokenizer import read_json
+
+DEFAULT, TOOL_USE = "default", "tool_use"
+"""Names of templates: of every chat, and of one with tools if there is one of that name."""
+
+
+def read_templates(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Name -> template of a model's folder: its Jinja files, else chat_template.json, else `config`, the content of its
+    tokenizer_config.json."""
+    return _jinja_files(path) or named(read_json(path / "chat_template.json")) or named(config)
+
+
+def named(config: dict[str, Any]) -> dict[str, str]:
+    """Name -> template of the field `chat_template`: one template, or a list of named ones."""
+    field = config.get("chat_template")
+    if isinstance(field, list):
+        pairs = [(each.get("name"), each.get("template")) for each in field if isinstance(each, dict)]
+        return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
+    return {DEFAULT: field} if isinstance(field, str) else {}
+
+
+def read_special_tokens(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Name -> text of the special tokens that a template may name; those that the files do not declare are left out.
+
+    special_tokens_map.json counts for files without `added_tokens_decoder`, which are older.
+    """
+    legacy = {} if "added_tokens_decoder" in config else read_json(path / "special_tokens_map.json")
+    return declared_tokens(config) | declared_tokens(legacy)
+
+
+def declared_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """Name -> text of the special tokens that a tokenizer_config.json or special_tokens_map.json declares: fields whose
+    names end in `_token`, and those of `extra_special_tokens`."""
+    extra = config.get("extra_special_tokens")
+    fields = {name: field for name, field in config.items() if name.endswith("_token")}
+    texts = {name: _text(field) for name, field in {**fields, **(extra if isinstance(extra, dict) else {})}.items()}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _jinja_files(path: Path) -> dict[str, str]:
+    files = {file.stem: file for file in sorted((path / "additional_chat_templates").glob("*.jinja"))}
+    if (path / "chat_template.jinja").is_file():
+        files[DEFAULT] = path / "chat_template.jinja"
+    return {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+
+
+def _text(token: Any) -> str | None:
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
