@@ -25,7 +25,13 @@ PACKAGES = {
         {"request", "settings", "shards"},
         {"options"},
     ),
-    "router/peregrine_router/api": ({"platforms"}, {"openai"}, {"tgi"}, {"docs_page", "openapi"}),
+    "router/peregrine_router/api": (
+        {"platforms"},
+        {"openai"},
+        {"tokenization"},
+        {"tgi"},
+        {"docs_page", "health", "openapi"},
+    ),
     "server/peregrine_server": (
         {"worker"},
         {"execution"},

@@ -9,19 +9,23 @@ from typing import Any, Protocol
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from peregrine_router.admission.validator import Validator
 from peregrine_router.api.docs_page import docs_page
+from peregrine_router.api.health import HealthApi
 from peregrine_router.api.openai.answer_schemas import ChatChunk, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.openapi import add_schemas, without_framework_errors
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import StreamResponse
+from peregrine_router.api.tokenization import TokenizationApi
 from peregrine_router.http.auth import ApiKeys, ApiKeyStore, PublicPaths
 from peregrine_router.http.errors import install_error_handlers
 from peregrine_router.http.live_requests import LiveRequests
+from peregrine_router.http.methods import HeadAndOptions
 from peregrine_router.http.request_ids import REQUEST_ID, RequestIds
 from peregrine_router.http.response_headers import HEADERS, ResponseHeaders
 from peregrine_router.interfaces import EngineClient, ModelInfo
@@ -119,17 +123,14 @@ def build_app(
     all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
     live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
     headers = ResponseHeaders(settings, info)
-    tgi = TgiApi(engine, live, metrics, settings, info, headers)
+    tgi = TgiApi(live, metrics, settings, info, headers)
     openai = OpenAiApi(live, chat, settings, info, headers)
-    _add_routes(app, settings, (tgi, openai, PlatformApi(tgi, openai)))
+    tokenization = TokenizationApi(validator, chat, settings.payload_limit)
+    _add_routes(app, settings, (tgi, openai, tokenization, PlatformApi(tgi, openai), HealthApi(engine, info)))
     return app
 
 
 def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
-    _add_access(app, settings, frozenset().union(*(api.public_paths for api in apis)))
-    for api in apis:
-        app.include_router(api.router())
-
     async def openapi() -> dict[str, Any]:
         return app.openapi()
 
@@ -138,11 +139,17 @@ def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
 
     app.add_api_route(OPENAPI_PATHS[1], openapi, include_in_schema=False)
     app.add_api_route("/docs", docs, include_in_schema=False)
+    routes = list(app.routes)
+    for router in (api.router() for api in apis):
+        app.include_router(router)
+        routes += router.routes
+    _add_access(app, settings, frozenset().union(*(api.public_paths for api in apis)), routes)
 
 
-def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths) -> None:
+def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths, routes: Sequence[BaseRoute]) -> None:
     file = None if settings.api_key_file is None else Path(settings.api_key_file)
     app.add_middleware(ApiKeys, keys=ApiKeyStore(settings.api_key, file), public_paths=public_paths)
+    app.add_middleware(HeadAndOptions, routes=routes)
     # Added last, hence outermost: browsers send preflight requests without a key.
     app.add_middleware(
         CORSMiddleware,

@@ -75,6 +75,10 @@ class Unauthorized(RuntimeError):
     """The request has no valid API key."""
 
 
+class UnknownModel(ValueError):
+    """The request is for a model that is not served."""
+
+
 class ToolError(ValueError):
     """`tools`, `tool_choice` and the parameters beside them contradict each other."""
 
@@ -114,6 +118,9 @@ ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
     ContextLengthExceeded: replace(INVALID, openai_text="{}", openai_code="context_length_exceeded"),
     InvalidRequest: INVALID,
     TemplateError: ErrorSpec(422, "template_error", "Template error: {}", "template"),
+    UnknownModel: ErrorSpec(
+        404, "model_not_found", "The model '{}' does not exist: GET /v1/models lists what is served"
+    ),
     ToolError: ErrorSpec(422, "tool_error", "Tool error: {}", "validation"),
     SuffixUnsupported: ErrorSpec(422, "suffix not supported", NO_SUFFIX, "validation"),
     BatchTooLarge: ErrorSpec(

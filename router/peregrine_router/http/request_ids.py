@@ -24,7 +24,7 @@ class RequestIds:
         request_id = clean_request_id(Headers(scope=scope).get(REQUEST_ID, ""))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        # Streams write body chunks through this `send` directly: none of the five middlewares changes a body chunk, and
+        # Streams write body chunks through this `send` directly: none of the six middlewares changes a body chunk, and
         # passing each chunk through them costs as much as encoding it.
         state["send_chunk"] = send
 

@@ -24,9 +24,9 @@ def test_documentation_is_complete(server: Server) -> None:
     """Every route of the contract is described, each field of a body by words or an example."""
     api = server.client.get("/openapi.json").json()
     routes = {
-        "post": "/ /generate /generate_stream /invocations /vertex /tokenize /chat_tokenize /v1/completions "
-        "/v1/chat/completions /cancel/{id}",
-        "get": "/ /info /health /ping /metrics /v1/models",
+        "post": "/ /generate /generate_stream /invocations /vertex /tokenize /detokenize /chat_tokenize "
+        "/v1/completions /v1/chat/completions /cancel/{id}",
+        "get": "/ /info /health /ping /metrics /tokenizer_info /v1/models /v1/models/{id}",
     }
     for method, paths in routes.items():
         for path in paths.split():

@@ -38,6 +38,7 @@ def test_failures_have_labels(server: Server) -> None:
 
 def test_overload_has_its_label(engine: FakeEngine) -> None:
     """So is one for which there is no room."""
-    with serve(engine, max_concurrent_requests=1) as server:
-        server.generate(best_of=2, do_sample=True)
+    engine.submit_error = Overloaded(1)
+    with serve(engine) as server:
+        server.generate()
         assert server.metrics()['tgi_request_failure{err="overloaded"}'] == 1

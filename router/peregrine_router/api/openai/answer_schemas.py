@@ -4,7 +4,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 class PromptTokensDetails(TypedDict):
@@ -99,6 +99,7 @@ class AssistantMessage(TypedDict):
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
     tool_calls: NotRequired[list[ToolCallAnswer]]
+    function_call: NotRequired[FunctionCallAnswer]
 
 
 class ChatChoice(TypedDict):
@@ -143,12 +144,13 @@ class ChatChunk(TypedDict):
 
 
 class Model(TypedDict):
-    """The served model."""
+    """The served model. `max_model_len`, vLLM's field, is the limit on prompt and answer together, in tokens."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    max_model_len: int
 
 
 class ModelList(TypedDict):

@@ -11,6 +11,10 @@ TOOL_PROMPT = (
     'To call a function, answer with nothing but JSON of the form {"name": <its name>, "arguments": <an object>}. '
     "These functions can be called:"
 )
+TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
+"""OpenAI's role -> the role by which chat templates know it."""
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+"""Types of content parts that are text: of chat completions, and of responses, whose parts clients send here too."""
 
 
 def plain_messages(messages: list[Message]) -> list[dict[str, Any]]:
@@ -32,31 +36,38 @@ def explain_tools(messages: list[dict[str, Any]], plan: ToolPlan, prompt: str | 
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    role = "system" if message.role == "developer" else message.role
+    role = TEMPLATE_ROLES.get(message.role, message.role)
     plain: dict[str, Any] = {"role": role, "content": _content(message)}
     if message.name is not None:
         plain["name"] = message.name
     if message.tool_call_id is not None:
         plain["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        plain["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if calls := _calls(message):
+        plain["tool_calls"] = [_call(call) for call in calls]
     return plain
 
 
+def _calls(message: Message) -> list[ToolCall]:
+    if message.tool_calls or message.function_call is None:
+        return message.tool_calls or []
+    return [ToolCall(id=None, function=message.function_call)]
+
+
 def _content(message: Message) -> str:
-    if message.content is None:
+    content = message.refusal if message.content is None else message.content
+    if content is None:
         return ""
-    parts = [message.content] if isinstance(message.content, str) else [_text(part) for part in message.content]
-    text = "".join(parts)
+    text = content if isinstance(content, str) else "".join(_text(part) for part in content)
     if "\0" in text:
         raise InvalidRequest("`messages` cannot contain the NUL character")
     return text
 
 
 def _text(part: ContentPart) -> str:
-    if part.type != "text" or part.text is None:
+    text = part.refusal if part.type == "refusal" else part.text
+    if part.type not in TEXT_PARTS or text is None:
         raise InvalidRequest(f"`messages` can hold parts of the type text only. Given: {part.type[:32]}")
-    return part.text
+    return text
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -77,6 +88,6 @@ def _as_text(message: dict[str, Any]) -> dict[str, Any]:
     if calls := message.get("tool_calls"):
         lines = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
         return {"role": "assistant", "content": "\n".join(filter(None, [message["content"], *lines]))}
-    if message["role"] in ("tool", "function"):
+    if message["role"] == "tool":
         return {"role": "user", "content": f"Result: {message['content']}"}
     return message

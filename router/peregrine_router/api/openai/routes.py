@@ -1,6 +1,7 @@
 """OpenAI's routes: completions, chat completions and models; and TGI's /chat_tokenize, which takes a chat."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,9 +11,10 @@ from starlette.responses import Response
 
 from peregrine_router.admission.prompts import Prompt, RenderedPrompt
 from peregrine_router.admission.validator import PromptJob
-from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, ModelList
+from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion, Model, ModelList
 from peregrine_router.api.openai.chat_completions import ChatAnswer
 from peregrine_router.api.openai.completions import CompletionAnswer, best_sequences, completion_jobs, without_sampled
+from peregrine_router.api.openai.function_calls import FunctionChatAnswer
 from peregrine_router.api.openai.messages import explain_tools, plain_messages
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import ChatRequest, CompletionRequest
@@ -26,11 +28,11 @@ from peregrine_router.api.openapi import (
     Responses,
     errors,
 )
-from peregrine_router.api.tgi.routes import token_spans
 from peregrine_router.api.tgi.schemas import ChatTokenizeResponse
+from peregrine_router.api.tokenization import token_spans
 from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
-from peregrine_router.http.errors import OpenAiErrorResponse, json_response
+from peregrine_router.http.errors import OpenAiErrorResponse, UnknownModel, json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.request_lifecycle import RequestLifecycle
@@ -52,6 +54,8 @@ class OpenAiApi:
     settings: Settings
     info: ModelInfo
     headers: ResponseHeaders
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Unix time of the server's start, by which clients sort models."""
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -68,13 +72,20 @@ class OpenAiApi:
         router.add_api_route("/chat_tokenize", self.chat_tokenize, methods=["POST"], responses=tokenized)
         models: Responses = {200: {"model": ModelList}, **errors(401, model=OpenAiErrorResponse)}
         router.add_api_route("/v1/models", self.models, responses=models)
+        one: Responses = {200: {"model": Model}, **errors(401, 404, model=OpenAiErrorResponse)}
+        # An id of the Hub has a slash.
+        router.add_api_route("/v1/models/{id:path}", self.model, responses=one)
         return router
 
     async def models(self) -> Response:
         """Lists the served model."""
-        id = self.info.model_id
-        model = {"id": id, "object": "model", "created": 0, "owned_by": id}
-        return json_response(200, {"object": "list", "data": [model]})
+        return json_response(200, {"object": "list", "data": [self._model]})
+
+    async def model(self, id: str) -> Response:
+        """The served model. Any other id is a 404, though requests may name their `model` as they like."""
+        if id != self.info.model_id:
+            raise UnknownModel(id[:128])
+        return json_response(200, self._model)
 
     async def completions(self, request: Request, body: CompletionRequest) -> Response:
         """Continues one prompt or several. With `stream`, sends chunks as server-sent events, then `[DONE]`."""
@@ -95,7 +106,8 @@ class OpenAiApi:
         async with self.live.opening(request) as lifecycle:
             plan = plan_tools(body, self.settings.max_tools)
             await lifecycle.start([self.job(body, plan)])
-            answer = ChatAnswer(body, plan, lifecycle, self.live.validator.tokenizer, self.info.model_id)
+            answer_type = ChatAnswer if body.functions is None else FunctionChatAnswer
+            answer = answer_type(body, plan, lifecycle, self.live.validator.tokenizer, self.info.model_id)
             if body.stream:
                 return self._stream(lifecycle, answer)
         async with lifecycle:
@@ -125,6 +137,17 @@ class OpenAiApi:
             count_name="n",
             extra_stop=self.chat.stop,
         )
+
+    @property
+    def _model(self) -> Model:
+        id = self.info.model_id
+        return {
+            "id": id,
+            "object": "model",
+            "created": self.created,
+            "owned_by": id,
+            "max_model_len": self.info.max_total_tokens,
+        }
 
     def _stream(self, lifecycle: RequestLifecycle, answer: EventFormatter) -> Response:
         headers = self.headers.stream(lifecycle)

@@ -1,8 +1,8 @@
 """Request bodies of the OpenAI routes, as pydantic models."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from peregrine_router.admission.generate_parameters import U32, CommonParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
@@ -56,8 +56,9 @@ class CompletionRequest(OpenAiParameters):
 class ContentPart(Body):
     """Part of a message."""
 
-    type: str = Field(description="Only text is supported.", examples=["text"])
+    type: str = Field(description="Only text is supported, and refusals.", examples=["text"])
     text: str | None = Field(None, examples=["Hello"])
+    refusal: str | None = Field(None, description="The text of a part of the type refusal.")
 
 
 class FunctionCall(Body):
@@ -81,7 +82,9 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(examples=["user"])
     content: str | list[ContentPart] | None = Field(None, examples=["What is a falcon?"])
     name: str | None = Field(None, examples=["alice"])
+    refusal: str | None = Field(None, description="The assistant's refusal, in place of `content`.")
     tool_calls: list[ToolCall] | None = Field(None, description="Tool calls of the assistant.")
+    function_call: FunctionCall | None = Field(None, description="Older form of a single tool call.")
     tool_call_id: str | None = Field(None, examples=["call_1"])
 
 
@@ -143,5 +146,17 @@ class ChatRequest(OpenAiParameters):
         "that one; an object of the type allowed_tools: as auto or required, with these tools only.",
         "auto",
     )
+    functions: list[Function] | None = Field(None, description="Older form of `tools`.")
+    function_call: str | FunctionName | None = optional("Older form of `tool_choice`, for `functions`.", "auto")
     tool_prompt: str | None = optional("Instructions for tools, if the chat template does not support tools.", None)
     parallel_tool_calls: bool | None = optional("false: an answer has one call at most.", False)
+
+    @model_validator(mode="after")
+    def _map_functions(self) -> Self:
+        """The same with `functions` and `function_call` as `tools` and `tool_choice`. If `tools` are given, these win,
+        and `functions` becomes None."""
+        if self.functions is None or self.tools is not None:
+            return self if self.functions is None else self.model_copy(update={"functions": None})
+        tools, name = [Tool(function=function) for function in self.functions], self.function_call
+        choice = ToolChoice(function=name) if isinstance(name, FunctionName) else name
+        return self.model_copy(update={"tools": tools, "tool_choice": choice, "parallel_tool_calls": False})

@@ -1,7 +1,6 @@
-"""TGI's routes: generation, tokenization, cancellation, information, health and metrics."""
+"""TGI's routes: generation, cancellation, information and metrics."""
 
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Any, ClassVar
 
 from fastapi import APIRouter
@@ -11,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peregrine_router.admission.api_limits import api_limits
-from peregrine_router.admission.rules import check, text_rules
 from peregrine_router.admission.validator import tgi_prompt_job
 from peregrine_router.api.openapi import ERRORS, TGI_EVENTS, TIMEOUT_HEADER, UNAUTHORIZED, errors
 from peregrine_router.api.tgi.responses import StreamAnswer, format_answer
@@ -21,17 +19,16 @@ from peregrine_router.api.tgi.schemas import (
     GenerateRequest,
     GenerateResponse,
     Info,
-    SimpleToken,
     StreamResponse,
 )
 from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
-from peregrine_router.http.errors import ErrorResponse, Unhealthy, json_response
+from peregrine_router.http.errors import json_response
 from peregrine_router.http.live_requests import LiveRequests
 from peregrine_router.http.request_body import json_route
 from peregrine_router.http.response_headers import ResponseHeaders
 from peregrine_router.http.sse import EventStreamResponse
-from peregrine_router.interfaces import EngineClient, ModelInfo
+from peregrine_router.interfaces import ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.settings import Settings
 
@@ -50,21 +47,16 @@ STREAM: dict[int | str, dict[str, Any]] = {
 class TgiApi:
     """The handlers of TGI's routes. Each starts a `RequestLifecycle` and formats its tokens as TGI's JSON."""
 
-    public_paths: ClassVar[PublicPaths] = frozenset(
-        {("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("HEAD", "/health"), ("HEAD", "/ping")}
-    )
-    """Health checks: orchestrators hold no key."""
+    public_paths: ClassVar[PublicPaths] = frozenset()
 
     def __init__(
         self,
-        engine: EngineClient,
         live: LiveRequests,
         metrics: Metrics,
         settings: Settings,
         info: ModelInfo,
         headers: ResponseHeaders,
     ) -> None:
-        self._engine = engine
         self._live = live
         self._metrics = metrics
         self._settings = settings
@@ -81,17 +73,9 @@ class TgiApi:
         }
         for path, (handler, responses) in answers.items():
             router.add_api_route(path, handler, methods=["POST"], responses=responses, openapi_extra=TIMEOUT_HEADER)
-        tokenized: dict[int | str, dict[str, Any]] = {200: {"model": list[SimpleToken]}, **ERRORS}
-        router.add_api_route("/tokenize", self.tokenize, methods=["POST"], responses=tokenized)
         cancelled: dict[int | str, dict[str, Any]] = {200: {"model": CancelResponse}, **errors(401, 404)}
         router.add_api_route("/cancel/{id}", self.cancel, methods=["POST"], responses=cancelled)
         router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})
-        for path in ("/health", "/ping", "/"):
-            healthy: dict[int | str, dict[str, Any]] = {
-                200: {"description": "The server can generate tokens."},
-                503: {"model": ErrorResponse, "description": "The server cannot generate tokens."},
-            }
-            router.add_api_route(path, self.health, response_class=Response, responses=healthy)
         router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
         return router
 
@@ -110,13 +94,6 @@ class TgiApi:
             return await self._stream(request, body, has_prompt=True)
         answer, headers = await self.answer(request, body, has_prompt=True)
         return json_response(200, [answer], headers)
-
-    async def tokenize(self, body: GenerateRequest) -> Response:
-        """Tokenizes the prompt. `start` and `stop` are byte offsets into its UTF-8."""
-        check(text_rules(body.inputs, "inputs"))
-        validator, text = self._live.validator, body.inputs
-        tokens = await validator.on_thread(lambda: token_spans(text, validator.tokenizer.encode_spans(text)))
-        return json_response(200, tokens)
 
     async def cancel(self, request: Request, id: str) -> Response:
         """Cancels the request whose `x-request-id` is `id`. Its client receives a 499, or an error event."""
@@ -153,12 +130,6 @@ class TgiApi:
         }
         return json_response(200, answer)
 
-    async def health(self) -> Response:
-        """200 if the server can generate tokens, else 503."""
-        if not self._engine.is_healthy:
-            raise Unhealthy
-        return Response()
-
     async def get_metrics(self) -> Response:
         """Prometheus metrics."""
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
@@ -180,18 +151,6 @@ class TgiApi:
             answer = StreamAnswer(lifecycle.requests[0], body, prefix=_prefix(body, has_prompt))
             headers = self._headers.stream(lifecycle)
             return EventStreamResponse(lifecycle, answer, headers, self._settings.slow_client_timeout)
-
-
-def token_spans(text: str, spans: list[tuple[int, int, int]]) -> list[SimpleToken]:
-    """Converts spans (token id, start, stop) in characters to TGI's tokens in bytes of UTF-8.
-
-    Tokens that split a character all have that character as their text.
-    """
-    offsets = [0, *accumulate(len(character.encode()) for character in text)]
-    return [
-        {"id": id, "text": text[start:stop], "start": offsets[start], "stop": offsets[stop]}
-        for id, start, stop in spans
-    ]
 
 
 def _prefix(body: GenerateRequest, has_prompt: bool) -> str:

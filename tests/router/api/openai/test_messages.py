@@ -1,7 +1,13 @@
 """Messages of a chat as the prompt of a model."""
 
+from typing import Any
+
+import pytest
+
 from chats import TOOL, chat, prompt
 from fakes import EOS, Server
+from peregrine_router.api.openai.messages import plain_messages
+from peregrine_router.api.openai.schemas import Message
 
 
 def test_special_text_in_messages_stays_text(chatting: Server) -> None:
@@ -30,3 +36,52 @@ def test_tools_are_explained(chatting: Server) -> None:
     """For a template without tools they are explained in the system message."""
     chat(chatting, tools=[TOOL], max_tokens=5, tool_prompt="T:")
     assert prompt(chatting).startswith('s:T:\n{"name": "dive"')
+
+
+def test_legacy_calls_in_the_history(chatting: Server) -> None:
+    """A `function_call` of the assistant and the result of a function render as a tool call and its result."""
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "function_call": {"name": "dive", "arguments": '{"to": 1}'}},
+        {"role": "function", "name": "dive", "content": "9"},
+    ]
+    chat(chatting, messages)
+    said = '{"name": "dive", "arguments": {"to": 1}}'
+    assert prompt(chatting) == f"u:a{EOS}a:{said}{EOS}u:Result: 9{EOS}a:"
+
+
+def test_legacy_calls_for_a_template_with_tools() -> None:
+    """Such a template sees them as calls and results of tools."""
+    legacy = [
+        {"role": "assistant", "function_call": {"name": "dive", "arguments": "{}"}},
+        {"role": "function", "name": "dive", "content": "9"},
+    ]
+    assistant, result = plain_messages([Message.model_validate(message) for message in legacy])
+    assert assistant["tool_calls"] == [{"id": None, "type": "function", "function": {"name": "dive", "arguments": {}}}]
+    assert (result["role"], result["name"], result["content"]) == ("tool", "dive", "9")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "no, sorry"},
+        {"content": [{"type": "refusal", "refusal": "no, sorry"}]},
+        {"content": [{"type": "text", "text": "no, "}, {"type": "refusal", "refusal": "sorry"}]},
+        {"content": [{"type": "output_text", "text": "no, "}, {"type": "input_text", "text": "sorry"}]},
+        {"content": "no, sorry", "refusal": None},
+    ],
+)
+def test_refusals_and_parts_of_text(chatting: Server, message: dict[str, Any]) -> None:
+    """A refusal is what the assistant said, in a field or a part of its own; parts of responses are text, too."""
+    chat(chatting, [{"role": "assistant", **message}, {"role": "user", "content": "why"}])
+    assert prompt(chatting) == f"a:no, sorry{EOS}u:why{EOS}a:"
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text"}, {"type": "refusal", "text": "a"}]
+)
+def test_parts_that_are_no_text(chatting: Server, part: dict[str, Any]) -> None:
+    """A part without text is refused by its type."""
+    answer = chatting.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]})
+    assert answer.status_code in (400, 422)
+    assert part["type"] in answer.json()["error"]["message"]

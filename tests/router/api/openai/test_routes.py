@@ -1,5 +1,6 @@
 """OpenAI's routes over real sockets: admission, counting, models, errors, /chat_tokenize."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,9 +32,27 @@ def test_counted_once(server: Server) -> None:
 
 
 def test_models(server: Server) -> None:
-    """GET /v1/models lists the served model."""
+    """GET /v1/models lists the served model, since when it is served, and its length."""
     (model,) = server.client.get("/v1/models").json()["data"]
-    assert (model["id"], model["object"]) == ("peregrine/test", "model")
+    assert (model["id"], model["object"], model["max_model_len"]) == ("peregrine/test", "model", 80)
+    assert time.time() - 60 < model["created"] <= time.time()
+    assert server.client.get("/v1/models").json()["data"] == [model]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/peregrine/test", "/v1/models/peregrine%2Ftest"])
+def test_one_model(server: Server, path: str) -> None:
+    """GET /v1/models/{id} is the list's entry, for an id with a slash, however a client writes it."""
+    assert server.client.get(path).json() == server.client.get("/v1/models").json()["data"][0]
+
+
+@pytest.mark.parametrize("id", ["test", "peregrine/tes", "peregrine/test/", "a" * 500])
+def test_unknown_model(server: Server, id: str) -> None:
+    """Any other id is a 404 with OpenAI's code, that says where to look."""
+    answer = server.client.get(f"/v1/models/{id}")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["type"]) == (404, "model_not_found", "invalid_request_error")
+    assert error["message"].startswith(f"The model '{id[:128]}' does not exist")
+    assert "GET /v1/models" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/models"])

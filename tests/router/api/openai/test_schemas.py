@@ -42,3 +42,29 @@ def test_names_of_functions(name: str) -> None:
     """The name of a function has 1 to 64 letters, digits, dots, hyphens and underscores."""
     with pytest.raises(ValidationError):
         parse(ChatRequest, messages=MESSAGES, tools=[{"type": "function", "function": {"name": name}}])
+
+
+FUNCTION = {"name": "dive", "parameters": {"type": "object"}}
+TOOL = {"type": "function", "function": FUNCTION}
+
+
+@pytest.mark.parametrize(
+    ("function_call", "tool_choice"),
+    [
+        (None, None),
+        ("auto", "auto"),
+        ("none", "none"),
+        ({"name": "dive"}, {"type": "function", "function": {"name": "dive"}}),
+    ],
+)
+def test_functions_are_tools(function_call: Any, tool_choice: Any) -> None:
+    """`functions` and `function_call`, OpenAI's older fields, are `tools` and `tool_choice`."""
+    legacy = parse(ChatRequest, messages=MESSAGES, functions=[FUNCTION], function_call=function_call)
+    want = parse(ChatRequest, messages=MESSAGES, tools=[TOOL], tool_choice=tool_choice)
+    assert (legacy["tools"], legacy["tool_choice"]) == (want["tools"], want["tool_choice"])
+
+
+def test_tools_win_over_functions() -> None:
+    """A request with both forms means the newer one."""
+    body = parse(ChatRequest, messages=MESSAGES, functions=[FUNCTION], tools=[], function_call="none")
+    assert (body["tools"], body["tool_choice"]) == ([], None)

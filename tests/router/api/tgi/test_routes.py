@@ -176,23 +176,3 @@ def test_info_has_a_version_that_clients_of_tgi_parse(server: Server) -> None:
     info = server.client.get("/info").json()
     assert info["version"].startswith("3.3.")
     assert info["peregrine_version"] == version("peregrine")
-
-
-@pytest.mark.parametrize("path", ["/health", "/ping", "/"])
-def test_health(server: Server, path: str) -> None:
-    """The health routes answer 200 if the server can generate tokens, else 503."""
-    assert server.client.get(path).status_code == 200
-    server.engine.is_healthy = False
-    answer = server.client.get(path)
-    assert answer.status_code == 503
-    assert answer.json() == {"error": "unhealthy", "error_type": "healthcheck"}
-
-
-def test_tokenize(server: Server) -> None:
-    """POST /tokenize returns each token's id, text and byte offsets; special tokens in the text are plain text."""
-    text = "the é<|endoftext|>"
-    tokens = server.client.post("/tokenize", json={"inputs": text}).json()
-    assert all(text.encode()[token["start"] : token["stop"]].decode() == token["text"] for token in tokens)
-    assert [token["id"] for token in tokens] == server.engine.tokenizer.encode(text)
-    assert 0 not in [token["id"] for token in tokens]
-    assert server.client.post("/tokenize", json={"inputs": ""}).status_code == 422
