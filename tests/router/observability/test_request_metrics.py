@@ -1,6 +1,7 @@
 """How requests are counted and timed."""
 
 from fakes import FakeEngine, Server, serve
+from peregrine_router.request import Overloaded
 
 
 def test_a_request_counts_once(server: Server) -> None:
@@ -38,7 +39,7 @@ def test_failures_have_labels(server: Server) -> None:
 
 def test_overload_has_its_label(engine: FakeEngine) -> None:
     """So is one for which there is no room."""
-    engine.submit_error = Overloaded(1)
+    engine.submit_error = Overloaded()
     with serve(engine) as server:
         server.generate()
         assert server.metrics()['tgi_request_failure{err="overloaded"}'] == 1
