@@ -9,6 +9,7 @@ from typing import Any
 
 from llguidance import LLTokenizer
 
+from peregrine_router.admission.json_pointer import escape
 from peregrine_router.request import InvalidRequest
 from peregrine_server.protocol import Grammar
 from peregrine_server.structured.compiler import (
@@ -131,12 +132,7 @@ def _children(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     for key, value in schema.items():
         members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         if isinstance(value, dict) and key not in ("properties", "patternProperties", "$defs", "definitions"):
-            children.append((f"/{_escape(key)}", value))
+            children.append((f"/{escape(key)}", value))
         else:
-            children += [(f"/{_escape(key)}/{_escape(str(name))}", m) for name, m in members if isinstance(m, dict)]
+            children += [(f"/{escape(key)}/{escape(str(name))}", m) for name, m in members if isinstance(m, dict)]
     return children
-
-
-def _escape(name: str) -> str:
-    """Escapes one reference token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

@@ -1,11 +1,12 @@
 """JSON of a grammar in a request (TGI's `grammar`, OpenAI's `response_format`), and its translation to a `Grammar`."""
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from peregrine_router.admission.api_limits import set_by
+from peregrine_router.admission.json_schema import normalize
 from peregrine_router.request import InvalidRequest
 from peregrine_server.protocol import Grammar
 
@@ -20,6 +21,9 @@ class JsonSchemaFormat(BaseModel):
 
     name: str | None = Field(None, examples=["person"])
     schema_: dict[str, Any] | None = Field(None, alias="schema", examples=[{"type": "object"}])
+    strict: bool | None = Field(
+        None, description="Refuse keywords that cannot be enforced, such as `uniqueItems`, instead of ignoring them."
+    )
 
 
 class GrammarSpec(BaseModel):
@@ -41,12 +45,27 @@ class GrammarSpec(BaseModel):
     json_schema: JsonSchemaFormat | None = Field(None, description="For the type json_schema.")
 
 
-def parse_grammar(spec: GrammarSpec | None, max_length: int) -> Grammar | None:
-    """Translates a grammar without compiling it; None for unconstrained text. Raises InvalidRequest."""
+class ParsedGrammar(NamedTuple):
+    """A grammar to compile; None for unconstrained text."""
+
+    grammar: Grammar | None = None
+    dropped: tuple[str, ...] = ()
+    """Keywords of the client's schema that it does not hold, such as "not (at #/properties/a)"."""
+
+
+def parse_grammar(spec: GrammarSpec | None, max_length: int) -> ParsedGrammar:
+    """Translates a grammar without compiling it. Raises InvalidRequest."""
     if spec is None or spec.type == "text":
-        return None
-    kind = spec.type
-    grammar = Grammar(kind, _text(spec)) if kind in ("regex", "lark") else json_grammar(_schema(spec))
+        return ParsedGrammar()
+    if spec.type in ("regex", "lark"):
+        return ParsedGrammar(_checked(Grammar(spec.type, _text(spec)), max_length))
+    schema = _schema(spec)
+    _checked(_json_grammar(schema), max_length)
+    normalized, dropped = normalize(schema, is_strict=_is_strict(spec))
+    return ParsedGrammar(_checked(_json_grammar(normalized), max_length), dropped)
+
+
+def _checked(grammar: Grammar, max_length: int) -> Grammar:
     if len(grammar.source) > max_length:
         flag = set_by("max_grammar_length")
         raise InvalidRequest(f"grammar is not valid: it has more than {max_length} characters{flag}")
@@ -55,9 +74,18 @@ def parse_grammar(spec: GrammarSpec | None, max_length: int) -> Grammar | None:
     return grammar
 
 
-def json_grammar(schema: dict[str, Any]) -> Grammar:
-    """Makes the grammar of all JSON that is valid under a schema."""
+def _json_grammar(schema: dict[str, Any]) -> Grammar:
     return Grammar("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
+
+
+def _is_strict(spec: GrammarSpec) -> bool:
+    if spec.type != "json_schema":
+        return False
+    return bool(spec.json_schema.strict if spec.json_schema else _value(spec).get("strict"))
+
+
+def _value(spec: GrammarSpec) -> dict[str, Any]:
+    return spec.value if isinstance(spec.value, dict) else {}
 
 
 def _text(spec: GrammarSpec) -> str:
@@ -70,8 +98,8 @@ def _schema(spec: GrammarSpec) -> dict[str, Any]:
     given = spec.value
     if spec.type == "json_schema":
         given = spec.json_schema.schema_ if spec.json_schema else None
-        if given is None and isinstance(spec.value, dict):
-            given = spec.value.get("schema")
+        if given is None:
+            given = _value(spec).get("schema")
     elif given is None and spec.type == "json_object":
         given = ANY_OBJECT
     if isinstance(given, str):

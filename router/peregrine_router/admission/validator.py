@@ -75,6 +75,8 @@ class PromptGroup:
 
     prompt: Prompt
     requests: tuple[Request, ...]
+    dropped: tuple[str, ...] = ()
+    """Keywords of the client's schema that the grammar does not hold."""
 
 
 def tgi_prompt_job(inputs: str, parameters: GenerateParameters | None, *, is_stream: bool = False) -> PromptJob:
@@ -133,10 +135,10 @@ class Validator:
         self._check_length(job, len(prompt.ids), max_new_tokens)
         check(token_rules(given, max_new_tokens, self._settings, info))
         check(support_rules(given, self._settings))
-        grammar = parse_grammar(given.grammar, self._settings.max_grammar_length)
+        grammar, dropped = parse_grammar(given.grammar, self._settings.max_grammar_length)
         if grammar is not None:
             await self._compile(grammar)
-        return PromptGroup(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline))
+        return PromptGroup(prompt, self._requests(job, prompt.ids, max_new_tokens, grammar, tenant, deadline), dropped)
 
     def timeout(self, jobs: Iterable[PromptJob], header: str | None) -> float | None:
         """Timeout of one request in seconds: the smallest of the header's, its parameters' and the operator's; None if

@@ -138,6 +138,11 @@ class RequestLifecycle:
         return sum(finished.cached_tokens for finished in self._record.finished) // len(self.groups[0].requests)
 
     @property
+    def dropped_keywords(self) -> tuple[str, ...]:
+        """Keywords of the client's schemas that the grammars do not hold."""
+        return tuple(dict.fromkeys(keyword for group in self.groups for keyword in group.dropped))
+
+    @property
     def _scheduled_at(self) -> float | None:
         return self._streams[0].scheduled_at if self._streams else None
 

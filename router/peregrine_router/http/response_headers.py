@@ -1,9 +1,15 @@
-"""Response headers of generated text: TGI's, and `x-cached-tokens`."""
+"""Response headers of generated text: TGI's, `x-cached-tokens` and `x-peregrine-warning`."""
+
+from collections.abc import Sequence
 
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.settings import Settings
 
+WARNING = "x-peregrine-warning"
+MAX_WARNINGS = 8
+"""Keywords that a warning names. With the cut of each it stays under 2 kB: proxies limit headers to 4 or 8 kB."""
+MAX_WARNING_LENGTH = 200
 HEADERS = (
     "x-compute-type",
     "x-compute-characters",
@@ -16,6 +22,7 @@ HEADERS = (
     "x-prompt-tokens",
     "x-generated-tokens",
     "x-cached-tokens",
+    WARNING,
 )
 """Headers that CORS exposes to pages of other origins."""
 
@@ -29,7 +36,9 @@ class ResponseHeaders:
 
     def stream(self, lifecycle: RequestLifecycle) -> dict[str, str]:
         """Headers of a stream."""
-        return {"x-compute-type": self._compute_type, "x-compute-characters": str(lifecycle.num_prompt_characters)}
+        headers = {"x-compute-type": self._compute_type, "x-compute-characters": str(lifecycle.num_prompt_characters)}
+        dropped = lifecycle.dropped_keywords
+        return headers | {WARNING: dropped_warning(dropped)} if dropped else headers
 
     def whole(self, lifecycle: RequestLifecycle, num_tokens: int) -> dict[str, str]:
         """Headers of a whole answer of `num_tokens` generated tokens; milliseconds, but x-compute-time in seconds."""
@@ -45,6 +54,13 @@ class ResponseHeaders:
             "x-generated-tokens": str(num_tokens),
             "x-cached-tokens": str(lifecycle.num_cached_tokens),
         }
+
+
+def dropped_warning(keywords: Sequence[str]) -> str:
+    """Says in printable ASCII which keywords of a schema a grammar does not hold."""
+    shown = [ascii(keyword)[1:-1][:MAX_WARNING_LENGTH] for keyword in keywords[:MAX_WARNINGS]]
+    more = f" and {len(keywords) - MAX_WARNINGS} more" if len(keywords) > MAX_WARNINGS else ""
+    return f"not enforced: {', '.join(shown)}{more}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -74,15 +74,19 @@ class GrammarThreads(ThreadPoolExecutor):
 
 
 def _json_grammar(source: str) -> str:
-    return LLMatcher.grammar_from_json_schema(source, defaults={"whitespace_pattern": WHITESPACE})
+    # The router warns of a `oneOf` whose branches overlap.
+    return LLMatcher.grammar_from_json_schema(
+        source, defaults={"whitespace_pattern": WHITESPACE, "coerce_one_of": True}
+    )
 
 
 def allowed_tokens(matcher: LLMatcher, vocab_size: int) -> NDArray[np.bool_]:
     """bool[V]: tokens that may come next, ends of text once the grammar is complete. All False after an error."""
+    mask = matcher.compute_bitmask()
+    # After an error the mask allows the end of text, also if it is this mask that finds the dead end.
     if matcher.is_error():
         return np.zeros(vocab_size, dtype=np.bool_)
-    bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), count=vocab_size, bitorder="little")
-    return bits.view(np.bool_)
+    return np.unpackbits(np.frombuffer(mask, dtype=np.uint8), count=vocab_size, bitorder="little").view(np.bool_)
 
 
 _SOURCES: dict[str, Callable[[str], str]] = {

@@ -9,11 +9,12 @@ from peregrine_router.request import InvalidRequest
 from peregrine_server.protocol import Grammar
 
 SCHEMA = {"type": "object", "title": "é"}
+UNIQUE = {"type": "array", "uniqueItems": True}
 TEXT = '{"type":"object","title":"é"}'
 
 
 def parse(spec: dict[str, Any]) -> Grammar | None:
-    return parse_grammar(GrammarSpec.model_validate(spec), max_length=100)
+    return parse_grammar(GrammarSpec.model_validate(spec), max_length=100).grammar
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_every_form_of_a_grammar(spec: dict[str, Any], grammar: Grammar) -> None
 def test_text_is_unconstrained() -> None:
     """The type `text` and a missing grammar both mean no grammar."""
     assert parse({"type": "text"}) is None
-    assert parse_grammar(None, 100) is None
+    assert parse_grammar(None, 100).grammar is None
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,18 @@ def test_grammars_that_are_refused(spec: dict[str, Any], message: str) -> None:
     """A grammar without text, too long, or with a schema that is no JSON object is refused with the reason."""
     with pytest.raises(InvalidRequest, match=message):
         parse(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": UNIQUE}},
+        {"type": "json_schema", "value": {"name": "x", "schema": UNIQUE}},
+    ],
+)
+def test_strict_refuses_what_is_otherwise_left_out(spec: dict[str, Any]) -> None:
+    """OpenAI's `strict`, in both forms of the type json_schema."""
+    assert parse_grammar(GrammarSpec.model_validate(spec), 100).dropped == ("uniqueItems (at #)",)
+    (key,) = spec.keys() - {"type"}
+    with pytest.raises(InvalidRequest, match=r"`strict` .*uniqueItems \(at #\)"):
+        parse({**spec, key: {**spec[key], "strict": True}})

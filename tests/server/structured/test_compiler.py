@@ -88,3 +88,17 @@ def test_grammar_threads_leave_the_stack_size_of_other_threads_alone() -> None:
     with GrammarThreads(1) as threads:
         threads.submit(int).result()
     assert threading.stack_size() == before
+
+
+def test_a_dead_end_is_an_error(tokenizer: LLTokenizer) -> None:
+    """After comma and space only a property follows whose name is taken: not even the end of text is allowed."""
+    source = {
+        "type": "object",
+        "properties": {"ab": {"type": "integer"}},
+        "patternProperties": {"^ab$": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    matcher = compile_grammar(tokenizer, Grammar("json_schema", json.dumps(source)))
+    matcher.consume_tokens(TOKENIZER.encode('{"ab": 1, '))
+    assert not matcher.is_error()
+    assert not allowed_tokens(matcher, VOCAB).any()

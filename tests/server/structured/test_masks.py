@@ -147,6 +147,18 @@ def test_a_grammar_that_fails_on_the_shard_fails_its_request_alone(source: str, 
     assert generated(good) == generated(run(runner, scheduler(), [good.request])[0])
 
 
+def test_a_dead_end_fails_its_sequence() -> None:
+    """Broken JSON does not end with the end of text: after the comma, the only property left has its name taken."""
+    schema = {"properties": {"ab": {"const": 1}}, "patternProperties": {"^ab$": {"const": 1}}, "required": ["ab"]}
+    grammar = Grammar("json_schema", json.dumps({"type": "object", **schema, "additionalProperties": False}))
+    grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
+    generated = TOKENIZER.encode('{"ab":1, ')
+    grammar_masks.apply(Step(0, new=[NewSequence(3, pack([5, *generated]), 1, SamplingParams(grammar=grammar))]))
+    _, failed = grammar_masks.masks(np.array([3]))
+    assert [each.slot for each in failed] == [3]
+    assert "the grammar cannot be followed" in failed[0].message
+
+
 def test_a_grammar_too_costly_to_follow_fails_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sequence whose masks keep steps waiting fails, because the whole batch waits with it."""
     monkeypatch.setattr(masks_module, "MAX_WAIT_SECONDS", -1.0)

@@ -97,6 +97,9 @@ class Function(Body):
         None, examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}]
     )
     arguments: dict[str, Any] | None = Field(None, description="TGI's name for `parameters`.")
+    strict: bool | None = Field(
+        None, description="For a call that is required: refuse keywords that cannot be enforced, such as `uniqueItems`."
+    )
 
 
 class Tool(Body):

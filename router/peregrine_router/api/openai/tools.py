@@ -22,8 +22,8 @@ from peregrine_router.api.openai.schemas import (
 from peregrine_router.http.errors import ToolError
 from peregrine_router.request import InvalidRequest
 
-COMPOSITE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "patternProperties"})
-"""Keywords by which a schema can have properties that it does not list itself."""
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+"""Schema of a tool without `parameters`, which takes {}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ class ToolPlan:
         if not self.is_required:
             return None
         calls = [_call_schema(number, tool.function) for number, tool in enumerate(self.tools)]
-        return GrammarSpec(type="json", value={"anyOf": calls}, json_schema=None)
+        is_strict = any(tool.function.strict for tool in self.tools)
+        return GrammarSpec(
+            type="json_schema", value={"schema": {"anyOf": calls}, "strict": is_strict}, json_schema=None
+        )
 
     def reader(self) -> CallReader | ConstrainedCallReader | None:
         """A reader of one answer's calls; None if it can have none."""
@@ -92,7 +95,7 @@ def _named(tools: tuple[Tool, ...], name: str | None) -> Tool:
 
 
 def _parameters(function: Function) -> dict[str, Any]:
-    return function.parameters or function.arguments or {"type": "object"}
+    return function.parameters or function.arguments or NO_PARAMETERS
 
 
 def _definition(function: Function) -> dict[str, Any]:
@@ -106,9 +109,7 @@ def _definition(function: Function) -> dict[str, Any]:
 def _call_schema(number: int, function: Function) -> dict[str, Any]:
     where = f"#/anyOf/{number}/properties/arguments"
     given = _parameters(function)
-    # If further properties are allowed, small models keep inventing them.
-    closed = {"additionalProperties": False} if "properties" in given and not COMPOSITE & given.keys() else {}
-    arguments = {"type": "object", **closed, **_rebased(given, where)}
+    arguments = {"type": "object", **_rebased(given, where)}
     return {
         "type": "object",
         "properties": {"name": {"const": function.name}, "arguments": arguments},

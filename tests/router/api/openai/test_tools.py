@@ -138,3 +138,43 @@ def test_required_calls_are_constrained(caller: Server, choice: Any) -> None:
     assert call["properties"]["arguments"]["$ref"] == "#/anyOf/0/properties/arguments/$defs/x"
     assert "x" in call["properties"]["arguments"]["$defs"]
     assert caller.engine.requests[-1].sampling.end_token_ids == (0,)
+
+
+def required_call(server: Server, **function: Any) -> dict[str, Any]:
+    """The schema of a required call's arguments."""
+    tool = {"type": "function", "function": {"name": "dive", **function}}
+    chat(server, tools=[tool], tool_choice="required", max_tokens=40)
+    grammar = server.engine.requests[-1].sampling.grammar
+    assert grammar is not None
+    (call,) = json.loads(grammar.source)["anyOf"]
+    arguments: dict[str, Any] = call["properties"]["arguments"]
+    return arguments
+
+
+@pytest.mark.parametrize("function", [{}, {"parameters": {}}, {"parameters": None}, {"arguments": {}}])
+def test_a_tool_without_parameters_takes_an_empty_object(caller: Server, function: dict[str, Any]) -> None:
+    """OpenAI: leaving out `parameters` defines a function with an empty parameter list."""
+    assert required_call(caller, **function) == {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def test_arguments_are_the_listed_ones_behind_a_reference(caller: Server) -> None:
+    """A definition is closed like the parameters themselves."""
+    inner = {"type": "object", "properties": {"to": {"type": "string"}}}
+    arguments = required_call(caller, parameters={"$defs": {"x": inner}, "$ref": "#/$defs/x"})
+    assert arguments["$defs"]["x"] == {**inner, "additionalProperties": False}
+
+
+def test_parameters_of_a_strict_tool_must_be_enforceable(caller: Server) -> None:
+    """Without `strict` the answer has a warning."""
+    function = {"name": "dive", "parameters": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}
+    body = {"messages": USER, "tool_choice": "required", "max_tokens": 40}
+    lax, strict = (
+        caller.client.post(
+            "/v1/chat/completions", json={**body, "tools": [{"type": "function", "function": {**function, **more}}]}
+        )
+        for more in ({}, {"strict": True})
+    )
+    assert lax.status_code == 200, lax.text
+    assert "uniqueItems" in lax.headers["x-peregrine-warning"]
+    assert strict.status_code in (400, 422)
+    assert "`strict`" in strict.json()["error"]["message"]
