@@ -19,6 +19,8 @@ ELSEWHERE = {
     "server/models/formats/interface.py": "server/models/formats/test_registry.py",
     "server/models/interface.py": "server/models/test_registry.py",
     "server/models/layers/norm.py": "server/models/falcon/test_model.py",
+    "server/models/loading/safetensors_file.py": "server/models/loading/test_checkpoint.py",
+    "server/models/loading/tensor_file.py": "server/models/loading/test_checkpoint.py",
     "server/sampling/sampled.py": "server/sampling/test_sampler.py",
     "kernels/aot/shapes.py": "kernels/aot/test_compile.py",
     "kernels/cpu/native_backend.py": "kernels/test_paged_ops.py",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 class ToyConfig:
     vocab_size: int
     max_positions: int
-    eos_token_ids: tuple[int, ...] = ()
 
     def summary(self) -> str:
         return f"one linear layer, vocabulary {self.vocab_size}"

@@ -80,7 +80,8 @@ def _download(model_id: str, revision: str | None, cache: str | None) -> str:
         return snapshot_download(model_id, revision=revision, cache_dir=cache, allow_patterns=[*SMALL_FILES, weights])
 
     path = fetch("*.safetensors")
-    return path if any(Path(path).glob("*.safetensors")) else fetch("*.bin")
+    # An adapter's safetensors may lie beside a model in the legacy format.
+    return path if any(Path(path).glob("model*.safetensors*")) else fetch("*.bin")
 
 
 def _first_line(error: Exception) -> str:

@@ -32,9 +32,6 @@ class ModelConfig(Protocol):
     def max_positions(self) -> int:
         """The length in tokens that the model was trained for."""
 
-    @property
-    def eos_token_ids(self) -> tuple[int, ...]: ...
-
     def summary(self) -> str:
         """The shape in a few words, for the start-up lines."""
 

@@ -1,9 +1,11 @@
 """From a model id to a folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from peregrine_router.launch import model_files
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, ModelNotFound, commit_of, demo_path, resolve_model
 
 COMMIT = "898df1396f35e447d5fe44e0a3ccaaaa69f30d36"
@@ -45,3 +47,30 @@ def test_a_folder_of_ones_own_has_no_commit(tmp_path: Path) -> None:
     """Neither has the demo model, nor a folder whose name only looks like a commit."""
     for path in (tmp_path, demo_path(), tmp_path / COMMIT):
         assert commit_of(path) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "legacy"),
+    [
+        (["model.safetensors"], False),
+        (["model.safetensors.index.json", "falcon-1.safetensors"], False),
+        (["model-00001-of-00002.safetensors"], False),
+        (["adapter_model.safetensors"], True),
+        ([], True),
+    ],
+)
+def test_legacy_files_are_downloaded_for_want_of_a_models_safetensors(
+    files: list[str], legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`.bin` files are fetched unless the repository has the model as safetensors; an adapter is no model."""
+    patterns: list[str] = []
+
+    def download(*_: object, allow_patterns: list[str], **options: Any) -> str:
+        patterns.extend(allow_patterns)
+        for name in files:
+            (tmp_path / name).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(model_files, "snapshot_download", download)
+    assert resolve_model("x/y", None, None) == tmp_path
+    assert ("*.bin" in patterns) == legacy

@@ -1,11 +1,12 @@
 """A Falcon's shape, from config.json in any of its dialects. Imports no torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peregrine_server.models.errors import ConfigError, UnsupportedModel
-from peregrine_server.models.loading.config_reader import ConfigReader, is_int
+from peregrine_server.models.loading.config_reader import ConfigReader
 
 SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"
 
@@ -13,7 +14,9 @@ MAX_LAYERS = 1000
 """A bound on layers: no published model comes near, more is a damaged or hostile file."""
 
 _FALCON_TYPES = ("falcon", "RefinedWebModel", "RefinedWeb")
-_FALCON_ARCHITECTURES = ("FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel")
+_OTHER_TASKS = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering)$")
+"""Found in architectures without a language model's head. Any other name, such as a wrapper's, loads: transformers goes
+by model_type."""
 _RELATIVES = {
     "llama": "Falcon3 is of this kind",
     "falcon_h1": "Falcon-H1",
@@ -47,13 +50,14 @@ class FalconConfig:
     """ALiBi in place of rotary positions."""
     rope_theta: float
     rope_factor: float
-    """Positions are divided by it ("linear" scaling); 1 is off."""
+    """Factor of linear scaling, which divides positions by it, or of dynamic scaling; 1 is off."""
+    is_rope_dynamic: bool
+    """Dynamic NTK scaling: the base grows beyond `max_positions`."""
     max_positions: int
     """The length the model was trained for; nothing breaks beyond it."""
     layer_norm_epsilon: float
     is_tied: bool
     """The output head is the embedding table."""
-    eos_token_ids: tuple[int, ...]
     dtype: str
     """The type the checkpoint was published in: "bfloat16", "float16" or "float32"."""
 
@@ -84,7 +88,7 @@ class FalconConfig:
         is_new = read.flag("new_decoder_architecture", default=hf.get("n_head_kv") is not None)
         is_parallel = is_new or read.flag("parallel_attn", default=True)
         has_alibi = read.flag("alibi", default=False)
-        rope_theta, rope_factor = _rope(hf)
+        rope_theta, rope_factor, is_rope_dynamic = (10000.0, 1.0, False) if has_alibi else _rope(hf)
         config = FalconConfig(
             vocab_size=read.size("vocab_size", default=65024),
             hidden_size=hidden_size,
@@ -99,10 +103,10 @@ class FalconConfig:
             has_alibi=has_alibi,
             rope_theta=rope_theta,
             rope_factor=rope_factor,
+            is_rope_dynamic=is_rope_dynamic,
             max_positions=read.size("max_position_embeddings", default=2048),
             layer_norm_epsilon=read.positive("layer_norm_epsilon", default=1e-5),
             is_tied=read.flag("tie_word_embeddings", default=True),
-            eos_token_ids=_eos_token_ids(hf.get("eos_token_id")),
             dtype=_dtype(read),
         )
         _check_consistent(config)
@@ -115,8 +119,9 @@ def _check_supported(hf: Mapping[str, Any]) -> None:
         relative = _RELATIVES.get(str(model_type))
         which = f"model_type {model_type!r:.80}" + (f" ({relative})" if relative else "")
         raise UnsupportedModel(f"{which} is not supported; supported are {SUPPORTED}")
-    architectures = hf.get("architectures") or list(_FALCON_ARCHITECTURES)
-    if not isinstance(architectures, list) or not set(map(str, architectures)) & set(_FALCON_ARCHITECTURES):
+    given = hf.get("architectures") or []
+    architectures = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+    if architectures and all(map(_OTHER_TASKS.search, architectures)):
         raise UnsupportedModel(f"architecture {architectures!r:.80} generates no text; supported are {SUPPORTED}")
     quantization = hf.get("quantization_config")
     if quantization is not None:
@@ -147,26 +152,24 @@ def _num_layer_norms(read: ConfigReader, is_new: bool, is_parallel: bool) -> int
     return num
 
 
-def _rope(hf: Mapping[str, Any]) -> tuple[float, float]:
-    """(theta, factor). Newer files hold both in rope_parameters, older ones in rope_theta and rope_scaling."""
-    scaling = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+def _rope(hf: Mapping[str, Any]) -> tuple[float, float, bool]:
+    """(theta, factor, whether scaling is dynamic).
+
+    Newer files hold them in rope_parameters, older ones in rope_theta and rope_scaling, which wins where both are.
+    """
+    scaling = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
     if not isinstance(scaling, dict):
         raise ConfigError(f"rope_parameters must be an object, not {scaling!r:.80}")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind not in ("default", "linear"):
-        raise UnsupportedModel(f"rotary positions of type {kind!r:.80} are not supported; default and linear are")
+    if kind not in ("default", "linear", "dynamic"):
+        raise UnsupportedModel(
+            f"rotary positions of type {kind!r:.80} are not supported; default, linear and dynamic are"
+        )
     theta = ConfigReader(scaling).positive(
         "rope_theta", default=ConfigReader(hf).positive("rope_theta", default=10000.0)
     )
-    return theta, ConfigReader(scaling).positive("factor", default=1.0) if kind == "linear" else 1.0
-
-
-def _eos_token_ids(value: object) -> tuple[int, ...]:
-    """An id, a list of ids, or nothing (11, as in transformers)."""
-    ids = [11] if value is None else value if isinstance(value, list) else [value]
-    if not all(is_int(token) and token >= 0 for token in ids):
-        raise ConfigError(f"eos_token_id must be a token id or a list of them, not {value!r:.80}")
-    return tuple(ids)
+    factor = 1.0 if kind == "default" else ConfigReader(scaling).positive("factor", default=1.0)
+    return theta, factor, kind == "dynamic"
 
 
 def _dtype(read: ConfigReader) -> str:
@@ -181,7 +184,7 @@ def _check_consistent(config: FalconConfig) -> None:
         raise ConfigError(f"{config.num_heads} heads are not divisible by {config.num_kv_heads} KV heads")
     if not config.has_alibi and config.head_dim % 2:
         raise ConfigError(f"rotary positions need an even head dimension, not {config.head_dim}")
+    if config.is_rope_dynamic and config.head_dim < 4:
+        raise ConfigError(f"dynamic rotary positions need a head dimension of 4 or more, not {config.head_dim}")
     if config.activation not in _ACTIVATIONS:
         raise ConfigError(f"activation {config.activation!r:.80} is not one of {', '.join(_ACTIVATIONS)}")
-    if any(token >= config.vocab_size for token in config.eos_token_ids):
-        raise ConfigError(f"eos_token_id {list(config.eos_token_ids)} is outside the vocabulary of {config.vocab_size}")

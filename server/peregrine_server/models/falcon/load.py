@@ -30,7 +30,7 @@ from peregrine_server.models.falcon.tensors import (
 from peregrine_server.models.interface import ModelContext
 from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
-from peregrine_server.models.layers.positions import RotaryPositions
+from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions
 from peregrine_server.models.loading.slices import Slice, whole
 from peregrine_server.models.loading.weights import Progress, TensorSource, Weights
 
@@ -46,14 +46,24 @@ def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progres
 
 
 def check_weights(weights: Weights, config: FalconConfig, context: ModelContext) -> FalconConfig:
-    """Accounts for every tensor; the config with the LayerNorms that the checkpoint has. Raises CheckpointError."""
-    config = confirm_layer_norms(config, weights.names)
+    """Accounts for every tensor; the config with the LayerNorms and the head that the checkpoint has.
+
+    Raises CheckpointError.
+    """
+    config = _confirm_head(confirm_layer_norms(config, weights.names), weights)
     weights.check(
         expected_tensors(config, context.format),
         weight_bytes(config, context.parallel.size, context.dtype_name),
         ignored=IGNORED,
         aliases={EMBEDDING: HEAD} if config.is_tied else {},
     )
+    return config
+
+
+def _confirm_head(config: FalconConfig, weights: Weights) -> FalconConfig:
+    """The config with a head of its own where the checkpoint has one unlike the table, as in transformers."""
+    if config.is_tied and {EMBEDDING, HEAD} <= weights.names and not weights.are_equal(EMBEDDING, HEAD):
+        return replace(config, is_tied=False)
     return config
 
 
@@ -76,15 +86,20 @@ class Loader:
         falcon = Falcon(context, embedding, self.rotary(), blocks, final_norm, head)
         return replace(falcon, fused=self.fused(falcon))
 
-    def rotary(self) -> RotaryPositions | None:
+    def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:
         context, config = self.context, self.context.config
         if config.has_alibi:
             return None
+        if config.is_rope_dynamic:
+            scaling = config.head_dim, config.rope_theta, config.rope_factor, config.max_positions
+            return DynamicRotaryPositions.of(*scaling, context.dtype, context.device)
         return RotaryPositions.of(config.head_dim, config.rope_theta, config.rope_factor, context.dtype, context.device)
 
     def fused(self, falcon: Falcon) -> FusedModel | None:
-        """All of it as one operation, if there is nothing to add between the blocks."""
+        """All of it as one operation, if there is nothing to add between the blocks and one set of frequencies."""
         backend = self.context.backend
+        if isinstance(falcon.rotary, DynamicRotaryPositions):
+            return None
         layers = [block.parts for block in falcon.blocks if isinstance(block, SplitBlock) and block.bias is None]
         if not isinstance(backend, FusedOps) or self.context.parallel.size > 1 or len(layers) < len(falcon.blocks):
             return None

@@ -18,7 +18,7 @@ from peregrine_server.models.falcon.partition import Partition, partition
 from peregrine_server.models.interface import ForwardContext, ModelContext
 from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
-from peregrine_server.models.layers.positions import RotaryPositions, alibi_slopes
+from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions, alibi_slopes
 from peregrine_server.protocol import CacheSpec
 
 
@@ -55,7 +55,7 @@ class Falcon:
 
     context: FalconContext
     embedding: Embedding
-    rotary: RotaryPositions | None
+    rotary: RotaryPositions | DynamicRotaryPositions | None
     blocks: tuple["Block", ...]
     final_norm: LayerNorm
     head: Head

@@ -11,8 +11,10 @@ PREFIX = "transformer."
 """Left off by some checkpoints, and by every name below."""
 EMBEDDING = "word_embeddings.weight"
 HEAD = "lm_head.weight"
-IGNORED = re.compile(r"\b(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\b(self_attention|attention)\.(masked_)?bias$")
-"""Buffers that older code saved with the weights: recomputable tables and causal masks."""
+IGNORED = re.compile(
+    r"\b(rotary|rotary_emb|maybe_rotary)\.inv_freq$|\b(self_attention|attention)\.(masked_)?bias$|^v_head\."
+)
+"""Tensors that generate nothing: tables and causal masks that older code saved, and TRL's value head."""
 
 
 def expected_tensors(config: FalconConfig, format: WeightFormat) -> dict[str, tuple[int, ...]]:

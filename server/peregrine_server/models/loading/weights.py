@@ -9,14 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from peregrine_server.models.loading.checkpoint import (
-    CheckpointError,
-    TensorFile,
-    TensorInfo,
-    close_all,
-    open_checkpoint,
-)
+from peregrine_server.models.loading.checkpoint import close_all, open_checkpoint
 from peregrine_server.models.loading.slices import Slice, whole
+from peregrine_server.models.loading.tensor_file import CheckpointError, TensorFile, TensorInfo
 
 Progress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes in all) of this rank's weights, in the serving dtype."""
@@ -25,6 +20,8 @@ PIECE_BYTES = 4 * 2**20
 """Bytes, in the serving dtype, that are staged on the host at a time."""
 
 _ANOTHER = "config.json may be of another model"
+_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "model.")
+"""Prefixes that wrappers put before every name: DistributedDataParallel, torch.compile, peft, Lightning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,12 @@ class _Source:
     name: str
     """In the file."""
     info: TensorInfo
+
+    def piece(self, row: int, num_rows: int, dtype: torch.dtype) -> Tensor:
+        """Whole rows of a matrix, on the host."""
+        out = torch.empty((num_rows, self.info.shape[1]), dtype=dtype)
+        self.file.copy(self.name, row, 0, out)
+        return out
 
 
 class TensorSource(Protocol):
@@ -74,6 +77,19 @@ class Weights:
     def names(self) -> set[str]:
         """The tensors in the checkpoint."""
         return set(self._sources)
+
+    def are_equal(self, first: str, second: str) -> bool:
+        """Whether two tensors are matrices of the same values in the serving dtype; they are read a piece at a time."""
+        sources = [self._sources[name] for name in (first, second)]
+        shape = sources[0].info.shape
+        if len(shape) != 2 or any(source.info.shape != shape or source.info.dtype is None for source in sources):
+            return False
+        height, width = shape
+        step = max(1, PIECE_BYTES // (width * self._dtype.itemsize))
+        return all(
+            torch.equal(*(source.piece(row, min(step, height - row), self._dtype) for source in sources))
+            for row in range(0, height, step)
+        )
 
     def check(
         self,
@@ -152,13 +168,22 @@ class Weights:
 def _by_name(files: list[TensorFile], prefix: str) -> dict[str, _Source]:
     """Every tensor of every file under its canonical name."""
     sources: dict[str, _Source] = {}
+    wrapper = _wrapper([name for file in files for name in file.tensors])
     for file in files:
         for name, info in file.tensors.items():
-            canonical = name.removeprefix(prefix)
+            canonical = name.removeprefix(wrapper).removeprefix(prefix)
             if canonical in sources:
                 raise CheckpointError(f"tensor {name!r:.200} is in {sources[canonical].file.path} and in {file.path}")
             sources[canonical] = _Source(file, name, info)
     return sources
+
+
+def _wrapper(names: list[str]) -> str:
+    """The prefix that wrappers put before all names, one around the other."""
+    found = ""
+    while names and (added := next((each for each in _WRAPPERS if all(n.startswith(found + each) for n in names)), "")):
+        found += added
+    return found
 
 
 def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, tuple[int, ...]]) -> None:

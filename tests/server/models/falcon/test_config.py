@@ -60,25 +60,53 @@ def test_multi_query_has_one_kv_head_whatever_the_file_says(num_kv_heads: int | 
 
 
 @pytest.mark.parametrize(
-    ("rope", "theta", "factor"),
+    ("rope", "theta", "factor", "is_dynamic"),
     [
-        ({}, 10000.0, 1.0),
-        ({"rope_theta": 500042.0}, 500042.0, 1.0),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 500042.0}}, 500042.0, 1.0),
-        ({"rope_theta": 2e4, "rope_scaling": {"type": "linear", "factor": 2.0}}, 2e4, 2.0),
-        ({"rope_theta": 2e4, "rope_scaling": None}, 2e4, 1.0),
+        ({}, 10000.0, 1.0, False),
+        ({"rope_theta": 500042.0}, 500042.0, 1.0, False),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 500042.0}}, 500042.0, 1.0, False),
+        ({"rope_theta": 2e4, "rope_scaling": {"type": "linear", "factor": 2.0}}, 2e4, 2.0, False),
+        ({"rope_theta": 2e4, "rope_scaling": None}, 2e4, 1.0, False),
+        ({"rope_theta": 2e4, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, 2e4, 2.0, True),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 2e4}}, 2e4, 4.0, True),
+        (
+            {"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "linear", "factor": 2.0}},
+            1e4,
+            2.0,
+            False,
+        ),
+        ({"alibi": True, "rope_scaling": {"type": "yarn", "factor": 2.0}}, 1e4, 1.0, False),
     ],
 )
-def test_rope_parameters_are_found_wherever_they_are(rope: dict[str, Any], theta: float, factor: float) -> None:
-    """theta and the scaling factor are read from the newer object and from the older keys."""
+def test_rope_parameters_are_found_wherever_they_are(
+    rope: dict[str, Any], theta: float, factor: float, is_dynamic: bool
+) -> None:
+    """theta and scaling are read from the newer object and from the older keys, which win; with ALiBi they are moot."""
     config = FalconConfig.from_hf({**FALCON_7B, **rope})
-    assert (config.rope_theta, config.rope_factor) == (theta, factor)
+    assert (config.rope_theta, config.rope_factor, config.is_rope_dynamic) == (theta, factor, is_dynamic)
 
 
-@pytest.mark.parametrize(("value", "ids"), [(11, (11,)), ([11, 12], (11, 12)), (None, (11,))])
-def test_eos_is_an_id_or_a_list(value: object, ids: tuple[int, ...]) -> None:
-    """eos_token_id may be one id, several, or null."""
-    assert FalconConfig.from_hf({**FALCON_7B, "eos_token_id": value}).eos_token_ids == ids
+@pytest.mark.parametrize("value", [11, [11, 12], None, [], -1, 65024, "</s>", 11.0])
+def test_any_eos_token_id_loads(value: object) -> None:
+    """The end of text is the tokenizer's matter: no eos_token_id keeps a model from being served."""
+    assert FalconConfig.from_hf({**FALCON_7B, "eos_token_id": value}) == FalconConfig.from_hf(FALCON_7B)
+
+
+@pytest.mark.parametrize(
+    "architectures",
+    [
+        ["AutoModelForCausalLMWithValueHead"],
+        ["PeftModelForCausalLM"],
+        ["MyFalcon"],
+        "FalconForCausalLM",
+        [],
+        None,
+        ["FalconForSequenceClassification", "FalconForCausalLM"],
+    ],
+)
+def test_a_wrappers_name_in_architectures(architectures: object) -> None:
+    """model_type says what the weights are; the class that saved them may have any name."""
+    assert FalconConfig.from_hf({**FALCON_7B, "architectures": architectures}) == FalconConfig.from_hf(FALCON_7B)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +118,8 @@ def test_eos_is_an_id_or_a_list(value: object, ids: tuple[int, ...]) -> None:
         ({"model_type": None}, ["None", "falcon-7b"]),
         ({"architectures": ["FalconForSequenceClassification"]}, ["FalconForSequenceClassification"]),
         ({"quantization_config": {"quant_method": "gptq"}}, ["gptq"]),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["dynamic"]),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, ["'yarn'", "default, linear and dynamic are"]),
+        ({"architectures": "FalconForTokenClassification"}, ["FalconForTokenClassification"]),
         ({"apply_residual_connection_post_layernorm": True}, ["apply_residual_connection_post_layernorm"]),
     ],
 )
@@ -125,8 +154,7 @@ def test_other_models_are_refused(change: dict[str, Any], words: list[str]) -> N
         ({"multi_query": False, "num_kv_heads": 8}, "must equal the 71 heads"),
         ({"n_head_kv": 1, "num_ln_in_parallel_attn": 3}, "must be 1 or 2"),
         ({"n_head": 4544}, "even head dimension"),
-        ({"eos_token_id": "</s>"}, "eos_token_id must be"),
-        ({"eos_token_id": 65024}, "outside the vocabulary"),
+        ({"n_head": 2272, "rope_scaling": {"type": "dynamic"}}, "head dimension of 4 or more, not 2"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:

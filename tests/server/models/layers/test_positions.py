@@ -6,7 +6,7 @@ from transformers.models.falcon.modeling_falcon import FalconRotaryEmbedding, bu
 
 from checkpoints import build_model, config_json
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.layers.positions import RotaryPositions, alibi_slopes
+from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions, alibi_slopes
 from peregrine_server.models.loading.slices import Run, Slice, whole
 
 CPU = torch.device("cpu")
@@ -37,3 +37,20 @@ def test_rotary_tables_are_those_of_transformers(variant: str, dtype: torch.dtyp
     rotary = RotaryPositions.of(config.head_dim, config.rope_theta, config.rope_factor, dtype, CPU)
     found = rotary(positions)
     assert all(torch.equal(table[:, 0], other[0]) for table, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.3])
+@pytest.mark.parametrize("variant", ["7b", "11b"])
+def test_dynamic_rotary_tables_are_those_of_transformers(variant: str, factor: float) -> None:
+    """A token generated at any position is rotated as transformers rotates it in a call that ends there."""
+    rope = {"rope_type": "dynamic", "factor": factor, "rope_theta": 10000.0}
+    hf = build_model(variant, rope_parameters=rope, max_position_embeddings=64).config
+    config = FalconConfig.from_hf(config_json(hf))
+    theirs, x = FalconRotaryEmbedding(hf), torch.empty(0)
+    scaling = config.head_dim, config.rope_theta, config.rope_factor, config.max_positions
+    positions = torch.tensor([0, 1, 62, 63, 64, 65, 100, 1000])
+    found = DynamicRotaryPositions.of(*scaling, torch.float32, CPU)(positions)
+    for row, position in enumerate(positions):
+        expected = theirs(x, position[None, None])
+        for table, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(table[row], other[0], rtol=0, atol=1e-4)

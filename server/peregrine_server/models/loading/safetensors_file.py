@@ -1,0 +1,105 @@
+"""Reader of safetensors files with `pread`.
+
+Unlike a mapping, it adds nothing to the process's memory, and a failing disk is an error instead of a signal.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peregrine_server.models.loading.tensor_file import AGAIN, DTYPES, CheckpointError, TensorInfo
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors library."""
+
+
+class SafetensorsFile:
+    """Eight bytes of header length, a JSON header, then every tensor, row-major, without gaps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        try:
+            self.tensors = self._read_header()
+        except CheckpointError:
+            self.close()
+            raise
+
+    def release(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
+        info = self.tensors[name]
+        assert info.dtype is not None
+        num_rows, num_columns = target.shape
+        width = math.prod(info.shape[1:])
+        item = info.dtype.itemsize
+        staging = torch.empty((num_rows, num_columns), dtype=info.dtype)
+        data = staging.view(-1).view(torch.uint8).numpy().data
+        start = info.offset + (row * width + column) * item
+        if num_columns == width:
+            self._read(data, start)
+        else:
+            row_bytes = num_columns * item
+            for index in range(num_rows):
+                self._read(data[index * row_bytes : (index + 1) * row_bytes], start + index * width * item)
+        target.copy_(staging)
+
+    def _read(self, data: memoryview, offset: int) -> None:
+        while data:
+            try:
+                count = os.preadv(self._descriptor, [data], offset)
+            except OSError as error:
+                raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
+            if count == 0:
+                raise CheckpointError(f"{self.path} ended early: it was changed while it was read")
+            data, offset = data[count:], offset + count
+
+    def _read_header(self) -> dict[str, TensorInfo]:
+        file_size = os.fstat(self._descriptor).st_size
+        if file_size < 8:
+            raise CheckpointError(f"{self.path} is truncated: {file_size} bytes hold no header; {AGAIN}")
+        length_bytes = bytearray(8)
+        self._read(memoryview(length_bytes), 0)
+        length = int.from_bytes(length_bytes, "little")
+        if length > min(file_size - 8, MAX_HEADER_BYTES):
+            raise CheckpointError(
+                f"{self.path} is truncated or no safetensors file ({length} bytes of header); {AGAIN}"
+            )
+        header = bytearray(length)
+        self._read(memoryview(header), 8)
+        try:
+            return dict(self._parse(json.loads(header), 8 + length, file_size))
+        except CheckpointError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise CheckpointError(f"{self.path} has a damaged header; {AGAIN}") from None
+
+    def _parse(self, header: dict[str, Any], data_start: int, file_size: int) -> Iterator[tuple[str, TensorInfo]]:
+        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+        end = 0
+        for name, entry in sorted(entries, key=lambda entry: tuple(entry[1]["data_offsets"])):
+            start, stop = entry["data_offsets"]
+            shape = tuple(entry["shape"])
+            if not all(type(size) is int and size >= 0 for size in (start, stop, *shape)) or start != end:
+                raise CheckpointError(f"{self.path}: tensor {name!r:.200} does not follow the one before it; {AGAIN}")
+            dtype = DTYPES.get(entry["dtype"])
+            if dtype and stop - start != math.prod(shape) * dtype.itemsize:
+                raise CheckpointError(f"{self.path}: shape and size of tensor {name!r:.200} disagree; {AGAIN}")
+            yield name, TensorInfo(shape, dtype, data_start + start)
+            end = stop
+        if data_start + end != file_size:
+            problem = "is truncated" if data_start + end > file_size else "is too long"
+            raise CheckpointError(f"{self.path} {problem}: {file_size} bytes, not {data_start + end}; {AGAIN}")

@@ -1,0 +1,70 @@
+"""Legacy PyTorch files. torch maps them anew for every tensor, so that the pages of one are dropped before the next."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peregrine_server.models.loading.tensor_file import DTYPES, CheckpointError, TensorInfo
+
+_NESTED = ("state_dict", "model_state_dict", "model", "module")
+"""Keys under which trainers keep the weights: Lightning, plain loops, fairseq, DeepSpeed."""
+_MAX_NESTING = 3
+
+
+class TorchFile:
+    """A legacy PyTorch checkpoint. Only tensors are unpickled; anything else in it is refused by torch.
+
+    A file from before torch 1.6 is no zip archive and cannot be mapped: its tensors stay in memory until `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_mapped = zipfile.is_zipfile(path)
+        self._opened: tuple[str, Tensor] | None = None
+        tensors = self._load()
+        self._held = {} if self._is_mapped else tensors
+        self.tensors = {name: _describe(tensor) for name, tensor in tensors.items()}
+
+    def release(self) -> None:
+        self._opened = None
+
+    def close(self) -> None:
+        self.release()
+        self._held = {}
+
+    def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
+        if self._opened is None or self._opened[0] != name:
+            tensor = (self._held or self._load())[name]
+            self._opened = name, tensor.view(tensor.shape[0], -1) if tensor.dim() == 1 else tensor
+        num_rows, num_columns = target.shape
+        target.copy_(self._opened[1][row : row + num_rows, column : column + num_columns])
+
+    def _load(self) -> dict[str, Tensor]:
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._is_mapped)
+        except Exception as error:  # A damaged or hostile pickle can raise anything.
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            hint = "download it again or convert it to safetensors"
+            raise CheckpointError(f"{self.path} is no PyTorch checkpoint ({reason:.200}); {hint}") from None
+        tensors = _state_dict(content)
+        if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            raise CheckpointError(f"{self.path} holds something other than named tensors; convert it to safetensors")
+        return tensors
+
+
+def _state_dict(content: Any) -> Any:
+    """The named tensors of what a trainer saved, which may keep them beside its own state."""
+    # A pickle may contain itself.
+    for _ in range(_MAX_NESTING):
+        if not isinstance(content, dict):
+            break
+        content = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
+    return content
+
+
+def _describe(tensor: Tensor) -> TensorInfo:
+    is_weight = tensor.layout is torch.strided and tensor.dtype in DTYPES.values()
+    return TensorInfo(tuple(tensor.shape), tensor.dtype if is_weight else None)
