@@ -112,8 +112,8 @@ class FakeStream:
         self._engine = engine
         self._request = request
         self._logprob = logprob if request.sampling.logprobs else None
-        self._ids = [*engine.tokenizer.encode(engine.says), 0]
-        self._text = engine.tokenizer.stream(request.stop, request.hides_stop)
+        self._ids = [*engine.tokenizer.encode(engine.says, has_special_tokens=True), 0]
+        self._text = engine.tokenizer.stream(request.stop, request.hides_stop, request.speaker_labels)
         self._is_over = False
         self._index = 0
 

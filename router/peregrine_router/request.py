@@ -46,6 +46,8 @@ class Request:
     """Tokens that end this generation, besides the model's own end-of-text tokens."""
     hides_stop: bool = False
     """Whether a matched stop sequence is left out of the text (OpenAI) or ends it (TGI)."""
+    speaker_labels: tuple[str, ...] = ()
+    """Beginnings of another speaker's turn, such as "\\nUser": before a colon or the end of the text, they stop it."""
     tenant: str = ""
     """The API key's name; tenants share the server equally."""
     cache_salt: bytes = b""

@@ -61,8 +61,8 @@ class PromptJob:
     """Whether TGI's own rules apply and a matched stop sequence stays in the text; OpenAI's routes leave it out."""
     is_stream: bool = False
     has_logprobs: bool = False
-    extra_stop: tuple[str, ...] = ()
-    """Stop sequences of the chat template, exempt from the limit on the client's."""
+    speaker_labels: tuple[str, ...] = ()
+    """The chat template's, exempt from the limit on the client's stop sequences; see `Request`."""
     name: str = "inputs"
     """The client's name for the prompt, for messages."""
     count_name: str = "best_of"
@@ -219,7 +219,8 @@ class Validator:
                 prompt_ids=prompt_ids,
                 sampling=_sampling(job, number, grammar, tuple(sorted(end_token_ids)) if masks_ends else ()),
                 max_new_tokens=max_new_tokens,
-                stop=(*(given.stop or ()), *job.extra_stop),
+                stop=tuple(given.stop or ()),
+                speaker_labels=job.speaker_labels,
                 ignore_eos=bool(given.ignore_eos),
                 stop_token_ids=stop_token_ids,
                 hides_stop=not job.is_tgi,

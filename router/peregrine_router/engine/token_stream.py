@@ -25,7 +25,8 @@ class RequestStream:
         """`cancel`: cancels the request with an id. `prompt_scores`: None unless asked for; shared by a group, the
         engine fills it in while the prompt is computed."""
         self.sequence = sequence
-        self.text = tokenizer.stream(sequence.request.stop, sequence.request.hides_stop)
+        request = sequence.request
+        self.text = tokenizer.stream(request.stop, request.hides_stop, request.speaker_labels)
         self.events: Mailbox[TokenEvent] = Mailbox()
         self.prompt_scores = prompt_scores
         self.scheduled_at: float | None = None

@@ -78,7 +78,7 @@ def prepare(settings: Settings) -> Prepared:
     path = resolve_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
     config = load_config(path)
     total = settings.max_total_tokens or max(config.max_positions, (settings.max_input_tokens or 0) + 1)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = Tokenizer.load(path, config.vocab_size)
     chat = Chat.load(path, settings.model_id or DEMO_MODEL_ID, tokenizer, settings.tokenizer_config_path)
     return Prepared(settings, listener, path, config, tokenizer, chat, total)
 

@@ -17,7 +17,8 @@ from peregrine_router.text.template_files import (
     read_templates,
 )
 from peregrine_router.text.template_process import TemplateError, TemplateProcess
-from peregrine_router.text.tokenizer import Tokenizer, read_json
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_router.text.tokenizer_files import read_json
 
 NOT_RENDERED = "the chat template does not write the last message, so it cannot be continued: end with another role"
 NO_TEMPLATE = "this model has no chat template: use /v1/completions, or start the server with --tokenizer-config-path"
@@ -30,8 +31,6 @@ class Family:
     name: re.Pattern[str]
     """Found in the last part of the model id, in lower case."""
     template: str
-    stop: tuple[str, ...]
-    """Stop sequences of every chat, besides the request's."""
 
 
 def _turns(system: str, user: str, assistant: str) -> str:
@@ -47,11 +46,13 @@ def _turns(system: str, user: str, assistant: str) -> str:
 
 
 FAMILIES = (
-    Family(re.compile(r"falcon-(7b|40b)-instruct"), _turns("", "User:", "Assistant:"), ("\nUser",)),
-    Family(re.compile(r"falcon-demo"), _turns("", "User:", "Assistant:"), ("\nUser:",)),
-    Family(re.compile(r"falcon-180b-chat"), _turns("System: ", "User:", "Falcon:"), ("\nUser:",)),
+    Family(re.compile(r"falcon-(7b|40b)-instruct"), _turns("", "User:", "Assistant:")),
+    Family(re.compile(r"falcon-demo"), _turns("", "User:", "Assistant:")),
+    Family(re.compile(r"falcon-180b-chat"), _turns("System: ", "User:", "Falcon:")),
 )
-"""The first match counts. A template in the model's files takes precedence; the stop sequences apply all the same."""
+"""The first match counts. A template in the model's files takes precedence."""
+USER_LABEL = "\nUser"
+"""How the user's turn begins in all of them. A model may write it where its own turn ends, whatever the template."""
 
 
 class Chat:
@@ -62,18 +63,18 @@ class Chat:
         tokenizer: Tokenizer,
         template: str | None,
         special_tokens: dict[str, str],
-        stop: tuple[str, ...] = (),
+        speaker_labels: tuple[str, ...] = (),
         tool_template: str | None = None,
     ) -> None:
-        """`special_tokens`: variables of every rendering, such as `eos_token`; `stop`: stop sequences besides the
-        request's; `tool_template`: the template of chats with tools, if they have one of their own."""
+        """`special_tokens`: variables of every rendering, such as `eos_token`; `speaker_labels`: see
+        `Request`; `tool_template`: the template of chats with tools, if they have one of their own."""
         self.template = template
         self.special_tokens = special_tokens
         self._sources = (template or "") + (tool_template or "")
         self._process = None if template is None else TemplateProcess(template)
         self._tool_process = self._process if tool_template is None else TemplateProcess(tool_template)
         self._special = SpecialTokenEscaper(tokenizer)
-        self.stop = stop
+        self.speaker_labels = speaker_labels
         self.knows_tools = re.search(r"\btools\b", tool_template or template or "") is not None
         """Whether the template renders `tools` itself."""
 
@@ -95,8 +96,8 @@ class Chat:
             templates = read_templates(path, config)
             if family:
                 templates.setdefault(DEFAULT, family.template)
-        stop = family.stop if family else ()
-        return cls(tokenizer, templates.get(DEFAULT), tokens, stop, templates.get(TOOL_USE))
+        labels = (USER_LABEL,) if family else ()
+        return cls(tokenizer, templates.get(DEFAULT), tokens, labels, templates.get(TOOL_USE))
 
     async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> EscapedPrompt:
         """The prompt. If the last message is the assistant's, the prompt ends with it, to be continued.

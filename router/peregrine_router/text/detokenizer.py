@@ -1,9 +1,11 @@
-"""Incremental detokenizer: whole characters only, and stop sequences found across tokens."""
+"""Incremental detokenizer: whole characters only."""
 
 from collections.abc import Callable
 
 import tokenizers
 from tokenizers.decoders import DecodeStream
+
+from peregrine_router.text.stop_finder import StopFinder
 
 MAX_UNDECODED_TOKENS = 32
 """Undecoded tokens above which `TextStream` looks for a character boundary. Without this limit a model that repeats
@@ -17,29 +19,27 @@ class TextStream:
     """The text of one sequence as its tokens come. After `flush`, all returned pieces joined are `text`.
 
     Until a stop sequence matches, that text equals the tokenizer's decoding of all tokens, U+FFFD for invalid bytes
-    included. A stop sequence ends the text even if it spans tokens. With `hides_stop` the text ends before it, so a
-    suffix that may become a stop sequence is returned only when it is decided; without, the text ends behind it.
+    included.
     """
 
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
         piece: Callable[[int], str | None],
-        stop: tuple[str, ...] = (),
-        hides_stop: bool = False,
+        stops: StopFinder | None = None,
     ) -> None:
         """`piece`: the text that a token always contributes; "" if it is special, None if neighbours decide it."""
         self._backend = backend
         self._piece = piece
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._undecoded: list[int] = []
-        self._stop = stop
-        self._hides_stop = hides_stop
+        self._stops = stops
         self._parts: list[str] = []
-        self._partial_stop = ""
-        self._num_shown = 0
-        self.matched: str | None = None
+
+    @property
+    def matched(self) -> str | None:
         """The stop sequence that ended the text."""
+        return None if self._stops is None else self._stops.matched
 
     @property
     def text(self) -> str:
@@ -50,8 +50,8 @@ class TextStream:
         """The new text; empty if the token is special, leaves a character incomplete, or may begin a hidden stop."""
         piece = self._piece(token_id)
         if piece is not None and not (piece and self._undecoded):
-            if self._stop:
-                return self._append(piece)
+            if self._stops is not None:
+                return self._append(piece or self._stops.marks.get(token_id, ""))
             self._parts.append(piece)
             return piece
         delta = self._step(token_id)
@@ -62,8 +62,7 @@ class TextStream:
         undecoded, self._undecoded = self._undecoded, []
         self._decoder = DecodeStream(skip_special_tokens=True)
         delta = self._append(self._decode(undecoded)) if undecoded else ""
-        rest, self._partial_stop = self._partial_stop[self._num_shown :], ""
-        return delta + self._emit(rest)
+        return delta if self._stops is None else delta + self._emit(self._stops.flush())
 
     def _decode(self, ids: list[int]) -> str:
         return self._backend.decode(ids, skip_special_tokens=True)
@@ -88,36 +87,9 @@ class TextStream:
         return ""
 
     def _append(self, delta: str) -> str:
-        """Adds to the text, up to the first complete stop sequence; of two that end together, the longer."""
-        if self.matched is not None or not delta:
-            return ""
-        if not self._stop:
-            return self._emit(delta)
-        window = self._partial_stop + delta
-        found = [(at + len(stop), at, stop) for stop in self._stop if (at := window.find(stop)) >= 0]
-        if found:
-            end, start, self.matched = min(found)
-            self._partial_stop, shown = "", self._num_shown
-            return self._emit(window[shown : start if self._hides_stop else end])
-        return self._emit_decided(window)
-
-    def _emit_decided(self, window: str) -> str:
-        """The part of `window` not yet returned, without a suffix that may begin a hidden stop sequence."""
-        undecided = max(_overlap(window, stop) for stop in self._stop)
-        at, shown = len(window) - undecided, self._num_shown
-        self._partial_stop = window[at:]
-        self._num_shown = 0 if self._hides_stop else undecided
-        return self._emit(window[shown : at if self._hides_stop else len(window)])
+        return self._emit(delta if self._stops is None else self._stops.push(delta))
 
     def _emit(self, text: str) -> str:
         if text:
             self._parts.append(text)
         return text
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
-    at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
-    while at >= 0 and not stop.startswith(text[at:]):
-        at = text.find(stop[0], at + 1)
-    return len(text) - at if at >= 0 else 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from peregrine_router.text.tokenizer import read_json
+from peregrine_router.text.tokenizer_files import read_json
 
 DEFAULT, TOOL_USE = "default", "tool_use"
 """Names of templates: of every chat, and of one with tools if there is one of that name."""

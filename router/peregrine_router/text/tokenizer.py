@@ -1,6 +1,5 @@
 """Encodes text to tokens and back, by the model's tokenizer.json and the `tokenizers` library."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,17 @@ from tokenizers.decoders import ByteLevel
 
 from peregrine_router.request import Token
 from peregrine_router.text.detokenizer import TextStream
+from peregrine_router.text.stop_finder import StopFinder
+from peregrine_router.text.tokenizer_files import (
+    TokenizerError,
+    add_declared_tokens,
+    eos_token_ids,
+    read_json,
+    read_tokenizer_config,
+)
 
 REPLACEMENT = "\ufffd"
 """Decoded in place of bytes that are no character."""
-
-
-class TokenizerError(ValueError):
-    """The tokenizer's files are missing or unreadable; the message is one line for the operator."""
 
 
 class _Texts(dict[int, str]):
@@ -78,8 +81,8 @@ class Tokenizer:
         self.config = config or {}
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """Reads a model's folder. Raises TokenizerError."""
+    def load(cls, path: Path, vocab_size: int | None = None) -> "Tokenizer":
+        """Reads the folder of a model with embeddings for ids below `vocab_size`. Raises TokenizerError."""
         file = path / "tokenizer.json"
         if not file.is_file():
             raise TokenizerError(f"{file} is missing: save the model's fast tokenizer there")
@@ -87,7 +90,10 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # The library raises bare Exception.
             raise TokenizerError(f"{file} cannot be read ({error}): download it again") from None
-        return cls(backend, _eos_token_ids(path, backend), read_json(path / "tokenizer_config.json"))
+        config = read_tokenizer_config(path)
+        add_declared_tokens(backend, config)
+        ends = eos_token_ids(path, backend, config, vocab_size)
+        return cls(backend, ends, read_json(path / "tokenizer_config.json"))
 
     def encode(self, text: str, *, add_special_tokens: bool = True, has_special_tokens: bool = False) -> list[int]:
         """Token ids of `text`. The text of a special token is plain text unless `has_special_tokens`."""
@@ -116,9 +122,13 @@ class Tokenizer:
             return bytes(self._bytes[character] for character in token)
         return self._texts[token_id].encode()
 
-    def stream(self, stop: tuple[str, ...] = (), hides_stop: bool = False) -> TextStream:
+    def stream(
+        self, stop: tuple[str, ...] = (), hides_stop: bool = False, speaker_labels: tuple[str, ...] = ()
+    ) -> TextStream:
         """An incremental detokenizer for one sequence."""
-        return TextStream(self._backend, self._pieces.__getitem__, stop, hides_stop)
+        has_stops = bool(stop or speaker_labels)
+        stops = StopFinder(stop, hides_stop, speaker_labels, self.special_tokens) if has_stops else None
+        return TextStream(self._backend, self._pieces.__getitem__, stops)
 
 
 def _without_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -136,43 +146,3 @@ def _byte_alphabet(backend: tokenizers.Tokenizer) -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-
-
-def _eos_token_ids(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
-    """Ids of the end-of-text tokens that the model's files declare.
-
-    falcon-rw's config.json declares id 2, an ordinary word of its vocabulary, beside the tokenizer's true end of text,
-    50256. So if the tokenizer declares one, ids from config.json (or copied from there) count only if they are added
-    tokens. Ids in a generation_config.json that was written by hand always count.
-    """
-    generation, own = read_json(path / "generation_config.json"), _own_eos(path, backend)
-    declared = _ids(generation.get("eos_token_id"))
-    if not declared or generation.get("_from_model_config"):
-        declared = declared or _ids(read_json(path / "config.json").get("eos_token_id"))
-        if own:
-            declared &= frozenset(backend.get_added_tokens_decoder())
-    return declared | own
-
-
-def _own_eos(path: Path, backend: tokenizers.Tokenizer) -> frozenset[int]:
-    token = read_json(path / "tokenizer_config.json").get("eos_token")
-    if isinstance(token, dict):
-        token = token.get("content")
-    token_id = backend.token_to_id(token) if isinstance(token, str) else None
-    return frozenset() if token_id is None else frozenset({token_id})
-
-
-def _ids(value: Any) -> frozenset[int]:
-    values = value if isinstance(value, list) else [value]
-    return frozenset(id for id in values if isinstance(id, int))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Content of a JSON file of the model; empty if the file does not exist. Raises TokenizerError."""
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise TokenizerError(f"{file} is not valid JSON ({error}): download it again") from None
-    return content if isinstance(content, dict) else {}

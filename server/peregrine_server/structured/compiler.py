@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -42,9 +42,18 @@ def load_grammar_tokenizer(path: Path, vocab_size: int, eos_token_ids: tuple[int
         content = json.loads((path / "tokenizer.json").read_bytes())
         # Training may have left these set, and then they would cut the texts that llguidance tokenizes.
         content |= {"truncation": None, "padding": None}
+        content["added_tokens"] = [*content.get("added_tokens", ()), *_undeclared(content, eos_token_ids)]
         return LLTokenizer(json.dumps(content), n_vocab=vocab_size, eos_token=list(eos_token_ids))
     except Exception as error:  # llguidance raises whatever its parsers raise.
         raise ValueError(f"the model's tokenizer cannot constrain text ({str(error).partition(chr(10))[0]})") from None
+
+
+def _undeclared(content: dict[str, Any], eos_token_ids: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Added tokens up to the last end of text, which another file than tokenizer.json may have declared."""
+    added = (token["id"] for token in content.get("added_tokens", ()))
+    known = max(len(content["model"]["vocab"]), 1 + max(added, default=-1))
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+    return [{"id": id, "content": f"<|{id}|>", **flags} for id in range(known, max(eos_token_ids) + 1)]
 
 
 def compile_grammar(tokenizer: LLTokenizer, grammar: Grammar) -> LLMatcher:

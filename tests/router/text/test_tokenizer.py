@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import EOS, make_tokenizer, train_backend
-from peregrine_router.text.tokenizer import Tokenizer, TokenizerError
+from peregrine_router.text.tokenizer import Tokenizer
+from peregrine_router.text.tokenizer_files import TokenizerError
 
 TOKENIZER = make_tokenizer()
+IM_END = {"content": "<|im_end|>", "special": True}
 
 
 def test_special_text_is_text_unless_told() -> None:
@@ -61,11 +63,19 @@ def save(path: Path, **files: Any) -> Path:
         ({"generation_config": {"eos_token_id": [0, 7]}, "config": {"eos_token_id": 3}}, {0, 7}),
         ({"generation_config": {"eos_token_id": [7]}, "tokenizer_config": {"eos_token": EOS}}, {0, 7}),
         ({"config": {"eos_token_id": None}}, set()),
+        ({"config": {"eos_token_id": [-1, 7, "8", 9.0, True, None]}}, {7, 9}),
+        ({"generation_config": {"eos_token_id": [0, 320]}}, {0}),
+        ({"special_tokens_map": {"eos_token": {"content": EOS}}}, {0}),
+        ({"tokenizer_config": {"eos_token": "fox"}, "special_tokens_map": {"eos_token": EOS}}, {0}),
+        ({"tokenizer_config": {"eos_token": "<|im_end|>", "added_tokens_decoder": {"306": IM_END}}}, {306}),
+        ({"tokenizer_config": {"eos_token": "<|im_end|>"}, "added_tokens": {"<|im_end|>": 306}}, {306}),
+        ({"tokenizer_config": {"eos_token": "<|im_end|>"}}, set()),
     ],
 )
 def test_end_of_text(tmp_path: Path, files: dict[str, Any], expected: set[int]) -> None:
-    """The files' ends of text are united, but for an ordinary word that config.json names (falcon-rw's id 2)."""
-    assert Tokenizer.load(save(tmp_path, **files)).eos_token_ids == expected
+    """The files' ends of text are united, but for an ordinary word that config.json names (falcon-rw's id 2), and for
+    what is no id of the vocabulary."""
+    assert Tokenizer.load(save(tmp_path, **files), vocab_size=320).eos_token_ids == expected
 
 
 def test_no_truncation_or_padding(tmp_path: Path) -> None:

@@ -82,6 +82,15 @@ def test_a_model_without_an_end_of_text_cannot_be_constrained() -> None:
         load_grammar_tokenizer(demo_path(), VOCAB, ())
 
 
+def test_an_end_of_text_that_tokenizer_json_lacks() -> None:
+    """An end of text that another file declares ends a complete text, and nothing before."""
+    undeclared = load_grammar_tokenizer(demo_path(), VOCAB + 64, (EOS, VOCAB + 7))
+    matcher = compile_grammar(undeclared, Grammar("regex", "fox"))
+    assert not allowed_tokens(matcher, VOCAB + 64)[VOCAB + 7]
+    matcher.consume_tokens(TOKENIZER.encode("fox"))
+    assert allowed_tokens(matcher, VOCAB + 64).nonzero()[0].tolist() == [EOS, VOCAB + 7]
+
+
 def test_grammar_threads_leave_the_stack_size_of_other_threads_alone() -> None:
     """Only the threads that run llguidance reserve the large stack."""
     before = threading.stack_size()

@@ -135,7 +135,7 @@ class OpenAiApi:
             has_logprobs=bool(body.logprobs),
             name="messages",
             count_name="n",
-            extra_stop=self.chat.stop,
+            speaker_labels=self.chat.speaker_labels,
         )
 
     @property

@@ -12,7 +12,7 @@ from peregrine_router.text.tokenizer import Tokenizer
 @pytest.fixture(scope="module")
 def started(tokenizer: Tokenizer) -> Iterator[Server]:
     info = replace(INFO, max_input_tokens=500, max_total_tokens=600)
-    chat = Chat(tokenizer, TEMPLATE, {"eos_token": EOS}, ("\nu:",))
+    chat = Chat(tokenizer, TEMPLATE, {"eos_token": EOS}, ("\nu",))
     with serve(FakeEngine(tokenizer), info, chat) as server:
         yield server
 

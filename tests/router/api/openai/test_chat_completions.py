@@ -9,7 +9,7 @@ from fakes import EOS, FakeEngine, Server, serve
 
 
 def test_answer(chatting: Server) -> None:
-    """An answer has OpenAI's fields; the template's special tokens are tokens, and its stop sequence applies."""
+    """An answer has OpenAI's fields; the template's special tokens are tokens, and its speaker's label stops it."""
     body = chat(chatting, model="any")
     assert body["object"] == "chat.completion"
     assert body["id"].startswith("chatcmpl-")
@@ -24,7 +24,7 @@ def test_answer(chatting: Server) -> None:
     request = chatting.engine.requests[-1]
     assert prompt(chatting) == f"u:the fox{EOS}a:"
     assert request.prompt_ids.count(0) == 1
-    assert request.stop == ("\nu:",)
+    assert request.speaker_labels == ("\nu",)
     assert body["usage"]["prompt_tokens"] == len(request.prompt_ids)
 
 
