@@ -32,6 +32,7 @@ from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
 from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions
 from peregrine_server.models.loading.slices import Slice, whole
+from peregrine_server.models.loading.tensor_file import CheckpointError
 from peregrine_server.models.loading.weights import Progress, TensorSource, Weights
 
 
@@ -64,6 +65,12 @@ def _confirm_head(config: FalconConfig, weights: Weights) -> FalconConfig:
     """The config with a head of its own where the checkpoint has one unlike the table, as in transformers."""
     if config.is_tied and {EMBEDDING, HEAD} <= weights.names and not weights.are_equal(EMBEDDING, HEAD):
         return replace(config, is_tied=False)
+    if not config.is_tied and EMBEDDING in weights.names and HEAD not in weights.names:
+        # transformers goes on with a random head.
+        raise CheckpointError(
+            f"the checkpoint lacks tensor {HEAD!r}; if the model has no head of its own, "
+            "set tie_word_embeddings to true in config.json"
+        )
     return config
 
 

@@ -46,23 +46,26 @@ class TorchFile:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._is_mapped)
         except Exception as error:  # A damaged or hostile pickle can raise anything.
+            if str(error).startswith("Weights only load failed"):
+                # torch's own message goes on to say how the pickle's code can be run.
+                raise CheckpointError(f"{self.path} holds more than tensors; convert it to safetensors") from None
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             hint = "download it again or convert it to safetensors"
             raise CheckpointError(f"{self.path} is no PyTorch checkpoint ({reason:.200}); {hint}") from None
-        tensors = _state_dict(content)
-        if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        tensors = {name: each for name, each in _state_dict(content).items() if isinstance(each, Tensor)}
+        if not tensors or not all(isinstance(name, str) for name in tensors):
             raise CheckpointError(f"{self.path} holds something other than named tensors; convert it to safetensors")
         return tensors
 
 
-def _state_dict(content: Any) -> Any:
-    """The named tensors of what a trainer saved, which may keep them beside its own state."""
+def _state_dict(content: Any) -> dict[Any, Any]:
+    """The named tensors of what a trainer saved, and what it may have kept beside them. Empty if there are none."""
     # A pickle may contain itself.
     for _ in range(_MAX_NESTING):
         if not isinstance(content, dict):
             break
         content = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def _describe(tensor: Tensor) -> TensorInfo:

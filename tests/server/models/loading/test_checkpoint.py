@@ -204,7 +204,8 @@ def test_wrong_type(path: Path, tensors: dict[str, Tensor], file_format: str) ->
 def test_untied_head_must_be_there(path: Path, tensors: dict[str, Tensor]) -> None:
     """Only a tied model may leave its head out."""
     del tensors["lm_head.weight"]
-    assert "lacks tensor 'lm_head.weight'" in failure(single(path, tensors))
+    expected = "lacks tensor 'lm_head.weight'; if the model has no head of its own, set tie_word_embeddings to true"
+    assert expected in failure(single(path, tensors))
 
 
 class Hostile:

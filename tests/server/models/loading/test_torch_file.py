@@ -56,6 +56,27 @@ def test_a_pickle_that_contains_itself(tmp_path: Path) -> None:
         TorchFile(tmp_path / "pytorch_model.bin")
 
 
+def test_entries_that_are_no_tensors_are_left_out(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    """Notes of a trainer among the weights are passed over, as in transformers."""
+    torch.save({**tensors, "epoch": 3, "notes": None}, tmp_path / "pytorch_model.bin")
+    assert TorchFile(tmp_path / "pytorch_model.bin").tensors.keys() == tensors.keys()
+
+
+@pytest.mark.parametrize("content", [{0: torch.zeros(1)}, [torch.zeros(1)], {"a": "b"}, torch.zeros(1)])
+def test_tensors_without_names(content: Any, tmp_path: Path) -> None:
+    """Anything but a dictionary of named tensors is refused."""
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="something other than named tensors; convert it to safetensors"):
+        TorchFile(tmp_path / "pytorch_model.bin")
+
+
+def test_code_in_a_pickle_is_not_advised(tmp_path: Path) -> None:
+    """The error of a file with other objects says to convert it, and not how to run their code."""
+    torch.save({"a": Path("x")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"holds more than tensors; convert it to safetensors$"):
+        TorchFile(tmp_path / "pytorch_model.bin")
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "base_model.model.", "module._orig_mod."])
 def test_names_that_a_wrapper_prefixed(prefix: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     """Names as DistributedDataParallel, torch.compile, Lightning and peft save them are the model's."""
