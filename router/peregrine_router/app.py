@@ -126,7 +126,11 @@ def build_app(
     tgi = TgiApi(live, metrics, settings, info, headers)
     openai = OpenAiApi(live, chat, settings, info, headers)
     tokenization = TokenizationApi(validator, chat, settings.payload_limit)
-    _add_routes(app, settings, (tgi, openai, tokenization, PlatformApi(tgi, openai), HealthApi(engine, info)))
+    _add_routes(
+        app,
+        settings,
+        (tgi, openai, tokenization, PlatformApi(tgi, openai), HealthApi(engine, info, settings.root_path)),
+    )
     return app
 
 

@@ -49,6 +49,7 @@ def test_a_prefix(engine: FakeEngine, given: str, prefix: str) -> None:
         assert client.post(f"{prefix}/v1/completions", json={}, headers=key).json()["error"]["type"]
         assert client.get(f"{prefix}/v1/models", headers=key).json()["object"] == "list"
         assert client.get(f"{prefix}/docs", headers=key).status_code == 200
+        assert 'href="/falcon/docs"' in client.get(f"{prefix}/", headers={"accept": "text/html"}).text
         for path in OPENAPI_PATHS:
             assert client.get(prefix + path, headers=key).json()["servers"] == [{"url": "/falcon"}]
 

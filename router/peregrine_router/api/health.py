@@ -35,6 +35,7 @@ class HealthApi:
     """Orchestrators and browsers hold no key."""
     engine: EngineClient
     info: ModelInfo
+    root_path: str = ""
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -56,8 +57,8 @@ class HealthApi:
         response = await self.health()
         # Not a redirect to /docs, which wants a key: monitors that accept HTML would take the 401 for an outage.
         if "text/html" in request.headers.get("accept", ""):
-            root = escape(request.scope.get("root_path", ""))
-            response = HTMLResponse(PAGE.format(model=escape(self.info.model_id), root=root))
+            page = PAGE.format(model=escape(self.info.model_id), root=escape(self.root_path))
+            response = HTMLResponse(page)
         response.headers["Vary"] = "Accept"
         return response
 
