@@ -129,6 +129,7 @@ def test_one_family_is_named_in_its_own_folder_alone() -> None:
     assert all(file.is_relative_to(folder / "models" / "falcon") for file in naming), naming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["peregrine_router.cli", "peregrine_router.launch.serve", *FOR_THE_ROUTER])
 def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
@@ -136,6 +137,7 @@ def test_no_torch_is_loaded_by(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_no_triton_is_loaded_on_a_cpu() -> None:
     """A shard on a CPU needs none, and has its backend without one."""
     code = (

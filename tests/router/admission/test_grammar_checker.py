@@ -105,6 +105,7 @@ for grammar in (
 """
 
 
+@pytest.mark.slow
 def test_the_deepest_grammars_overflow_no_stack() -> None:
     """Chains of references as long as the size limit allows end in a verdict, not in the end of the process."""
     done = subprocess.run([sys.executable, "-c", DEEP], check=False, capture_output=True, text=True)

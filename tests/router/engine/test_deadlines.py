@@ -15,6 +15,8 @@ from peregrine_router.request import (
     TokenEvent,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def in_time(name: str, seconds: float, num_input: int = 1, count: int = 40) -> Request:
     """A request that must end within `seconds`."""

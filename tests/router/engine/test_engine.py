@@ -100,6 +100,7 @@ async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.Mon
         await stream.aclose()
 
 
+@pytest.mark.slow
 async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step's time counts from the end of the one before it, so steps that wait in line are not overdue."""
     monkeypatch.setattr(engine_module, "STALL_SECONDS", 0.5)

@@ -18,6 +18,8 @@ from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import Step, StepResult
 
+pytestmark = pytest.mark.slow
+
 BLOCK_SIZE = 4
 
 
@@ -119,7 +121,6 @@ async def outcomes(
     return results
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 async def test_both_loops_give_the_same_tokens(seed: int) -> None:
     """Under joins, groups, leaves, ends of text, stop strings and preemption, whatever time the steps take."""
@@ -194,7 +195,6 @@ async def idle_fraction(overlaps: bool) -> float:
     return shards.idle / (shards.idle + steps * shards.seconds)
 
 
-@pytest.mark.slow
 async def test_the_overlapped_loop_keeps_the_shards_busy() -> None:
     """With steps of 10 ms they wait under 2 % of the time. The best of three: other processes may delay the router."""
     assert min([await idle_fraction(overlaps=True) for _ in range(3)]) < 0.02

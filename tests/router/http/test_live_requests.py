@@ -5,8 +5,11 @@ from functools import partial
 from typing import Any
 
 import httpx
+import pytest
 
 from fakes import FakeEngine, Server, serve, wait_until
+
+pytestmark = pytest.mark.slow
 
 KEY = {"authorization": "Bearer second"}
 

@@ -18,6 +18,7 @@ from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
 
 
+@pytest.mark.slow
 def test_a_silence_is_filled_with_comments(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """While no token comes, a comment does every so often; clients ignore it, and the events are what they were."""
     monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)
@@ -29,6 +30,7 @@ def test_a_silence_is_filled_with_comments(engine: FakeEngine, monkeypatch: pyte
     assert [event[:6] for event in events if event not in ("", ":")] == ["data: "] * 2
 
 
+@pytest.mark.slow
 def test_no_comment_while_tokens_come(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that is never silent for so long carries events alone."""
     monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 5.0)
@@ -37,6 +39,7 @@ def test_no_comment_while_tokens_come(engine: FakeEngine, monkeypatch: pytest.Mo
         assert "\n:" not in server.generate(path="/generate_stream", max_new_tokens=20, ignore_eos=True).text
 
 
+@pytest.mark.slow
 def test_a_reader_of_nothing_is_dropped(engine: FakeEngine) -> None:
     """A client that stops reading loses its stream within twice the timeout, long before the stream's end."""
     info = replace(INFO, max_total_tokens=30_000)

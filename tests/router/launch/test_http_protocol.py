@@ -8,6 +8,8 @@ import pytest
 from fakes import Server
 from peregrine_router.launch import http_protocol
 
+pytestmark = pytest.mark.slow
+
 
 def talk(server: Server, data: bytes) -> bytes:
     """All that a raw connection is answered until it is closed."""

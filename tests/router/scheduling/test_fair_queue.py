@@ -96,6 +96,7 @@ def test_backlogged_tenants_are_served_alike(
         assert abs(server.served.get("first", 0) - server.served.get("second", 0)) <= bound
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.integers(2, 6))
 def test_nobody_waits_for_all_of_a_flood(num_flood: int, num_tenants: int) -> None:
     """However many of one tenant's wait, another's first request is the next, or after those of tenants like it."""

@@ -14,6 +14,8 @@ from peregrine_router.text import template_process
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.template_process import TemplateError
 
+pytestmark = pytest.mark.slow
+
 USER = [{"role": "user", "content": "hi"}]
 
 

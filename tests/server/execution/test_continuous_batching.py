@@ -14,6 +14,8 @@ from peregrine_router.request import Request, SamplingParams
 from peregrine_server.protocol import unpack, unpack_floats
 from runners import generated, load_runner, make_scheduler, run, run_step
 
+pytestmark = pytest.mark.slow
+
 GREEDY = SamplingParams()
 SAMPLED = SamplingParams(do_sample=True, temperature=0.9, top_k=50, top_p=0.95, seed=77)
 
@@ -54,7 +56,6 @@ def ragged_requests(sampling: SamplingParams = GREEDY) -> list[Request]:
     return [Request(str(i), p, sampling, n) for i, (p, n) in enumerate(zip(prompts, news, strict=True))]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sixteen_ragged_requests_join_and_leave(variant: str, shard: Callable[[str], Shard]) -> None:
     """Greedy tokens are transformers', whoever else is in the batch and however prompts are cut into chunks."""
@@ -74,7 +75,6 @@ def test_preempted_requests_give_the_same_tokens(variant: str, shard: Callable[[
         assert generated(sequence) == one.continuation(sequence.request.prompt_ids, sequence.request.max_new_tokens)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_blocks", [192, 22])
 @pytest.mark.parametrize("length", [1, 16, 21])
 def test_forks_draw_what_independent_requests_draw(num_blocks: int, length: int, shard: Callable[[str], Shard]) -> None:

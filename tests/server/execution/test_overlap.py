@@ -18,6 +18,8 @@ from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, Step, StepResult, decode_to_shard, encode
 from runners import free_draft_budget, load_runner, make_scheduler
 
+pytestmark = pytest.mark.slow
+
 EOS = 0
 TOKENIZER = Tokenizer.load(demo_path())
 PROMPTS = [tuple(TOKENIZER.encode(f"Once upon a time there was a {who}")) for who in ("fox", "dog who", "bird")]
@@ -119,7 +121,6 @@ def rounded(events: list[TokenEvent]) -> list[Any]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_blocks", [192, 24])
 async def test_both_loops_give_the_same_tokens(num_blocks: int, runner: Runner) -> None:
     """Greedy, sampled, constrained, penalised, forked and scored requests; some leave, some are preempted."""

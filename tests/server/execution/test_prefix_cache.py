@@ -12,6 +12,8 @@ from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import unpack_floats
 from runners import BLOCK_SIZE, generated, load_runner, make_scheduler, run, run_step
 
+pytestmark = pytest.mark.slow
+
 SAMPLED = SamplingParams(do_sample=True, temperature=0.9, top_k=50, seed=77)
 
 

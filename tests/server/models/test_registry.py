@@ -29,11 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_family_of_one_file_is_served(server: ServerProcess) -> None:
     """It generates over HTTP what its one linear says."""
     assert server.generate("abc", max_new_tokens=5).json()["generated_text"] == "defgh"
 
 
+@pytest.mark.slow
 def test_prefixes_are_not_shared_where_the_family_cannot(server: ServerProcess) -> None:
     """The same long prompt twice finds nothing in the cache."""
     for _ in range(2):
@@ -41,6 +43,7 @@ def test_prefixes_are_not_shared_where_the_family_cannot(server: ServerProcess) 
         assert answer["details"]["cached_tokens"] == 0
 
 
+@pytest.mark.slow
 def test_sequences_of_one_prompt_are_computed_apart_where_the_family_cannot_fork(server: ServerProcess) -> None:
     """best_of works without forks."""
     answer = server.generate("abc", max_new_tokens=3, best_of=2, do_sample=True, temperature=0.1, details=True).json()

@@ -33,6 +33,8 @@ from peregrine_server.speculation.proposer import MISSES_BEFORE_BACKOFF, DraftPr
 from peregrine_server.speculation.token_mirror import HostTokenMirror
 from runners import BLOCK_SIZE, free_draft_budget, generated, load_runner, make_scheduler, run, run_step
 
+pytestmark = pytest.mark.slow
+
 EOS = frozenset({0})
 TOKENIZER = Tokenizer.load(demo_path())
 REPETITIVE = tuple(TOKENIZER.encode("The fox saw the bird. The bird saw the fox. The fox saw the bird. The bird saw"))
@@ -85,7 +87,6 @@ class Answers:
             self.of.setdefault(slot, []).append((token_id, logprobs[row] if logprobs else None, ids, values))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("every", [0, 2])
 @pytest.mark.parametrize("num_blocks", [192, 26])
 def test_tokens_are_those_without_speculation(num_blocks: int, every: int, runner: Runner) -> None:
@@ -97,7 +98,6 @@ def test_tokens_are_those_without_speculation(num_blocks: int, every: int, runne
     assert scheduler.speculation.num_accepted > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_sequence_alone(kind: dict[str, Any], runner: Runner) -> None:
     """Its tokens are those without speculation, whatever its parameters."""

@@ -23,6 +23,8 @@ from peregrine_server.structured.masks import GrammarMasks
 from runners import generated, load_runner, make_scheduler, run, run_step
 from schemas import random_schema
 
+pytestmark = pytest.mark.slow
+
 EOS = 0
 TOKENIZER = Tokenizer.load(demo_path())
 PROMPT = tuple(TOKENIZER.encode("Once upon a time there was a"))
@@ -48,7 +50,6 @@ def text(sequence: Sequence) -> str:
     return TOKENIZER.decode(generated(sequence))
 
 
-@pytest.mark.slow
 def test_every_finished_output_of_200_random_schemas_validates(runner: Runner) -> None:
     """Greedy and sampled, 40 in a batch; four in five finish before their length ends them."""
     requests, schemas = [], [random_schema(seed) for seed in range(200)]

@@ -13,6 +13,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
 CONTAINERS = st.lists(VALUES) | st.dictionaries(st.text(), VALUES)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(CONTAINERS, st.booleans(), st.sampled_from([None, 1]), st.text(), st.integers(1, 5))
 def test_the_end_of_a_value_is_found(value: object, is_ascii: bool, indent: int | None, rest: str, step: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fakes import EOS, FakeEngine, Server, serve, wait_until
 
 
+@pytest.mark.slow
 def test_permits_count_sequences(engine: FakeEngine) -> None:
     """Each sequence of each prompt takes a permit; a request beyond the limit is a 429 in OpenAI's shape."""
     engine.delay = 0.5
