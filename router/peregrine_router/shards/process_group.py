@@ -31,7 +31,7 @@ SHUTDOWN_SECONDS = 5.0
 
 SHARD_ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "GOMP_SPINCOUNT": "2000",
+    "GOMP_SPINCOUNT": "5000",
 }
 """Environment variables of a shard that the operator has not set.
 
