@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send, StatelessLifespan
 
 from peregrine_router.admission.validator import Validator
 from peregrine_router.api.docs_page import docs_page
@@ -107,6 +107,20 @@ def build_app(
         validator.close()
         await chat.close()
 
+    app = _application(settings, info, lifespan)
+    all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
+    live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
+    headers = ResponseHeaders(settings, info)
+    tgi = TgiApi(live, metrics, settings, info, headers)
+    openai = OpenAiApi(live, chat, settings, info, headers)
+    tokenization = TokenizationApi(validator, chat, settings.payload_limit)
+    health = HealthApi(engine, info, settings.root_path)
+    _add_routes(app, settings, (tgi, openai, tokenization, PlatformApi(tgi, openai), health))
+    return app
+
+
+def _application(settings: Settings, info: ModelInfo, lifespan: StatelessLifespan[FastAPI]) -> Application:
+    """An application without routes."""
     app = Application(
         title="Peregrine",
         summary=f"Text generation with {info.model_id}",
@@ -120,17 +134,6 @@ def build_app(
     )
     app.prefix = settings.root_path
     install_error_handlers(app)
-    all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
-    live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
-    headers = ResponseHeaders(settings, info)
-    tgi = TgiApi(live, metrics, settings, info, headers)
-    openai = OpenAiApi(live, chat, settings, info, headers)
-    tokenization = TokenizationApi(validator, chat, settings.payload_limit)
-    _add_routes(
-        app,
-        settings,
-        (tgi, openai, tokenization, PlatformApi(tgi, openai), HealthApi(engine, info, settings.root_path)),
-    )
     return app
 
 

@@ -13,12 +13,11 @@ from peregrine_router.text.template_files import (
     TOOL_USE,
     declared_tokens,
     named,
-    read_special_tokens,
     read_templates,
 )
 from peregrine_router.text.template_process import TemplateError, TemplateProcess
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_router.text.tokenizer_files import read_json
+from peregrine_router.text.tokenizer_files import read_tokenizer_config
 
 NOT_RENDERED = "the chat template does not write the last message, so it cannot be continued: end with another role"
 NO_TEMPLATE = "this model has no chat template: use /v1/completions, or start the server with --tokenizer-config-path"
@@ -86,8 +85,8 @@ class Chat:
         """
         name = model_id.rstrip("/").rpartition("/")[2].lower()
         family = next((each for each in FAMILIES if each.name.search(name)), None)
-        config = read_json(path / "tokenizer_config.json")
-        tokens = read_special_tokens(path, config)
+        config = read_tokenizer_config(path)
+        tokens = declared_tokens(config)
         if config_path is not None:
             given = json.loads(Path(config_path).read_bytes())
             templates = named(given)

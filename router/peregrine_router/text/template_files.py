@@ -1,4 +1,4 @@
-"""Chat templates and special tokens in a model's files, found where transformers finds them."""
+"""Chat templates in a model's files, found where transformers finds them, and the special tokens they may name."""
 
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,9 @@ def named(config: dict[str, Any]) -> dict[str, str]:
     return {DEFAULT: field} if isinstance(field, str) else {}
 
 
-def read_special_tokens(path: Path, config: dict[str, Any]) -> dict[str, str]:
-    """Name -> text of the special tokens that a template may name; those that the files do not declare are left out.
-
-    special_tokens_map.json counts for files without `added_tokens_decoder`, which are older.
-    """
-    legacy = {} if "added_tokens_decoder" in config else read_json(path / "special_tokens_map.json")
-    return declared_tokens(config) | declared_tokens(legacy)
-
-
 def declared_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """Name -> text of the special tokens that a tokenizer_config.json or special_tokens_map.json declares: fields whose
-    names end in `_token`, and those of `extra_special_tokens`."""
+    """Name -> text of the special tokens that a template may name: those that the content of a tokenizer_config.json
+    declares, in fields whose names end in `_token` and in `extra_special_tokens`."""
     extra = config.get("extra_special_tokens")
     fields = {name: field for name, field in config.items() if name.endswith("_token")}
     texts = {name: _text(field) for name, field in {**fields, **(extra if isinstance(extra, dict) else {})}.items()}

@@ -8,7 +8,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from fakes import EOS, train_backend
-from peregrine_router.text.template_files import read_special_tokens, read_templates
+from peregrine_router.text.template_files import declared_tokens, read_templates
+from peregrine_router.text.tokenizer_files import read_tokenizer_config
 
 
 def write(path: Path, **files: Any) -> dict[str, Any]:
@@ -36,10 +37,10 @@ def write(path: Path, **files: Any) -> dict[str, Any]:
 )
 def test_special_tokens_are_those_of_transformers(tmp_path: Path, files: dict[str, Any]) -> None:
     """A template knows the named tokens that transformers gives it, and no other."""
-    config = write(tmp_path, **files)
+    write(tmp_path, **files)
     train_backend().save(str(tmp_path / "tokenizer.json"))
     oracle = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    assert read_special_tokens(tmp_path, config) == oracle.special_tokens_map
+    assert declared_tokens(read_tokenizer_config(tmp_path)) == oracle.special_tokens_map
 
 
 def test_templates_by_name(tmp_path: Path) -> None:
