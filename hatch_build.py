@@ -4,7 +4,9 @@ If the system has no C compiler, the build requires `ziglang`: clang as a Python
 platforms than x86-64 Linux.
 """
 
+import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCES = "kernels/peregrine_kernels/native"
 FLAGS = ["-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 AVX512 = ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "prfchw"]
-TARGETS = {"amx": [*AVX512, "amx-tile", "amx-bf16", "amx-int8"], "avx512": AVX512, "avx2": []}
+TARGETS = {"amx": [*AVX512, "amx-tile", "amx-bf16", "amx-int8"], "avx512": AVX512, "avx2": ["f16c"]}
 """Instruction sets that each library uses besides AVX2 and FMA; the loader checks which libraries a CPU runs."""
 
 
@@ -63,6 +65,8 @@ def has_native_kernels() -> bool:
 
 
 def find_compiler() -> list[str] | None:
-    """The system's C compiler, or None."""
+    """The C compiler: the one that CC names, or else the system's; None if there is none."""
+    if named := shlex.split(os.environ.get("CC", "")):
+        return named
     path = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     return None if path is None else [path]

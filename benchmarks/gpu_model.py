@@ -23,14 +23,19 @@ class RandomWeights:
     def __init__(self, config: FalconConfig) -> None:
         self.config = config
 
-    def rows(self, *parts: tuple[str, Slice]) -> Tensor:
+    dtype = DTYPE
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        raise NotImplementedError("only quantized checkpoints are asked for shapes")
+
+    def rows(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         width = self.config.hidden_size
         return self._random(sum(rows.size for _, rows in parts), width)
 
-    def columns(self, *parts: tuple[str, Slice]) -> Tensor:
+    def columns(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         return self._random(self.config.hidden_size, sum(columns.size for _, columns in parts))
 
-    def vector(self, *parts: tuple[str, Slice]) -> Tensor:
+    def vector(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         return self._random(1, sum(part.size for _, part in parts))[0]
 
     def _random(self, rows: int, columns: int) -> Tensor:

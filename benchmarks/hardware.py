@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peregrine_router.hardware import DEVICES as KNOWN_DEVICES
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -16,13 +18,12 @@ class Device:
     """Seconds of every step beyond memory and arithmetic: launches, sampling, the router's part."""
 
 
-DEVICES = (
-    Device("A10G", 0.6e12, 70e12, 24e9, 2e-3),
-    Device("A100", 2.039e12, 312e12, 80e9, 2e-3),
-    Device("H100", 3.35e12, 989e12, 80e9, 2e-3),
-    Device("H200", 4.8e12, 989e12, 141e9, 2e-3),
+DEVICES = tuple(
+    Device(each.cuda_name, *each.roof, each.gigabytes * 1e9, 2e-3)
+    for each in KNOWN_DEVICES
+    if each.name in ("a10g", "a100-80g", "h100", "h200") and each.roof
 )
-"""Memory and peaks as in NVIDIA's data sheets (A10G: Amazon's variant of the A10, as AWS gives it)."""
+"""Devices that steps are modelled on."""
 
 
 @dataclass(frozen=True, slots=True)

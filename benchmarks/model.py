@@ -20,10 +20,10 @@ from benchmarks.machine import RESULTS as FOLDER
 from benchmarks.machine import ROOT, instruction_set, machine, write_json
 from benchmarks.peak import MEMORY_BYTES, Memory
 from benchmarks.probes import BareGemms, Ours, Transformers
-from peregrine_router.shards.process_group import SHARD_ENVIRONMENT
+from peregrine_router.shards.shard_process import SHARD_ENVIRONMENT
 
 RESULTS = FOLDER / f"model-cpu-{instruction_set()}.json"
-BATCHES = (1, 8, 32)
+BATCHES = (1, 4, 8, 32)
 PROMPTS = (128, 1024)
 CONTEXT = 128
 STEPS = 12
@@ -31,6 +31,14 @@ STEPS = 12
 PEER_BATCHES = (1, 8)
 PACKINGS = ("ours", "oneDNN")
 """Packings of the bare GEMMs; a step is compared with the faster one."""
+
+QUANTIZED = ("int8", "int4")
+INT4_BARS = (
+    *(("decode 1", "ours", 3.0), ("decode 1", "int8", 1.6), ("decode 4", "ours", 2.3)),
+    *(("decode 8", "ours", 2.0), ("decode 8", "int8", 1.0), ("decode 32", "int8", 0.9)),
+    *((f"prefill {length}", "int8", 0.9) for length in PROMPTS),
+)
+"""Steps, what int4 is compared with, and how many times as fast it should be."""
 
 Samples = dict[str, list[float]]
 
@@ -82,23 +90,25 @@ def measure(path: Path, rounds: int) -> Samples:
     """Probe -> seconds; the lists of one round's turns are aligned."""
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    ours, int8 = Ours(path, threads), Ours(path, threads, "int8")
+    ours = Ours(path, threads)
+    quantized = {name: Ours(path, threads, name) for name in QUANTIZED}
     peer, memory, gemms = Transformers(path, threads), Memory(), BareGemms(ours.model)
     samples: Samples = defaultdict(list)
     for slot in tqdm(range(max(BATCHES)), desc="filling the KV cache", leave=False):
-        ours.prefill(CONTEXT, slot)
-        int8.prefill(CONTEXT, slot)
+        for each in (ours, *quantized.values()):
+            each.prefill(CONTEXT, slot)
     # The first round fills caches and builds oneDNN's primitives for every shape.
     for round_ in tqdm(range(rounds + 1), desc="rounds", leave=False):
         turn: Samples = defaultdict(list)
         turn["memory"].append(memory.seconds())
         for batch in BATCHES:
-            decode_turn(turn, ours, int8, gemms, peer, batch)
+            decode_turn(turn, ours, quantized, gemms, peer, batch)
         for length in PROMPTS:
             for packing in PACKINGS:
                 turn[f"{packing} GEMMs, prefill {length}"].append(gemms.seconds(packing, length, 1))
             turn[f"ours prefill {length}"].append(ours.prefill(length, slot=max(BATCHES)))
-            turn[f"int8 prefill {length}"].append(int8.prefill(length, slot=max(BATCHES)))
+            for name, each in quantized.items():
+                turn[f"{name} prefill {length}"].append(each.prefill(length, slot=max(BATCHES)))
             turn[f"transformers prefill {length}"] += peer.generate(1, length, 1)
         if round_:
             for name, values in turn.items():
@@ -106,15 +116,18 @@ def measure(path: Path, rounds: int) -> Samples:
     return samples
 
 
-def decode_turn(turn: Samples, ours: Ours, int8: Ours, gemms: BareGemms, peer: Transformers, batch: int) -> None:
+def decode_turn(
+    turn: Samples, ours: Ours, quantized: dict[str, Ours], gemms: BareGemms, peer: Transformers, batch: int
+) -> None:
     """Alternates single steps and their bare GEMMs, then runs transformers on as many streams of the same context."""
-    ours.rewind(CONTEXT)
-    int8.rewind(CONTEXT)
+    for each in (ours, *quantized.values()):
+        each.rewind(CONTEXT)
     for _ in range(STEPS):
         for packing in PACKINGS:
             turn[f"{packing} GEMMs, decode {batch}"].append(gemms.seconds(packing, batch, batch))
         turn[f"ours decode {batch}"].append(ours.decode(batch))
-        turn[f"int8 decode {batch}"].append(int8.decode(batch))
+        for name, each in quantized.items():
+            turn[f"{name} decode {batch}"].append(each.decode(batch))
     if batch in PEER_BATCHES:
         _first, *steps = peer.generate(batch, CONTEXT, 1 + STEPS)
         turn[f"transformers decode {batch}"] += steps
@@ -147,6 +160,15 @@ def make_claims(samples: Samples) -> list[Claim]:
     ]
     claims += [
         Claim(
+            f"int4, times our {'bfloat16' if other == 'ours' else other}, {step}",
+            ratios(f"{other} {step}", f"int4 {step}"),
+            bar,
+            False,
+        )
+        for step, other, bar in INT4_BARS
+    ]
+    claims += [
+        Claim(
             f"times transformers, {b} stream{'s' * (b > 1)}",
             ratios(f"transformers decode {b}", f"ours decode {b}"),
             bar,
@@ -162,7 +184,8 @@ def table(samples: Samples, claims: list[Claim]) -> str:
     median = {name: statistics.median(values) for name, values in samples.items()}
     lines = [f"memory read {MEMORY_BYTES / median['memory'] / 1e9:.1f} GB/s; {len(samples['memory'])} rounds", ""]
     lines.append(
-        f"{'':16}{'our GEMMs':>13}{'oneDNN GEMMs':>14}{'ours':>13}{'ours':>15}{'int8':>15}{'transformers':>15}"
+        f"{'':16}{'our GEMMs':>13}{'oneDNN GEMMs':>14}{'ours':>13}"
+        + "".join(f"{name:>15}" for name in ("ours", *QUANTIZED, "transformers"))
     )
     for kind, sizes in (("decode", BATCHES), ("prefill", PROMPTS)):
         for size in sizes:
@@ -171,7 +194,8 @@ def table(samples: Samples, claims: list[Claim]) -> str:
             bare = [median[f"{packing} GEMMs, {step}"] * 1e3 for packing in PACKINGS]
             lines.append(
                 f"{step:16}{bare[0]:10.1f} ms{bare[1]:11.1f} ms{seconds * 1e3:10.1f} ms{size / seconds:9.1f} tok/s"
-                f"{size / median[f'int8 {step}']:9.1f} tok/s" + (f"{size / peer:9.1f} tok/s" if peer else "")
+                + "".join(f"{size / median[f'{name} {step}']:9.1f} tok/s" for name in QUANTIZED)
+                + (f"{size / peer:9.1f} tok/s" if peer else "")
             )
     lines.append("")
     for claim in claims:

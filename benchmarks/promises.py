@@ -28,7 +28,7 @@ from benchmarks.machine import RESULTS, ROOT, instruction_set, machine, write_js
 from benchmarks.peers.peregrine import peregrine
 from benchmarks.scenarios import VOCAB_SIZE
 from benchmarks.vocabulary import make_tokenizer
-from peregrine_router.launch.prepare import STEP_TOKENS
+from peregrine_router.options.batching import STEP_TOKENS
 
 FILE = RESULTS / f"promises-{instruction_set()}.json"
 PREFIX, OWN, NUM_LATER = 512, 16, 15

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,16 +88,17 @@ class Running:
     process: psutil.Process
 
 
-def router_server(num_streams: int, num_events: int) -> AbstractContextManager[Running]:
+def router_server(num_streams: int, num_events: int, **environment: str) -> AbstractContextManager[Running]:
     """The router with as many blocks as one load holds at its end, so that one load fills its prefix cache."""
-    return server(b"", num_streams * -(-(PROMPT_TOKENS + num_events) // BLOCK_SIZE))
+    return server(b"", num_streams * -(-(PROMPT_TOKENS + num_events) // BLOCK_SIZE), environment)
 
 
 @contextmanager
-def server(events: bytes, num_blocks: int = 0) -> Iterator[Running]:
+def server(events: bytes, num_blocks: int = 0, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Runs the router if there are no events to repeat, else the bare loop, until the block ends."""
     command = [sys.executable, "-m", "benchmarks.router_servers", str(CORES[0]), str(num_blocks)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    environ = os.environ | dict(environment or {})
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(events)

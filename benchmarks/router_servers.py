@@ -2,11 +2,13 @@
 bare ASGI loop that streams the same bytes."""
 
 import asyncio
+import contextlib
+import logging
 import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.launch.http_protocol import BoundedHttpProtocol
+from peregrine_router.launch.listener import SEND_BUFFER_BYTES
 from peregrine_router.launch.model_files import demo_path
-from peregrine_router.launch.prepare import SEND_BUFFER_BYTES
-from peregrine_router.launch.serve import Server, uvicorn_config
+from peregrine_router.launch.server import Server
+from peregrine_router.observability.log import configure_logging
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.step_metrics import StepMetrics
+from peregrine_router.observability.tracing import open_tracing
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
@@ -40,6 +44,7 @@ TEXT = (
     "The falcon waited on the wind above the valley, and when the grouse rose from the heather it folded its wings "
     "and fell: two hundred miles an hour, a sound like tearing cloth, then silence and a slow spiral of feathers. "
 )
+DEFAULTS = Settings(max_concurrent_requests=MAX_STREAMS)
 Message = dict[str, Any]
 
 
@@ -50,8 +55,12 @@ class InstantShards:
     """
 
     failure: Exception | None = None
+    is_responsive = True
+    has_result = False
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, step_seconds: float = 0.0) -> None:
+        """`step_seconds`: time that each step takes all the same."""
+        self._step_seconds = step_seconds
         random = np.random.default_rng(0)
         self._ids = random.choice(np.array(tokenizer.encode(TEXT), "<i4"), NUM_WORDS + MAX_STREAMS)
         self._logprobs = (-random.exponential(1.0, MAX_STREAMS)).astype("<f4")
@@ -68,8 +77,14 @@ class InstantShards:
 
     async def receive(self) -> StepResult:
         """The answer to the oldest step."""
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._step_seconds)
         return self._answers.popleft()
+
+    def give_up(self, reason: str) -> None:
+        """Does nothing: steps do not hang here."""
+
+    def on_failure(self, call: Callable[[], object]) -> None:
+        """Does nothing: these do not fail."""
 
     def _sampled(self, step: Step) -> list[int]:
         self._missing |= {new.slot: len(new.token_ids) // 4 - new.num_cached for new in step.new}
@@ -82,8 +97,20 @@ class InstantShards:
         return sampled
 
 
-async def serve_router(listener: socket.socket, num_blocks: int) -> None:
-    """Serves the app as `peregrine serve` does, with a KV cache of `num_blocks` blocks."""
+class BareServer(uvicorn.Server):
+    """uvicorn that a signal ends at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing."""
+        yield
+
+
+async def serve_router(
+    listener: socket.socket, num_blocks: int, settings: Settings = DEFAULTS, step_seconds: float = 0.0
+) -> None:
+    """Serves the app as `peregrine serve` does, with a KV cache of `num_blocks`, and traces if
+    OTLP_ENDPOINT is set."""
     tokenizer = Tokenizer.load(demo_path())
     info = ModelInfo(
         model_id="benchmark",
@@ -99,16 +126,17 @@ async def serve_router(listener: socket.socket, num_blocks: int) -> None:
     scheduler = Scheduler(
         BlockPool(num_blocks, BLOCK_SIZE),
         FairPolicy(MAX_STREAMS, lead=STEP_TOKENS),
-        max_batch_size=MAX_STREAMS,
+        max_batch_size=settings.max_batch_size or settings.max_concurrent_requests,
         max_step_tokens=STEP_TOKENS,
         eos_token_ids=frozenset(),
     )
-    settings, metrics = Settings(max_concurrent_requests=MAX_STREAMS), Metrics(info)
-    engine = Engine(InstantShards(tokenizer), scheduler, tokenizer, observers=[StepMetrics(metrics)])
-    app = build_app(engine, tokenizer, settings, info, metrics=metrics)
-    stepping = asyncio.create_task(engine.run())
-    await Server(uvicorn_config(app, settings)).serve(sockets=[listener])
-    stepping.cancel()
+    metrics = Metrics(info)
+    tracing = open_tracing(settings, os.environ, info.model_id)
+    observers = [StepMetrics(metrics), *([tracing.watch_steps(scheduler.in_flight)] if tracing else [])]
+    engine = Engine(InstantShards(tokenizer, step_seconds), scheduler, tokenizer, observers=observers)
+    tracer = tracing.tracer if tracing else None
+    app = build_app(engine, tokenizer, settings, info, metrics=metrics, tracer=tracer)
+    await Server(app, engine, settings, listener).run_until_stopped()
 
 
 async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
@@ -123,7 +151,7 @@ async def serve_bare(listener: socket.socket, events: list[bytes]) -> None:
         await send({"type": "http.response.body", "body": b""})
 
     config = uvicorn.Config(app, http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
-    await Server(config).serve(sockets=[listener])
+    await BareServer(config).serve(sockets=[listener])
 
 
 def main() -> None:
@@ -131,6 +159,7 @@ def main() -> None:
     core, num_blocks = map(int, sys.argv[1:])
     os.sched_setaffinity(0, {core})
     body = sys.stdin.buffer.read()
+    configure_logging(level=logging.WARNING)
     listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_STREAMS)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     print(listener.getsockname()[1], flush=True)

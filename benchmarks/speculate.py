@@ -23,7 +23,8 @@ from benchmarks.comparison import median_bounds, quartiles
 from benchmarks.machine import RESULTS, machine, write_json
 from benchmarks.shard import config_of, load_shards
 from peregrine_router.launch.model_files import demo_path
-from peregrine_router.launch.prepare import SPECULATIVE_ROWS, STEP_TOKENS
+from peregrine_router.launch.prepare import SPECULATIVE_ROWS
+from peregrine_router.options.batching import STEP_TOKENS
 from peregrine_router.request import Request, SamplingParams
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.draft_budget import DraftBudget

@@ -12,7 +12,8 @@
 
 enum { EMULATED_TILES = 8, EMULATED_ROWS = 16, EMULATED_ROW_BYTES = 64 };
 
-static _Thread_local __attribute__((unused)) struct {
+/* Weak: the same tiles in every source. */
+_Thread_local __attribute__((weak)) struct {
     int is_configured;
     uint8_t rows[EMULATED_TILES][EMULATED_ROWS][EMULATED_ROW_BYTES];
 } emulated;
@@ -72,6 +73,22 @@ static inline void emulated_multiply(int sums, int x, int w, int is_integer) {
     }
 }
 
+/* The same with both signed: x is taken as x + 128, unsigned, and 128 times w is taken off again. */
+static inline void emulated_multiply_signed(int sums, int x, int w) {
+    const __m512i offset = _mm512_set1_epi8(-128);
+    for (int m = 0; m < EMULATED_ROWS; m++) {
+        __m512i sum = _mm512_loadu_si512(emulated_tile(sums)[m]);
+        for (int k = 0; k < EMULATED_ROWS; k++) {
+            int32_t unit;
+            memcpy(&unit, emulated_tile(x)[m] + 4 * k, sizeof unit);
+            __m512i one = _mm512_xor_si512(_mm512_set1_epi32(unit), offset), columns = _mm512_loadu_si512(emulated_tile(w)[k]);
+            sum = _mm512_dpbusd_epi32(sum, one, columns);
+            sum = _mm512_sub_epi32(sum, _mm512_dpbusd_epi32(_mm512_setzero_si512(), offset, columns));
+        }
+        _mm512_storeu_si512(emulated_tile(sums)[m], sum);
+    }
+}
+
 #undef _tile_loadconfig
 #undef _tile_release
 #undef _tile_zero
@@ -79,6 +96,7 @@ static inline void emulated_multiply(int sums, int x, int w, int is_integer) {
 #undef _tile_stored
 #undef _tile_dpbf16ps
 #undef _tile_dpbusd
+#undef _tile_dpbssd
 #define _tile_loadconfig(configuration) emulated_configure(configuration)
 #define _tile_release() emulated_release()
 #define _tile_zero(tile) emulated_zero(tile)
@@ -86,3 +104,4 @@ static inline void emulated_multiply(int sums, int x, int w, int is_integer) {
 #define _tile_stored(tile, base, stride) emulated_store(tile, base, stride)
 #define _tile_dpbf16ps(sums, x, w) emulated_multiply(sums, x, w, 0)
 #define _tile_dpbusd(sums, x, w) emulated_multiply(sums, x, w, 1)
+#define _tile_dpbssd(sums, x, w) emulated_multiply_signed(sums, x, w)

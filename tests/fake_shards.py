@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 from typing import Protocol, TypeVar
 
@@ -179,12 +179,26 @@ class FakeModel:
         return [self.cache[table[p // self.block_size]][p % self.block_size] for p in positions]
 
 
-class FakeShards:
+class LivingShards:
+    """Shards that live, until they are given up."""
+
+    failure: Exception | None = None
+    is_responsive = True
+    has_result = False
+
+    def give_up(self, reason: str) -> None:
+        self.failure = RuntimeError(reason)
+        self._call()
+
+    def on_failure(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+
+class FakeShards(LivingShards):
     """The link to a `FakeModel`, messages encoded and decoded as on the wire."""
 
     def __init__(self, model: FakeModel, step_seconds: float = 0.0) -> None:
         self.model = model
-        self.failure: Exception | None = None
         self.failed_slot: int | None = None
         """The slot whose sequence fails."""
         self.prompt_logprob: float | None = None
@@ -196,9 +210,10 @@ class FakeShards:
         """Executes at once; `receive` returns the result."""
         decoded = decode_to_shard(encode(step))
         assert isinstance(decoded, Step)
-        failed = [] if self.failed_slot is None else [SequenceFailed(self.failed_slot, "no way on")]
-        result = replace(self.model.execute(decoded), prompt_logprobs=self._score(decoded), failed=failed)
-        self._results.append(result)
+        failed = [] if self.failed_slot is None else [SequenceFailed(self.failed_slot, "no way on", "KeyError: 3")]
+        result = self.model.execute(decoded)
+        scores = self._score(decoded) or result.prompt_logprobs
+        self._results.append(replace(result, prompt_logprobs=scores, failed=failed))
 
     async def receive(self) -> StepResult:
         """The oldest result, a step's time later."""

@@ -18,8 +18,10 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from exposition import parse_metrics
 from peregrine_router.app import build_app
 from peregrine_router.interfaces import EngineStats, ModelInfo
-from peregrine_router.launch.http_protocol import BoundedHttpProtocol
+from peregrine_router.launch.connections import connection_limits
+from peregrine_router.launch.http_protocol import bounded_protocol
 from peregrine_router.observability.observer import RequestObserver
+from peregrine_router.observability.tracing import RequestTracer
 from peregrine_router.request import Cancelled, Finished, FinishReason, Request, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
@@ -205,11 +207,13 @@ def serve(
     info: ModelInfo = INFO,
     chat: Chat | None = None,
     observers: Sequence[RequestObserver] = (),
+    tracer: RequestTracer | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
     """The app on a free port."""
-    app = build_app(engine, engine.tokenizer, Settings(**settings), info, chat=chat, observers=observers)
-    with listen(app) as url:
+    options = Settings(**settings)
+    app = build_app(engine, engine.tokenizer, options, info, chat=chat, observers=observers, tracer=tracer)
+    with listen(app, options) as url:
         server = Server(url, engine)
         with server.client:
             yield server
@@ -237,10 +241,11 @@ class PromptServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def listen(app: FastAPI) -> Iterator[str]:
+def listen(app: FastAPI, settings: Settings | None = None) -> Iterator[str]:
     """Runs uvicorn in a thread until the block ends."""
+    protocol = bounded_protocol(connection_limits(settings or Settings()), getattr(app.state, "early_refusals", None))
     config = uvicorn.Config(
-        app, http=BoundedHttpProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+        app, http=protocol, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
     )
     server = PromptServer(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

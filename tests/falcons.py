@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -11,8 +12,10 @@ from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.load import check_weights, load_falcon
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.models.falcon.tensors import PREFIX
+from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import ForwardContext, ModelContext
+from peregrine_server.models.loading.tensor_file import CheckpointError
 from peregrine_server.models.loading.weights import Progress, Weights
 from peregrine_server.models.registry import load_config
 
@@ -62,4 +65,12 @@ def open_weights(
 ) -> tuple[Weights, FalconConfig]:
     """The tensors of a Falcon's checkpoint, each accounted for, and the config that they confirm."""
     weights = Weights(path, CPU, dtype, progress, prefix=PREFIX)
-    return weights, check_weights(weights, config or falcon_config(path), model_context(dtype))
+    return weights, check_weights(weights, config or falcon_config(path), DenseFormat())[0]
+
+
+def failure(path: Path) -> str:
+    """The one-line error of loading from `path`."""
+    with pytest.raises(CheckpointError) as caught:
+        load(path, model_context(torch.float32))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

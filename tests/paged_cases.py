@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels import Backend, KVCache, PagedBatch, Rotary
-from peregrine_kernels.kv_cache import GraphDecodeRows
-from peregrine_kernels.reference.backend import write_pages
+from peregrine_kernels.kv_cache import GraphDecodeRows, read_pages, scales_of, write_pages
 
 Sequences = list[tuple[int, int]]
 """Query length and context length of each."""
@@ -37,10 +36,24 @@ class Case:
         return replace(self, pages=copied(self.pages), fused=self.fused.clone())
 
     def of_type(self, dtype: torch.dtype) -> "Case":
-        """Pages and all, in a floating-point type."""
+        """Rows in a floating-point type; pages too, unless they are of 8 bits."""
         rotary = None if self.rotary is None else (self.rotary[0].to(dtype), self.rotary[1].to(dtype))
-        pages, fused = self.pages.to(dtype, copy=True), self.fused.to(dtype, copy=True)
-        return replace(self, pages=pages, fused=fused, rotary=rotary)
+        pages = copied(self.pages) if self.pages.dtype.itemsize == 1 else self.pages.to(dtype, copy=True)
+        return replace(self, pages=pages, fused=self.fused.to(dtype, copy=True), rotary=rotary)
+
+    def quantized(self, kv_dtype: torch.dtype) -> "Case":
+        """Pages of 8 bits with what the sequences' pages hold."""
+        num_blocks, block_size, _, num_kv_heads, head_dim = self.pages.shape
+        pages = nan_pages(num_blocks, block_size, num_kv_heads, head_dim, kv_dtype)
+        for sequence in range(len(self.batch.context_lengths)):
+            slots = self.batch.slots_of(sequence, block_size)
+            write_pages(pages, slots, read_pages(self.pages, slots))
+        return replace(self, pages=pages)
+
+    def exact(self) -> "Case":
+        """In float64, pages too."""
+        wide, scales = self.of_type(torch.float64), scales_of(self.pages)
+        return wide if scales is None else replace(wide, pages=self.pages.double() * scales.double()[..., None])
 
     def to(self, device: torch.device) -> "Case":
         batch = replace(
@@ -83,6 +96,13 @@ def copied(pages: Tensor, device: torch.device | None = None) -> Tensor:
     return storage.view(pages.dtype).as_strided(pages.shape, pages.stride())
 
 
+def nan_pages(num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> Tensor:
+    """One layer's pages that no token was written to: NaN, or scales that are."""
+    pages = KVCache.allocate(1, num_blocks, block_size, num_kv_heads, head_dim, dtype, torch.device("cpu")).layers[0]
+    torch.empty(0, dtype=torch.uint8).set_(pages.untyped_storage()).fill_(0xFF)  # NaN in every floating-point type
+    return pages
+
+
 def page_batch(sequences: Sequences, block_size: int) -> tuple[PagedBatch, int]:
     """The batch of some sequences on randomly chosen blocks, and how many blocks there are."""
     sequences = sorted(sequences, key=lambda lengths: lengths[0] != 1)
@@ -115,10 +135,7 @@ def make_case(
     torch.manual_seed(seed)
     num_heads, num_kv_heads, head_dim = heads
     batch, num_blocks = page_batch(sequences, block_size)
-    kind = kv_dtype or dtype
-    pages = KVCache.allocate(1, num_blocks, block_size, num_kv_heads, head_dim, kind, torch.device("cpu")).layers[0]
-    raw = torch.empty(0, dtype=torch.uint8).set_(pages.untyped_storage())
-    raw.fill_(0xFF)  # NaN in every floating-point type, scales included
+    pages = nan_pages(num_blocks, block_size, num_kv_heads, head_dim, kv_dtype or dtype)
     for sequence, (query, context) in enumerate(zip(batch.query_lengths, batch.context_lengths, strict=True)):
         prefix = batch.slots_of(sequence, block_size)[: context - query]
         write_pages(pages, prefix, torch.randn(len(prefix), 2, num_kv_heads, head_dim).to(dtype))

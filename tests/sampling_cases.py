@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels.gpu.sampling import sampling_launch
-from peregrine_server.sampling.draw import draw
+from peregrine_server.sampling.draw import cumulative_probabilities, draw
 from peregrine_server.sampling.processors import divide_by_temperature, keep_top_k, keep_top_p
 
 GREEDY = -1.0
@@ -63,7 +63,7 @@ def assert_agrees(logits: Tensor, temperature: float, top_k: int, top_p: float, 
     num_sure = 0
     for uniform, token, logprob in zip(uniforms, token_ids, logprobs, strict=True):
         if not is_borderline(logits, temperature, top_k, top_p, uniform):
-            assert token == int(draw(scores, torch.tensor([uniform], dtype=torch.float64)))
+            assert token == int(draw(cumulative_probabilities(scores), torch.tensor([uniform], dtype=torch.float64)))
             assert abs(logprob - float(exact[token])) <= 1e-5 + 1e-6 * abs(logprob)
             num_sure += 1
     return num_sure

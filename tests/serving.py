@@ -7,11 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, Self
 
 import httpx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -49,13 +49,20 @@ def write_byte_tokenizer(path: Path) -> Path:
 class ServerProcess:
     """A running server and a client for it."""
 
-    def __init__(self, *options: str, wait: bool = True, env: Mapping[str, str] | None = None) -> None:
+    program: Sequence[str] = (str(Path(sys.executable).with_name("peregrine")),)
+    """The command `peregrine`, or what stands for it."""
+
+    def __init__(
+        self,
+        *options: str,
+        wait: bool = True,
+        env: Mapping[str, str] | None = None,
+        stderr: int | IO[str] = subprocess.PIPE,
+    ) -> None:
         self.port = free_port()
-        command = [str(Path(sys.executable).with_name("peregrine")), "serve", "--port", str(self.port), *options]
+        command = [*self.program, "serve", "--port", str(self.port), *options]
         environment = {**os.environ, **(env or {})}
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
-        )
+        self.process = subprocess.Popen(command, stderr=stderr, text=True, start_new_session=True, env=environment)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         if wait:
             self.wait_ready()
@@ -109,7 +116,7 @@ class ServerProcess:
             self.process.communicate()
             raise
 
-    def __enter__(self) -> "ServerProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

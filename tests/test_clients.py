@@ -84,7 +84,7 @@ def test_openai_scores_of_a_prompt(client: openai.OpenAI) -> None:
     likely = client.completions.create(model="tgi", prompt=prompt, max_tokens=6, temperature=0).choices[0].text
     given: dict[str, Any] = {
         "model": "tgi",
-        "prompt": [prompt + likely, prompt + " zebra"],
+        "prompt": [prompt + likely, prompt + " xylophone"],
         "logprobs": 1,
         "echo": True,
     }

@@ -9,13 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "helm").rglob("*.md")])
 ARCHITECTURE = DOCS / "architecture.md"
 EXTENDING = DOCS / "extending.md"
 FOLDERS = ("router", "server", "kernels", "benchmarks", "scripts", "tests")
 PACKAGES = ("router/peregrine_router", "server/peregrine_server", "kernels/peregrine_kernels")
 PAGES_ON_CODE = sorted(
-    [*(DOCS / "design").glob("*.md"), *(DOCS / f"{name}.md" for name in ("architecture", "extending", "gpu"))]
+    [
+        *(DOCS / "design").glob("*.md"),
+        *(DOCS / f"{name}.md" for name in ("architecture", "extending", "gpu", "security")),
+    ]
 )
 """Decisions and the glossary also quote other projects."""
 MAX_ARCHITECTURE_WORDS = 1_200

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "router/peregrine_router": (
         {"cli"},
+        {"planning"},
         {"launch"},
         {"app"},
         {"api"},
@@ -23,23 +24,24 @@ PACKAGES = {
         {"scheduling", "text"},
         {"interfaces"},
         {"request", "settings", "shards"},
-        {"options"},
+        {"hardware", "options"},
     ),
     "router/peregrine_router/api": (
-        {"platforms"},
+        {"platforms", "tokenization"},
         {"openai"},
-        {"tokenization"},
+        {"token_json"},
         {"tgi"},
         {"docs_page", "health", "openapi"},
     ),
     "server/peregrine_server": (
+        {"machines", "quantization"},
         {"worker"},
         {"execution"},
         {"speculation"},
         {"sampling"},
         {"batch", "structured", "models"},
         {"distributed"},
-        {"protocol"},
+        {"addresses", "container", "parent", "protocol"},
     ),
     "server/peregrine_server/models": (
         {"falcon", "registry"},
@@ -52,17 +54,25 @@ PACKAGES = {
         {"aot", "select"},
         {"cpu", "gpu"},
         {"reference", "native"},
-        {"dense_linear", "int8"},
+        {"dense_linear", "fp8", "int4", "int8", "nf4"},
         {"interface"},
-        {"kv_cache"},
+        {"kv_cache", "weights"},
     ),
 }
 """Folder -> its rooms, from the top floor down. A room imports from lower floors, never from its own or a higher."""
 FOR_THE_ROUTER = (
     "peregrine_server",
+    "peregrine_server.container",
+    "peregrine_server.addresses",
+    "peregrine_server.execution.memory_budget",
+    "peregrine_server.machines.curve_keys",
+    "peregrine_server.machines.messages",
+    "peregrine_server.machines.remote_worker",
+    "peregrine_server.models.formats.interface",
     "peregrine_server.models.formats.registry",
     "peregrine_server.models.interface",
     "peregrine_server.models.registry",
+    "peregrine_server.parent",
     "peregrine_server.protocol",
     "peregrine_server.structured.compiler",
 )
@@ -112,7 +122,27 @@ def test_the_router_imports_no_tensors() -> None:
 def test_the_server_knows_no_router_and_runs_no_foreign_model_code() -> None:
     """Shards depend on the kernels alone."""
     for file, module in imports("server"):
-        assert module.partition(".")[0] not in ("peregrine_router", "transformers", "pickle", "marshal"), file
+        assert module.partition(".")[0] not in ("peregrine_router", "transformers"), file
+
+
+@pytest.mark.parametrize("package", ["router", "server", "kernels"])
+def test_nothing_unpickles(package: str) -> None:
+    """Modules that run what the bytes they read name are imported nowhere; torch.load has weights_only."""
+    for file, module in imports(package):
+        top = module.partition(".")[0]
+        assert top not in ("pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "multiprocessing"), file
+
+
+def test_only_the_start_fetches_anything() -> None:
+    """The model is fetched before the port opens; what answers requests has no client of HTTP."""
+    clients = ("aiohttp", "ftplib", "http.client", "httpx", "huggingface_hub", "requests", "urllib.request", "urllib3")
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("router", "server")
+        for file, module in imports(package)
+        if module.startswith(clients)
+    }
+    assert found == {"router/peregrine_router/launch/model_files.py"}
 
 
 def test_the_kernels_import_nothing_of_ours() -> None:
@@ -130,7 +160,10 @@ def test_one_family_is_named_in_its_own_folder_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["peregrine_router.cli", "peregrine_router.launch.serve", *FOR_THE_ROUTER])
+@pytest.mark.parametrize(
+    "module",
+    ["peregrine_router.cli", "peregrine_router.launch.serve", "peregrine_router.planning.command", *FOR_THE_ROUTER],
+)
 def test_no_torch_is_loaded_by(module: str) -> None:
     """Also indirectly: the router starts in a second, and needs no gigabyte."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -27,6 +27,7 @@ def server(model: Path) -> Iterator[ServerProcess]:
         yield server
 
 
+@pytest.mark.alone
 def test_the_demo_model_is_ready_within_ten_seconds_and_speaks_as_transformers_does() -> None:
     """`peregrine serve` alone answers soon, with the tokens that transformers computes of the same weights."""
     start = time.monotonic()
@@ -139,6 +140,19 @@ def test_draft_tokens_change_no_text(server: ServerProcess, model: Path) -> None
             ]
             assert answers[0] == answers[1]
         assert speculating.metric("peregrine_accepted_tokens_total") > 0
+
+
+def test_8_bit_kv_from_the_command_line() -> None:
+    """--kv-cache-dtype reaches both shards of the demo, and the lines at the start name it; an answer, by draft tokens
+    too, is the same from behind its cached prefix."""
+    options = ("--kv-cache-dtype", "int8", "--num-shard", "2", "--speculate", "4", "--block-size", "16")
+    with ServerProcess(*options) as server:
+        assert server.process.stderr is not None
+        assert next(line for line in server.process.stderr if "KV cache" in line).rstrip().endswith("bytes, int8")
+        answers = [server.generate("It was a fine morning, and " * 4, max_new_tokens=24) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert len(answers[0].json()["generated_text"]) > 24
+    assert [int(answer.headers["x-cached-tokens"]) > 0 for answer in answers] == [False, True]
 
 
 BAD_BODIES = {

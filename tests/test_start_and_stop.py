@@ -39,6 +39,37 @@ def test_ctrl_c_while_loading_leaves_no_process_behind(model: Path) -> None:
         assert not any(map(is_alive, shards))
 
 
+def test_sampling_defaults_are_said_and_served(tmp_path: Path) -> None:
+    """The model's generation_config.json and the operator's override: in the banner, and in the tokens."""
+    content = {"temperature": 0.0, "repetition_penalty": -1}
+    (write_model(tmp_path) / "generation_config.json").write_text(json.dumps(content))
+    override = '{"max_new_tokens": 3}'
+    options = ("--model-id", str(tmp_path), "--override-generation-config", override)
+    with ServerProcess(*options) as server:
+        greedy = server.generate("the", max_new_tokens=3).json()["generated_text"]
+        answer = server.client.post("/v1/completions", json={"prompt": "the"}).json()
+        assert answer["choices"][0]["text"] == greedy
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stderr is not None
+        lines = server.process.stderr.read().splitlines()
+    assert "  defaults  temperature 0.0, max_new_tokens 3 (/v1)" in lines
+    assert any("`repetition_penalty` must be strictly positive. Given: -1; it is ignored" in line for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_log_that_nobody_reads_does_not_keep_the_server(model: Path, number: int) -> None:
+    """The reader of standard error is gone: the server serves, counts what it could not say, and stops."""
+    with ServerProcess("--model-id", str(model), wait=False) as server:
+        assert server.process.stderr is not None
+        server.process.stderr.close()
+        server.process.stderr = None
+        server.wait_ready()
+        assert server.generate("dive", max_new_tokens=2).status_code == 200
+        assert wait_until(lambda: server.metric("peregrine_log_lines_dropped_total") > 0, 5)
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=15) == 0
+
+
 def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
     """SIGKILL gives the router no chance to clean up; the shards notice."""
     with ServerProcess("--model-id", str(model), "--num-shard", "2") as server:
@@ -48,7 +79,7 @@ def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
 
 
 def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
-    """Running requests fail with 424, health is 503 at once, the exit code is 1 and the reason is said."""
+    """Running requests fail with 424, health is 503 at once, the exit code is 1 and the log has the reason."""
     with ServerProcess("--model-id", str(model)) as server:
         (shard,) = server.shard_pids()
         stream = server.stream("doomed", max_new_tokens=1900, ignore_eos=True)
@@ -56,7 +87,7 @@ def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:
         os.kill(shard, signal.SIGKILL)
         last = next(event for event in stream if "error" in event)
         assert last["error_type"] == "generation"
-        assert "shard 0 was killed by signal 9" in last["error"]
+        assert last["error"] == "Request failed during generation: the server has failed: send the request again"
         assert server.process.wait(timeout=15) == 1
         assert server.process.stderr is not None
         assert "shard 0 was killed by signal 9" in server.process.stderr.read()
@@ -68,6 +99,25 @@ def test_a_used_port_is_said_in_one_line(model: Path) -> None:
         code, lines = failure("--model-id", str(model), port=port)
     assert code == 1
     assert lines == [f"peregrine: port {port} is in use: stop what listens there, or choose another --port"]
+
+
+def test_of_two_servers_on_a_port_the_second_says_so_at_once(model: Path) -> None:
+    """It does not load its model first, and the first one serves undisturbed."""
+    with ServerProcess("--model-id", str(model), wait=False) as first:
+        assert wait_until(lambda: len(first.shard_pids()) == 1, 20)
+        second = ServerProcess("--model-id", str(model), "--port", str(first.port), wait=False).process
+        said = second.communicate(timeout=20)[1]
+        assert second.returncode == 1
+        assert said == f"peregrine: port {first.port} is in use: stop what listens there, or choose another --port\n"
+        first.wait_ready()
+
+
+def test_a_long_tmpdir_serves(model: Path, tmp_path: Path) -> None:
+    """A socket's path has 107 bytes at most; where TMPDIR leaves no room for it, the sockets are elsewhere."""
+    folder = tmp_path / ("x" * (98 - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    with ServerProcess("--model-id", str(model), env={"TMPDIR": str(folder)}) as server:
+        assert server.generate("dive", max_new_tokens=2).status_code == 200
 
 
 def test_more_shards_than_cores_serve(model: Path) -> None:

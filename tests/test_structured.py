@@ -50,6 +50,20 @@ def test_a_tool_without_parameters_is_called_with_none(demo: ServerProcess) -> N
     assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {}
 
 
+@pytest.mark.parametrize("style", [{"model": "tgi"}, {"tool_choice": "required"}])
+def test_answers_with_tools_are_calls_or_text(demo: ServerProcess, style: dict[str, Any]) -> None:
+    """TGI's `auto` gives a call or text, `required` one call or more; arguments fit, and no JSON is content."""
+    tools = [{"type": "function", "function": {"name": name, "parameters": OK}} for name in ("dive", "climb")]
+    for seed in range(8):
+        body = {"messages": USER, "max_tokens": 200, "seed": seed, "temperature": 1.2, "tools": tools, **style}
+        choice = demo.client.post("/v1/chat/completions", json=body).json()["choices"][0]
+        calls = choice["message"].get("tool_calls", [])
+        assert choice["finish_reason"] == ("tool_calls" if calls else "stop") or choice["finish_reason"] == "length"
+        assert calls or (style == {"model": "tgi"} and "arguments" not in choice["message"]["content"])
+        for call in calls[: -1 if choice["finish_reason"] == "length" else None]:
+            assert json.loads(call["function"]["arguments"]).keys() == {"ok"}
+
+
 def test_a_dead_end_is_an_error_of_its_request(demo: ServerProcess) -> None:
     """The second property has no name left. A stream ends with an error, and the server goes on."""
     refused = answer(demo, DEAD_END)

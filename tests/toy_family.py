@@ -6,12 +6,20 @@ It keeps nothing of a sequence, so it can neither share prefixes nor fork nor sp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
-from peregrine_server.models.interface import ForwardContext, ModelContext
+from peregrine_server.models.formats.interface import DTYPE_BYTES
+from peregrine_server.models.interface import (
+    Footprint,
+    ForwardContext,
+    Layout,
+    LinearWeights,
+    ModelContext,
+    SourceCheckpoint,
+)
 from peregrine_server.models.loading.config_reader import ConfigReader
 from peregrine_server.protocol import CacheSpec
 
@@ -21,11 +29,17 @@ if TYPE_CHECKING:
     from peregrine_kernels import Linear
     from peregrine_server.models.loading.weights import Progress
 
+NO_STATE = CacheSpec(0, can_share_prefixes=False, can_fork=False, can_speculate=False)
+
 
 @dataclass(frozen=True)
 class ToyConfig:
     vocab_size: int
     max_positions: int
+
+    @property
+    def linear_weights(self) -> LinearWeights:
+        return LinearWeights(0, self.vocab_size**2)
 
     def summary(self) -> str:
         return f"one linear layer, vocabulary {self.vocab_size}"
@@ -44,7 +58,7 @@ class ToyModel:
 
     @property
     def cache_spec(self) -> CacheSpec:
-        return CacheSpec(0, can_share_prefixes=False, can_fork=False, can_speculate=False)
+        return NO_STATE
 
     @property
     def weight_bytes(self) -> int:
@@ -70,8 +84,17 @@ class ToyFamily:
         read = ConfigReader(hf)
         return ToyConfig(read.size("vocab_size"), read.size("max_position_embeddings"))
 
-    def weight_bytes(self, config: ToyConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
-        return format.num_bytes(config.vocab_size, config.vocab_size, dtype)
+    @property
+    def published(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}
+
+    def footprint(self, config: ToyConfig, layout: Layout) -> Footprint:
+        size = config.vocab_size
+        weight_bytes = layout.format.num_bytes(size, size, layout.dtype)
+        return Footprint(weight_bytes, 0, NO_STATE, 2 * size * DTYPE_BYTES[layout.dtype])
+
+    def open(self, path: Path, config: ToyConfig) -> AbstractContextManager[SourceCheckpoint]:
+        raise NotImplementedError("toys are not quantized")
 
     def load(self, path: Path, config: ToyConfig, context: ModelContext, progress: Progress | None) -> ToyModel:
         from peregrine_server.models.loading.slices import whole

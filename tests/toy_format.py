@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from peregrine_server.models.formats.dense import DenseFormat
+from peregrine_server.models.loading.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from peregrine_kernels import Backend, DenseWeight
+    from peregrine_kernels import DenseWeight
+    from peregrine_server.models.formats.interface import WeightKernels
     from peregrine_server.models.loading.slices import Slice
     from peregrine_server.models.loading.weights import TensorSource
 
@@ -19,11 +21,11 @@ class HalvesFormat:
     name = "halves"
     compute_dtype: str | None = None
 
-    def __init__(self, backend: Backend | None = None) -> None:
+    def __init__(self, kernels: WeightKernels) -> None:
         self._dense = DenseFormat()
 
-    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, tuple[int, ...]]:
-        return {f"{name}.halves": (out_features, in_features)}
+    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
+        return {f"{name}.halves": TensorSpec((out_features, in_features))}
 
     def load(self, weights: TensorSource, parts: tuple[tuple[str, Slice], ...], axis: int) -> DenseWeight:
         tensors = [(f"{name}.halves", part) for name, part in parts]
@@ -35,3 +37,12 @@ class HalvesFormat:
 
     def num_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
         return self._dense.num_bytes(out_features, in_features, dtype)
+
+    def head_num_bytes(self, out_features: int, in_features: int, dtype: str) -> int | None:
+        return self._dense.head_num_bytes(out_features, in_features, dtype)
+
+    def refuses(self, leftover: str) -> bool:
+        return False
+
+    def checkpoint_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
+        return self._dense.checkpoint_bytes(out_features, in_features, dtype)

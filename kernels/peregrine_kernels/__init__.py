@@ -6,21 +6,19 @@ What the server imports is named here; the rest of the package imports from the 
 from peregrine_kernels.interface import (
     Affine,
     Backend,
-    DenseWeight,
     FusedLayer,
     FusedModel,
     FusedOps,
-    Int8Weight,
     LayerParts,
     Linear,
+    LinearInto,
     ModelParts,
     Rotary,
     Sample,
-    UnsupportedWeight,
-    Weight,
 )
 from peregrine_kernels.kv_cache import KVCache, PagedBatch
 from peregrine_kernels.select import backend_for
+from peregrine_kernels.weights import DenseWeight, Int8Weight, UnsupportedWeight, Weight
 
 __all__ = [
     "Affine",
@@ -33,6 +31,7 @@ __all__ = [
     "KVCache",
     "LayerParts",
     "Linear",
+    "LinearInto",
     "ModelParts",
     "PagedBatch",
     "Rotary",

@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor
 
-from peregrine_kernels.interface import Int8Weight
-
-ROWS_AT_A_TIME = 1024
-"""Rows that are rounded at a time: in float32 a whole weight would take twice the memory that it has in bfloat16."""
+from peregrine_kernels.weights import ROWS_AT_A_TIME, Int8Weight, row_scales
 
 
 def quantize_rows(weight: Tensor, largest: int) -> Int8Weight:
@@ -14,8 +11,8 @@ def quantize_rows(weight: Tensor, largest: int) -> Int8Weight:
 
     `largest` is the backend's `largest_int8`.
     """
-    integers = torch.empty(weight.shape, dtype=torch.int8)
-    scales = weight.abs().amax(1).float().clamp(min=1e-20) / largest
+    integers = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scales = row_scales(weight, largest)
     for out, rows, scale in zip(*(torch.split(x, ROWS_AT_A_TIME) for x in (integers, weight, scales)), strict=True):
         out.copy_((rows.float() / scale[:, None]).round_())
     return Int8Weight(integers, scales)

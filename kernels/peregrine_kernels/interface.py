@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels.kv_cache import PagedBatch
+from peregrine_kernels.weights import Weight
 
 Rotary = tuple[Tensor, Tensor]
 """cos and sin of each token's position, [T, 1, D] each, in the model's dtype, halves repeated (rotate-half form)."""
@@ -27,51 +28,6 @@ distribution function is inverted, or a negative one for the argmax.
 """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DenseWeight:
-    """A weight in the model's own dtype."""
-
-    values: Tensor
-    """[out, in]"""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.values.shape[0], self.values.shape[1]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Int8Weight:
-    """A weight of 8-bit integers with one scale a row: values * scales[:, None]. See `int8.quantize_rows`."""
-
-    values: Tensor
-    """int8[out, in], `in` a multiple of 4."""
-    scales: Tensor
-    """float32[out]"""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.values.shape[0], self.values.shape[1]
-
-
-class Weight(Protocol):
-    """A weight matrix in some format. Formats outside this package bring classes of their own."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in)"""
-
-
-class UnsupportedWeight(ValueError):
-    """The backend has no kernel for weights of this format. One line that says what to change."""
-
-    @staticmethod
-    def by(backend: str, weight: Weight) -> "UnsupportedWeight":
-        """The error of a backend that is given `weight`."""
-        return UnsupportedWeight(
-            f"the {backend} backend has no linear for a {type(weight).__name__}: choose another --quantize, or none"
-        )
-
-
 class Linear(Protocol):
     """A weight, packed once for its device."""
 
@@ -86,6 +42,14 @@ class Linear(Protocol):
 
         The bias is added after rounding, as transformers does; activation and residual may be applied before.
         """
+
+
+@runtime_checkable
+class LinearInto(Linear, Protocol):
+    """A linear that writes where it is told to, of a backend whose GEMMs have no epilogues."""
+
+    def into(self, x: Tensor, out: Tensor) -> None:
+        """The same to out [T, out], whose rows may be strided."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +127,15 @@ class Backend(Protocol):
     better left apart (dense, whose result is the residual of down) than concatenated."""
     largest_int8: int = 0
     """The largest integer of an `Int8Weight` that the kernels multiply without overflow; 0: no such kernels."""
+    has_fp8: bool = False
+    """Whether the kernels multiply a `Float8Weight`."""
+    int4_group: int = 0
+    """The kernels multiply an `Int4Weight` whose groups are a multiple of this size; 0: no such kernels."""
+    has_codebooks: bool = False
+    """Whether the kernels multiply a `CodebookWeight`."""
+    dequantizes: bool = False
+    """Whether weights that have no such kernels are to be dequantized as they are loaded; otherwise they are
+    refused."""
     sample: Sample | None = None
     """Temperature, top-k, top-p, the draw and its log-probability as one operation, if there is one."""
 

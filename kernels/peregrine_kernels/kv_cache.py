@@ -124,3 +124,23 @@ def quantize(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     scales = torch.where(largest > 0, largest, 1.0) / LARGEST[dtype]
     scaled = wide / scales[..., None]
     return (torch.floor(scaled + 0.5) if dtype == torch.int8 else scaled).to(dtype), scales
+
+
+def write_pages(pages: Tensor, slots: Tensor, kv: Tensor) -> None:
+    """kv [T, 2, Hkv, D] to slots int64[T], in the pages' type."""
+    at = slots // pages.shape[1], slots % pages.shape[1]
+    scales = scales_of(pages)
+    if scales is None:
+        pages[at] = kv
+    else:
+        values, scales[at] = quantize(kv, pages.dtype)
+        pages.view(torch.uint8)[at] = values.view(torch.uint8)  # torch indexes no fp8
+
+
+def read_pages(pages: Tensor, slots: Tensor) -> Tensor:
+    """K and V [L, 2, Hkv, D] at slots int64[L]; float32 where the pages are of 8 bits."""
+    at = slots // pages.shape[1], slots % pages.shape[1]
+    scales = scales_of(pages)
+    if scales is None:
+        return pages[at]
+    return pages.view(torch.uint8)[at].view(pages.dtype).float() * scales[at][..., None]

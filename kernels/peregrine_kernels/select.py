@@ -13,11 +13,12 @@ def backend_for(device: torch.device, kv_dtype: str | None = None) -> Backend:
     """The fastest backend for `device`, its pages in `kv_dtype` (of KV_DTYPES, or None for the model's own dtype).
 
     PEREGRINE_BACKEND names another one, for tests: triton with TRITON_INTERPRET=1 runs the GPU's kernels on a CPU,
-    reference runs none. Raises ValueError if there is no such backend, or it has no such pages.
+    reference runs none. Raises ValueError if there is no such backend, or there are no such pages.
     """
     fastest = {"cpu": "cpu", "cuda": "triton" if find_spec("triton") else "reference"}
     name = os.environ.get("PEREGRINE_BACKEND") or fastest.get(device.type, "reference")
-    _check_pages(name, kv_dtype)
+    if kv_dtype is not None and kv_dtype not in KV_DTYPES:
+        raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")
     if name == "cpu":
         return _cpu_backend()
     if name == "triton":
@@ -42,12 +43,3 @@ def _cpu_backend() -> Backend:
     from peregrine_kernels.cpu.torch_backend import TorchBackend
 
     return TorchBackend()
-
-
-def _check_pages(backend: str, kv_dtype: str | None) -> None:
-    if kv_dtype is None:
-        return
-    if backend == "cpu":
-        raise ValueError(f"--kv-cache-dtype {kv_dtype} needs a GPU: leave it out")
-    if kv_dtype not in KV_DTYPES:
-        raise ValueError(f"--kv-cache-dtype {kv_dtype} has no kernels: choose one of {', '.join(KV_DTYPES)}")

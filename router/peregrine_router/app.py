@@ -12,27 +12,36 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send, StatelessLifespan
 
+from peregrine_router.admission.fair_threads import FairThreads
 from peregrine_router.admission.validator import Validator
 from peregrine_router.api.docs_page import docs_page
 from peregrine_router.api.health import HealthApi
 from peregrine_router.api.openai.answer_schemas import ChatChunk, Completion
+from peregrine_router.api.openai.responses.event_schemas import EVENT_TYPES
+from peregrine_router.api.openai.responses.routes import ResponsesApi
+from peregrine_router.api.openai.responses.store import ResponseStore
 from peregrine_router.api.openai.routes import OpenAiApi
 from peregrine_router.api.openapi import add_schemas, without_framework_errors
 from peregrine_router.api.platforms import PlatformApi
 from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import StreamResponse
 from peregrine_router.api.tokenization import TokenizationApi
-from peregrine_router.http.auth import ApiKeys, ApiKeyStore, PublicPaths
+from peregrine_router.http.auth import ApiKeys, PublicPaths
+from peregrine_router.http.body_budget import BodyBudget
+from peregrine_router.http.early_refusal import EarlyRefusals
 from peregrine_router.http.errors import install_error_handlers
+from peregrine_router.http.key_store import ApiKeyStore
 from peregrine_router.http.live_requests import LiveRequests
-from peregrine_router.http.methods import HeadAndOptions
+from peregrine_router.http.methods import HeadAndOptions, matching
 from peregrine_router.http.request_ids import REQUEST_ID, RequestIds
 from peregrine_router.http.response_headers import HEADERS, ResponseHeaders
+from peregrine_router.http.trace_context import TRACE_RESPONSE, TraceContext
 from peregrine_router.interfaces import EngineClient, ModelInfo
 from peregrine_router.observability.metrics import Metrics
 from peregrine_router.observability.observer import RequestObserver, RequestObservers
 from peregrine_router.observability.request_log import RequestLog
 from peregrine_router.observability.request_metrics import RequestMetrics
+from peregrine_router.observability.tracing import RequestTracer
 from peregrine_router.settings import Settings
 from peregrine_router.text.chat_template import Chat
 from peregrine_router.text.tokenizer import Tokenizer
@@ -40,7 +49,7 @@ from peregrine_server.protocol import Grammar
 
 OPENAPI_PATHS = ("/openapi.json", "/api-doc/openapi.json")
 """Paths of the OpenAPI document: FastAPI's and TGI's."""
-EVENTS = (StreamResponse, Completion, ChatChunk)
+EVENTS = (StreamResponse, Completion, ChatChunk, *EVENT_TYPES)
 """JSON in the events of the streams."""
 
 
@@ -62,11 +71,19 @@ class Application(FastAPI):
     prefix = ""
     """--root-path: FastAPI's own `root_path` is deprecated."""
 
+    all_routes: Sequence[BaseRoute] = ()
+    """All, with those of the included routers."""
+
+    tracer: RequestTracer | None = None
+    """Makes a span of each request; None: traces are off."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Takes the prefix off the request's path where the proxy has left it on: every layer sees the route's path."""
-        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{self.prefix}/"):
+        if scope["type"] == "http" and self.prefix and f"{scope['path']}/".startswith(f"{self.prefix}/"):
+            # A prefix such as /v1 may be the beginning of a route, whose path is whole where the proxy strips.
+            is_route = any(matching(self.all_routes, scope))
             # huggingface_hub posts to the prefix itself, without a slash.
-            scope["path"] = scope["path"].removeprefix(self.prefix) or "/"
+            scope["path"] = scope["path"] if is_route else scope["path"].removeprefix(self.prefix) or "/"
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -78,7 +95,8 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middlewares from the outermost in."""
-        return RequestIds(super().build_middleware_stack())
+        app = super().build_middleware_stack()
+        return RequestIds(app if self.tracer is None else TraceContext(app, self.tracer))
 
 
 def build_app(
@@ -91,10 +109,11 @@ def build_app(
     metrics: Metrics | None = None,
     check_grammar: Callable[[Grammar], None] = lambda grammar: None,
     observers: Sequence[RequestObserver] = (),
+    tracer: RequestTracer | None = None,
 ) -> FastAPI:
     """Wires the routes to an engine that is ready. Raises OSError or ValueError for a bad --api-key-file.
 
-    `observers` follow every request besides those of metrics and log.
+    `observers` follow every request besides those of metrics and log; so does `tracer`, if there are traces.
     """
     chat = chat or Chat(tokenizer, None, {})
     metrics = metrics or Metrics(info)
@@ -105,17 +124,25 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         yield
         validator.close()
+        body_threads.close()
         await chat.close()
 
     app = _application(settings, info, lifespan)
-    all_observers = RequestObservers((RequestMetrics(metrics), RequestLog(), *observers))
+    app.state.body_threads = body_threads = FairThreads(1, "body")
+    app.state.body_budget = BodyBudget(max(settings.payload_memory, settings.payload_limit))
+    app.tracer = tracer
+    traced = [tracer] if tracer else []
+    all_observers = RequestObservers((RequestMetrics(metrics), metrics.genai, RequestLog(), *observers, *traced))
     live = LiveRequests(engine, validator, all_observers, settings.max_concurrent_requests)
     headers = ResponseHeaders(settings, info)
     tgi = TgiApi(live, metrics, settings, info, headers)
     openai = OpenAiApi(live, chat, settings, info, headers)
-    tokenization = TokenizationApi(validator, chat, settings.payload_limit)
+    responses = ResponsesApi(openai, ResponseStore(settings.response_store_bytes, settings.response_store_ttl))
+    tokenization = TokenizationApi(live, chat, settings)
     health = HealthApi(engine, info, settings.root_path)
-    _add_routes(app, settings, (tgi, openai, tokenization, PlatformApi(tgi, openai), health))
+    keys = ApiKeyStore(settings.api_key, None if settings.api_key_file is None else Path(settings.api_key_file))
+    _add_routes(app, settings, keys, (tgi, openai, responses, tokenization, PlatformApi(tgi, openai), health))
+    app.state.early_refusals = EarlyRefusals(live, keys, app.all_routes, app.prefix)
     return app
 
 
@@ -137,7 +164,7 @@ def _application(settings: Settings, info: ModelInfo, lifespan: StatelessLifespa
     return app
 
 
-def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
+def _add_routes(app: Application, settings: Settings, keys: ApiKeyStore, apis: Sequence[Api]) -> None:
     async def openapi() -> dict[str, Any]:
         return app.openapi()
 
@@ -150,13 +177,13 @@ def _add_routes(app: FastAPI, settings: Settings, apis: Sequence[Api]) -> None:
     for router in (api.router() for api in apis):
         app.include_router(router)
         routes += router.routes
-    _add_access(app, settings, frozenset().union(*(api.public_paths for api in apis)), routes)
+    app.all_routes = routes
+    app.add_middleware(ApiKeys, keys=keys, public_paths=frozenset().union(*(api.public_paths for api in apis)))
+    _add_outer_layers(app, settings)
 
 
-def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths, routes: Sequence[BaseRoute]) -> None:
-    file = None if settings.api_key_file is None else Path(settings.api_key_file)
-    app.add_middleware(ApiKeys, keys=ApiKeyStore(settings.api_key, file), public_paths=public_paths)
-    app.add_middleware(HeadAndOptions, routes=routes)
+def _add_outer_layers(app: Application, settings: Settings) -> None:
+    app.add_middleware(HeadAndOptions, routes=app.all_routes)
     # Added last, hence outermost: browsers send preflight requests without a key.
     app.add_middleware(
         CORSMiddleware,
@@ -164,5 +191,5 @@ def _add_access(app: FastAPI, settings: Settings, public_paths: PublicPaths, rou
         allow_methods=("GET", "POST", "DELETE"),
         # SDKs send headers of their own (x-stainless-*, openai-organization), more with every version.
         allow_headers=("*",),
-        expose_headers=(REQUEST_ID, "retry-after", *HEADERS),
+        expose_headers=(REQUEST_ID, TRACE_RESPONSE, "retry-after", *HEADERS),
     )

@@ -1,7 +1,7 @@
 """Protocols between the router's floors: tests implement them with fakes."""
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from peregrine_router.request import Request, TokenEvent
@@ -18,10 +18,27 @@ class EngineStats:
     kv_blocks_cached: int = 0
     """Blocks not in use that hold a cached prefix."""
     kv_blocks_total: int = 0
+    step_age: float = 0.0
+    """Seconds since the shards could begin the oldest step in flight; 0 if there is none."""
+    waiting_by_tenant: Mapping[str, int] = field(default_factory=dict)
+    running_by_tenant: Mapping[str, int] = field(default_factory=dict)
     preemptions: int = 0
+    evictions: int = 0
+    """Cached blocks that gave way to others."""
+    prompt_tokens: int = 0
+    """Tokens of the prompts that began, those of siblings once."""
     cached_tokens: int = 0
+    """Prompt tokens found in the prefix cache."""
     draft_tokens: int = 0
     accepted_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    step_tokens: int = 0
+    """Tokens computed by steps, drafts aside."""
+    budget_tokens: int = 0
+    """Tokens that these steps could have computed, by the limits that held for them."""
+    context_tokens: int = 0
+    """Tokens whose keys and values the steps read: for each of a step's sequences, those computed so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,14 @@ class ModelInfo:
     vocab_size: int
     max_input_tokens: int
     max_total_tokens: int
+    sampling_defaults: Mapping[str, float] = field(default_factory=dict)
+    """Parameter -> value in requests to OpenAI's routes that name none."""
+
+    @property
+    def default_max_new_tokens(self) -> int | None:
+        """That of the model; None: it says nothing."""
+        number = self.sampling_defaults.get("max_new_tokens")
+        return None if number is None else int(number)
 
 
 class TokenStream(Protocol):
@@ -80,9 +105,23 @@ class Shards(Protocol):
     def failure(self) -> Exception | None:
         """Set once a shard has failed or died."""
 
+    @property
+    def is_responsive(self) -> bool:
+        """Whether all shards live, however long their step takes."""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether `receive` would return at once."""
+
     async def send(self, step: Step) -> None: ...
 
     async def receive(self) -> StepResult: ...
+
+    def give_up(self, reason: str) -> None:
+        """Fails the shards: whoever waits for a result gets an error that says the reason."""
+
+    def on_failure(self, call: Callable[[], object]) -> None:
+        """Has `call` called when the shards fail."""
 
 
 class StepObserver:
@@ -95,9 +134,13 @@ class StepObserver:
     def sent(self, step: Step) -> None:
         """Called just before a step goes to the shards, which may still be working on the one before."""
 
-    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+    def answered(self, step: Step, result: StepResult, seconds: float | None) -> None:
         """Called with the result of the oldest step in flight. `seconds`: from when the shards could begin it, which is
-        its send time or the end of the step before, whichever is later."""
+        its send time or the end of the step before, whichever is later; None if that is not known, because both results
+        came while the router was busy."""
 
     def failed(self, step: Step) -> None:
         """Called when the shards fail while this step is the oldest in flight; no `answered` follows."""
+
+    def spent(self, phase: str, seconds: float) -> None:
+        """Called with the router's own part of a step: `schedule`, `wait` for the shards, or `deliver`."""

@@ -11,6 +11,7 @@ __all__ = [
     "Cancelled",
     "ContextLengthExceeded",
     "DeadlineExceeded",
+    "EngineDead",
     "FinishReason",
     "Finished",
     "GenerationFailed",
@@ -18,6 +19,7 @@ __all__ = [
     "Overloaded",
     "Request",
     "SamplingParams",
+    "ServerStopping",
     "Tenant",
     "Token",
     "TokenEvent",
@@ -133,6 +135,18 @@ class DeadlineExceeded(RuntimeError):
 
 class GenerationFailed(RuntimeError):
     """The engine lost the request through no fault of the client (HTTP 424)."""
+
+
+class ShardFault(RuntimeError):
+    """An error on a shard that fails one request; the message is for the log."""
+
+
+class EngineDead(GenerationFailed):
+    """The shards are gone, and with them every request. The operator reads why, clients do not."""
+
+
+class ServerStopping(RuntimeError):
+    """The server was told to stop, and the time of running requests is over (HTTP 503)."""
 
 
 class Cancelled(RuntimeError):

@@ -1,13 +1,15 @@
-"""Train the demo Falcon from scratch on a CPU, in a given number of minutes.
+"""Train the demo Falcon on a CPU, in a given number of minutes.
 
-`python scripts/demo/train.py --minutes 75` needs janeaustenr (see corpus.py). It can be killed and run
-again with the same `--work` folder: it goes on from its last checkpoint.
+`python scripts/demo/train.py --minutes 60` trains from scratch; `--init FOLDER --rate 1.5e-3` goes on from a model
+folder. It needs janeaustenr (see corpus.py). It can be killed and run again with the same `--work` folder: it goes on
+from its last checkpoint.
 """
 
 import argparse
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from corpus import as_text, load_corpus
-from data import Documents, batches, encode_chapter, encode_dialogue
-from dialogue import make_dialogues
+from data import IGNORED, Batch, Document, batches, encode_chapter
 from falcon import check_forward, falcon_config, loss
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -92,24 +93,35 @@ def make_optimizers(model: FalconForCausalLM) -> list[torch.optim.Optimizer]:
     ]
 
 
-def learning_rate(progress: float) -> float:
+def learning_rate(peak: float, progress: float) -> float:
     """Warm up over 1 % of the time, hold until 30 %, then straight to zero."""
-    return LEARNING_RATE * min(1.0, progress / 0.01, max(0.0, (1 - progress) / 0.7))
+    return peak * min(1.0, progress / 0.01, max(0.0, (1 - progress) / 0.7))
 
 
-def train_step(run: Run, ids: Tensor, labels: Tensor, rate: float) -> float:
-    """One update; returns the loss."""
-    value = loss(run.model, ids, labels, DROPOUT)
-    value.backward()  # type: ignore[no-untyped-call]
+def gradients(model: FalconForCausalLM, part: Batch, share: float) -> tuple[float, tuple[Tensor, ...]]:
+    """A part's loss and its gradients, both times its share of the step's labels."""
+    value = loss(model, *part, DROPOUT) * share
+    return value.item(), torch.autograd.grad(value, list(model.parameters()))
+
+
+def train_step(run: Run, parts: list[Batch], rate: float, pool: ThreadPoolExecutor) -> float:
+    """One update from batches of several lengths; returns the loss, the mean over all their labels.
+
+    Each thread computes a part by itself: on a busy machine, threads that share every product wait for each other.
+    """
+    counts = [int((labels != IGNORED).sum()) for _, labels in parts]
+    shares = [count / sum(counts) for count in counts]
+    computed = list(pool.map(gradients, [run.model] * len(parts), parts, shares))
+    for parameter, *of_parts in zip(run.model.parameters(), *(grads for _, grads in computed), strict=True):
+        parameter.grad = torch.stack(of_parts).sum(0)
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        optimizer.zero_grad()
     run.step += 1
-    run.tokens += ids.numel()
-    return value.item()
+    run.tokens += sum(ids.numel() for ids, _ in parts)
+    return sum(value for value, _ in computed)
 
 
 @torch.no_grad()
@@ -122,39 +134,55 @@ def validate(model: FalconForCausalLM, ids: Tensor, num_bytes: int) -> float:
     return nats / math.log(2) / num_bytes
 
 
-def prepare(work: Path) -> tuple[Documents, Tensor, int]:
-    """Tokenizer into the work folder; training documents, validation ids and their number of bytes."""
+@dataclass
+class Material:
+    """Everything that training reads: the tokenizer, the encoded chapters, and the validation text."""
+
+    tokenizer: Tokenizer
+    chapters: list[Document]
+    validation: Tensor
+    num_bytes: int
+
+
+def prepare(work: Path, init: Path | None) -> Material:
+    """The novels, in the tokens of the model to start from or of a new tokenizer, which is kept in the work folder."""
     corpus = load_corpus()
-    tokenizer: Tokenizer = train_tokenizer(corpus.train)
+    tokenizer = Tokenizer.from_file(str(init / "tokenizer.json")) if init else train_tokenizer(corpus.train)
     tokenizer.save(str(work / "tokenizer.json"))
     chapters = [encode_chapter(tokenizer, chapter) for chapter in corpus.train]
-    dialogues = [encode_dialogue(tokenizer, turns) for turns in make_dialogues(corpus.train)]
     text = as_text(corpus.validation)
     validation = torch.tensor([END_OF_TEXT_ID, *tokenizer.encode(text).ids])
-    print(f"novels {sum(len(c[0]) for c in chapters):,} tokens, dialogues {sum(len(d[0]) for d in dialogues):,}")
-    return Documents(chapters, dialogues), validation, len(text.encode())
+    print(f"novels {sum(len(c[0]) for c in chapters):,} tokens")
+    return Material(tokenizer, chapters, validation, len(text.encode()))
 
 
-def train(run: Run, work: Path, documents: Documents, validation: Tensor, num_bytes: int, every: int) -> None:
+def train(run: Run, material: Material, args: argparse.Namespace) -> None:
     """The loop: until the time is up, with a checkpoint every `every` steps and the best one kept apart."""
     rng = np.random.default_rng(run.step)
-    streams = {length: batches(documents, length, TOKENS_PER_BATCH, rng) for _, length in STAGES}
+    lengths = {length for _, length in STAGES}
+    streams = {each: batches(material.chapters, material.tokenizer, each, TOKENS_PER_BATCH, rng) for each in lengths}
     smooth, progress = math.nan, run.clock.tick()
+    pool = ThreadPoolExecutor(args.threads)
     while progress < 1:
         length = max(length for begin, length in STAGES if progress >= begin)
-        value = train_step(run, *next(streams[length]), learning_rate(progress))
+        value = train_step(run, next(streams[length]), learning_rate(args.rate, progress), pool)
         smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
         progress = run.clock.tick()
         if run.step % 20 == 0:
             speed = run.tokens / run.clock.trained_s
             print(f"{progress:6.1%} step {run.step} length {length} loss {smooth:.3f}, {speed:.0f} tok/s", flush=True)
-        if run.step % every == 0 or progress >= 1:
-            bits = validate(run.model, validation, num_bytes)
-            print(f"{progress:6.1%} step {run.step} validation {bits:.4f} bits per byte", flush=True)
-            if bits < run.best:
-                run.best = bits
-                run.save(work / "best.pt")
-            run.save(work / "last.pt")
+        if run.step % args.every == 0 or progress >= 1:
+            keep(run, material, args.work, progress)
+
+
+def keep(run: Run, material: Material, work: Path, progress: float) -> None:
+    """Write the checkpoint, and another when it is the best on the validation text."""
+    bits = validate(run.model, material.validation, material.num_bytes)
+    print(f"{progress:6.1%} step {run.step} validation {bits:.4f} bits per byte", flush=True)
+    if bits < run.best:
+        run.best = bits
+        run.save(work / "best.pt")
+    run.save(work / "last.pt")
 
 
 def main() -> None:
@@ -162,20 +190,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=75.0, help="time to train")
     parser.add_argument("--slack", type=float, default=10.0, help="minutes that pauses may add")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="highest learning rate")
+    parser.add_argument("--init", type=Path, help="model folder to start from, its tokenizer too; none: from scratch")
+    parser.add_argument("--threads", type=int, default=2, help="windows computed side by side")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="folder of the checkpoints")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     model = FalconForCausalLM(falcon_config())
+    if args.init:
+        model.load_state_dict(FalconForCausalLM.from_pretrained(args.init, dtype=torch.float32).state_dict())
     check_forward(model)
     run = Run(model, make_optimizers(model), Clock(args.minutes, args.slack))
     if (args.work / "last.pt").exists():
         run.restore(args.work / "last.pt")
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
-    train(run, args.work, *prepare(args.work), every=args.every)
+    train(run, prepare(args.work, args.init), args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from corpus import Chapter, as_text
-from dialogue import Turns
+from dialogues.make import Turns
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -25,17 +25,16 @@ CHAT_TEMPLATE = (
 )
 
 
-def chat_pieces(turns: Turns) -> list[tuple[str, bool]]:
-    """A dialogue as pieces of text, and whether each is to be learnt.
+def chat_pieces(system: str | None, turns: Turns) -> list[tuple[str, bool]]:
+    """A dialogue as pieces of text, and whether each is to be learnt: the assistant's replies are.
 
     The text after a reply in the middle is not: the model should end the text after every reply.
     """
-    pieces: list[tuple[str, bool]] = []
+    pieces: list[tuple[str, bool]] = [(f"{system}\n", False)] if system else []
     for i, turn in enumerate(turns):
         is_user = i % 2 == 0
-        lead = ("\n" if i else "") + ("User:" if is_user else "Assistant:")
-        pieces.append((lead, not (is_user and i > 0)))
-        pieces.append((f" {turn}", True))
+        pieces.append((("\n" if i else "") + ("User:" if is_user else "Assistant:"), False))
+        pieces.append((f" {turn}", not is_user))
     return [*pieces, (END_OF_TEXT, True)]
 
 

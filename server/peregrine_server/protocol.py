@@ -6,7 +6,7 @@ Numbers travel as packed little-endian arrays (`pack` / `unpack`): a decode step
 
 from array import array
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -162,6 +162,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     cache: CacheSpec
     kernels: str
     """The kernels that compute the model, for the operator: "AMX", "Triton sm_90", ..."""
+    device_name: str = ""
+    """The GPU's name as CUDA gives it; empty for a CPU."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
@@ -201,6 +203,8 @@ class SequenceFailed(msgspec.Struct, frozen=True, array_like=True):
     slot: int
     message: str
     """One line for the client."""
+    detail: str = ""
+    """Detail for the log alone."""
 
 
 class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
@@ -221,12 +225,14 @@ class StepResult(msgspec.Struct, frozen=True, array_like=True, tag="result"):
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Start-up configuration of a shard process, passed as JSON on its standard input."""
+    """Start-up configuration of a shard process, a line of JSON on its standard input, which stays open."""
 
     rank: int
     num_shards: int
     socket_path: str
     model_path: str
+    hf_overrides: dict[str, Any] = {}
+    """Values that replace those of config.json."""
     device: str
     dtype: str
     """float32, bfloat16, float16, or auto: bfloat16 where the device multiplies it, else float32."""
@@ -235,7 +241,13 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_dtype: str | None = None
     """int8 or fp8_e4m3fn: keys and values of 8 bits, with scales; None: as `dtype`."""
     rendezvous: str
-    """Path of the file through which the ranks of torch.distributed find each other."""
+    """Where the ranks of torch.distributed find each other: path of a file, or tcp://HOST:PORT of rank 0's store."""
+    store_fd: int | None = None
+    """Rank 0 with a store: descriptor of a socket that listens at its address."""
+    interface: str = "lo"
+    """Network interface of the collectives."""
+    device_index: int | None = None
+    """Index of this rank's CUDA device; None: as the rank."""
     num_threads: int
     """CPU threads of this rank."""
     max_batch_size: int

@@ -2,13 +2,14 @@
 
 import os
 import sys
-import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
 
+from peregrine_server.parent import beat, leave, leave_with_parent, read_line
 from peregrine_server.protocol import (
     MAX_MESSAGE_BYTES,
     Failed,
@@ -27,15 +28,25 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.1
 """Minimum interval between `Loading` messages."""
+LINGER_MILLISECONDS = 1000
+"""Time that a shard's last messages have to reach the router."""
 POLL_SECONDS = 1e-4
 """Interval at which the socket and the running step are polled; a decode of a 7B model takes 3.6 ms on an H200."""
 
 
 def main() -> None:
-    """Runs a shard from start to shutdown. Exits with 1 after a `Failed` message if it cannot go on."""
-    config = msgspec.json.decode(sys.stdin.buffer.read(), type=ShardConfig)
-    _leave_with_parent(os.getppid())
-    link = Link(config.socket_path)
+    """Runs a shard from start to shutdown. Exits with 1 after a `Failed` message if it cannot go on.
+
+    The one argument is the folder of the sockets: the router may be gone before its configuration is here.
+    """
+    folder = Path(sys.argv[1])
+    line = read_line(0)
+    if not line.endswith(b"\n"):
+        leave(folder)  # The router has ended.
+    config = msgspec.json.decode(line, type=ShardConfig)
+    leave_with_parent(0, folder)
+    beat(1)
+    link = Link.connect(config.socket_path)
     try:
         serve(config, link)
     except Exception as error:
@@ -98,20 +109,31 @@ def describe(error: Exception) -> str:
 class Link:
     """The shard's end of the socket to the router. Messages are bounded and decoded to known types only."""
 
-    def __init__(self, path: str) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PAIR)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.LINGER, 1000)
-        self._socket.connect(f"ipc://{path}")
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", socket: "zmq.Socket[bytes]") -> None:
+        self._context = context
+        self._socket = socket
+
+    @staticmethod
+    def connect(path: str) -> "Link":
+        """Connects to the Unix domain socket of the router at `path`."""
+        context = zmq.Context()
+        socket = context.socket(zmq.PAIR)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        socket.setsockopt(zmq.LINGER, LINGER_MILLISECONDS)
+        socket.connect(f"ipc://{path}")
+        return Link(context, socket)
 
     def send(self, message: FromShard) -> None:
         """Queues a message; returns before it is delivered."""
         self._socket.send(encode(message))
 
     def receive(self) -> ToShard:
-        """Waits for the router's next message."""
-        message: ToShard = decode_to_shard(self._socket.recv())
+        """Waits for the router's next message. Raises ValueError if it is none."""
+        try:
+            message: ToShard = decode_to_shard(self._socket.recv())
+        # msgspec raises others than DecodeError for a text that is no UTF-8, and for nesting without end.
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the router sent an unknown message ({error}): is its version the shard's?") from None
         return message
 
     def poll(self) -> ToShard | None:
@@ -141,17 +163,6 @@ class Progress:
         if now - self._last >= PROGRESS_SECONDS or loaded_bytes == total_bytes:
             self._last = now
             self._link.send(Loading(self._rank, loaded_bytes, total_bytes))
-
-
-def _leave_with_parent(parent: int) -> None:
-    """Ends this process when the router is gone, even if killed, and even while this process waits in a collective."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
 if __name__ == "__main__":

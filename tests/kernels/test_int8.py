@@ -2,7 +2,8 @@
 
 import torch
 
-from peregrine_kernels.int8 import ROWS_AT_A_TIME, quantize_rows
+from peregrine_kernels.int8 import quantize_rows
+from peregrine_kernels.weights import ROWS_AT_A_TIME
 
 
 def test_rounding_is_to_the_nearest() -> None:

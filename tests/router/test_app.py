@@ -68,6 +68,17 @@ def test_a_path_that_only_begins_like_the_prefix(engine: FakeEngine) -> None:
         assert server.client.get("/falconry/health").status_code == 404
 
 
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_a_prefix_that_begins_routes(engine: FakeEngine, prefix: str) -> None:
+    """Under --root-path /v1 each route answers whether the proxy strips that or not."""
+    with serve(engine, root_path="/v1") as server:
+        assert server.client.get(f"{prefix}/v1/models").json()["object"] == "list"
+        assert server.client.get(f"{prefix}/v1/models/{INFO.model_id}").json()["id"] == INFO.model_id
+        assert server.client.post(f"{prefix}/v1/completions", json={"prompt": "the"}).status_code == 200
+        assert server.client.get(f"{prefix}/health").status_code == 200
+        assert server.client.get(f"{prefix}/v1/nowhere").status_code == 404
+
+
 def test_public_paths_are_routes() -> None:
     """Every path that an API declares public answers without a key; nothing else of that path does."""
     with serve(FakeEngine(make_tokenizer()), api_key="k") as server:

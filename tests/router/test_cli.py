@@ -37,3 +37,13 @@ def test_a_wrong_option_is_one_line() -> None:
     done = run("serve", "--port", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
+
+
+def test_closed_standard_files_are_opened() -> None:
+    """No socket takes the number of one, into which the log would be written."""
+    code = (
+        "import os; from peregrine_router.cli import open_standard_files; open_standard_files();"
+        "os.write(3, ' '.join(os.readlink(f'/proc/self/fd/{number}') for number in range(3)).encode())"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" 3>&1 <&- >&- 2>&-', sys.executable, code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == " ".join(["/dev/null"] * 3)

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from peregrine_router.launch.command_line import parse_settings
 from peregrine_router.settings import Settings
+from peregrine_server.structured.compiler import MAX_GRAMMAR_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PORT": "4000", "MAX_BEST_OF": "3", "JSON_OUTPUT": "true", "NUM_SHARD": ""}.items():
         monkeypatch.setenv(name, value)
     settings = parse_settings(["--port", "5000"])
-    assert (settings.port, settings.max_best_of, settings.num_shard, settings.json_output) == (5000, 3, 1, True)
+    assert (settings.port, settings.max_best_of, settings.num_shard, settings.json_output) == (5000, 3, None, True)
 
 
 def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +65,41 @@ def test_auto_is_not_set() -> None:
     assert parse_settings(["--max-total-tokens", "auto"]).max_total_tokens is None
 
 
+def test_no_option_takes_a_grammar_that_no_stack_would_do_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """The compiler's limit is the option's default and its bound, so that there is no second limit behind it."""
+    assert parse_settings([]).max_grammar_length == MAX_GRAMMAR_BYTES
+    with pytest.raises(SystemExit):
+        parse_settings(["--max-grammar-length", str(MAX_GRAMMAR_BYTES + 1)])
+    assert "--max-grammar-length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "expected"), [("WARN", "warning"), ("trace", "debug"), ("Info", "info")])
+def test_levels_in_tgis_words(given: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOG_LEVEL of a deployment of TGI works, in any case."""
+    monkeypatch.setenv("LOG_LEVEL", given)
+    assert parse_settings([]).log_level == expected
+
+
+@pytest.mark.parametrize("option", [("--log-level", "loud"), ("--otlp-endpoint", "localhost:4317")])
+def test_a_wrong_log_or_trace_option_is_told(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the option's name, instead of a server without traces."""
+    with pytest.raises(SystemExit):
+        parse_settings(list(option))
+    assert option[0] in capsys.readouterr().err
+
+
 def test_frozen() -> None:
     """Settings do not change once read."""
     with pytest.raises(ValidationError):
         Settings().port = 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("API_KEY", ""), ("API_KEY", ","), ("API_KEY_FILE", "")])
+def test_an_empty_key_is_no_open_server(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable that a deployment failed to fill is refused: the operator meant to close the server."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        parse_settings([])
+    assert f"(or {name}): it " in capsys.readouterr().err

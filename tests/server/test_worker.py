@@ -1,10 +1,19 @@
 """The worker's loop: a step that has arrived is launched before the running one's tokens are waited for."""
 
 from collections import deque
+from pathlib import Path
 from typing import Any
 
-from peregrine_server.protocol import Shutdown, Step, StepResult
-from peregrine_server.worker import describe, run_steps
+import pytest
+import zmq
+from msgspec.structs import replace
+
+from peregrine_server import worker
+from peregrine_server.protocol import Shutdown, Step, StepResult, encode
+from peregrine_server.worker import Link, describe, run_steps
+
+DEEP = encode(Shutdown()).replace(b"\x91", b"\x92", 1) + b"\x91" * 100_000 + b"\xc0"
+"""A message with a field that nobody knows, nested without end."""
 
 
 class FakeDevice:
@@ -90,6 +99,38 @@ def test_a_step_that_waits_for_the_running_one_is_launched_after_its_answer() ->
 def test_only_the_first_rank_answers() -> None:
     """The others compute the same."""
     assert events([Step(1), Step(2), None, Shutdown()], num_polls=1, rank=1) == ["launch 1", "launch 2"]
+
+
+def test_a_message_that_is_too_long_never_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZeroMQ drops it with its connection, which the router notices; the shard keeps nothing of it."""
+    monkeypatch.setattr(worker, "MAX_MESSAGE_BYTES", 1000)
+    context = zmq.Context()
+    router = context.socket(zmq.PAIR)
+    router.bind(f"ipc://{tmp_path}/shard.sock")
+    ends = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    link = Link.connect(f"{tmp_path}/shard.sock")
+    step = Step(1, num_tokens=bytes(1000 - len(encode(Step(1, num_tokens=bytes(300)))) + 300))
+    router.send(encode(step))
+    assert link.receive() == step
+    router.send(encode(replace(step, num_tokens=step.num_tokens + b"0")))
+    assert ends.poll(5000)
+    assert link.poll() is None
+    link.close()
+    context.destroy(linger=0)
+
+
+@pytest.mark.parametrize("frame", [b"", b"no message", b"\x93\xa2\xff\xff", b"\x91\xa8shutdown" + b"\xff", DEEP])
+def test_a_message_that_cannot_be_read_is_one_line(frame: bytes, tmp_path: Path) -> None:
+    """It ends the shard, whatever msgspec raises."""
+    context = zmq.Context()
+    router = context.socket(zmq.PAIR)
+    router.bind(f"ipc://{tmp_path}/shard.sock")
+    link = Link.connect(f"{tmp_path}/shard.sock")
+    router.send(frame)
+    with pytest.raises(ValueError, match=r"^the router sent an unknown message \(.*\): is its version the shard's\?$"):
+        link.receive()
+    link.close()
+    context.destroy(linger=0)
 
 
 def test_an_error_is_described_in_one_line() -> None:

@@ -20,8 +20,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from peregrine_kernels.aot.shapes import SHAPES, Shape
+from peregrine_kernels.aot.weights import meta_weights
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.gpu.dequantize import dequantize_launch
 from peregrine_kernels.gpu.gemv import gemv_launch
 from peregrine_kernels.gpu.launch import Launch
 from peregrine_kernels.gpu.layernorm import layer_norm_launch
@@ -83,13 +85,20 @@ class Report:
 
 def variants(capability: int) -> Iterator[Variant]:
     """Every kernel at every Falcon's shape in bfloat16, as a device of that capability gets it; attention and KV write
-    also on 8-bit pages, for some."""
+    also on 8-bit pages, for some; what no shape changes, once."""
     for shape in SHAPES:
         yield from variants_of(shape, capability)
         if shape.name in ("falcon-7b", "falcon-40b", "falcon-11B"):
             for dtype in (torch.int8, torch.float8_e4m3fn):
                 yield from paged_variants(shape, dtype, capability)
     yield from sampling_variants()
+    yield from dequantize_variants()
+
+
+def dequantize_variants() -> Iterator[Variant]:
+    """Each kind of weight dequantized: kernels that all models share, named after one of them."""
+    for kind, weight in meta_weights(4096, 8192).items():
+        yield Variant("dequantize", "falcon-40b", kind, dequantize_launch(weight, _empty(*weight.shape)))
 
 
 def sampling_variants() -> Iterator[Variant]:

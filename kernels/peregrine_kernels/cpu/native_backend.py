@@ -5,21 +5,13 @@ import ctypes
 import torch
 from torch import Tensor
 
-from peregrine_kernels.cpu.native_layer import NativeLayer, NativeModel, StepViews
+from peregrine_kernels.cpu.int4_packing import SPAN
+from peregrine_kernels.cpu.native_layer import NativeLayer, NativeModel, StepViews, pages_kind
 from peregrine_kernels.cpu.native_linear import NativeLinear, address
 from peregrine_kernels.cpu.torch_backend import TorchBackend
-from peregrine_kernels.interface import (
-    DenseWeight,
-    FusedLayer,
-    FusedModel,
-    Int8Weight,
-    LayerParts,
-    Linear,
-    ModelParts,
-    Rotary,
-    Weight,
-)
+from peregrine_kernels.interface import FusedLayer, FusedModel, LayerParts, Linear, ModelParts, Rotary
 from peregrine_kernels.kv_cache import PagedBatch
+from peregrine_kernels.weights import DenseWeight, Int4Weight, Int8Weight, Weight
 
 MAX_HEAD_DIM = 256
 NAMES = {"amx": "AMX", "avx512": "AVX512-BF16", "avx2": "AVX2"}
@@ -28,6 +20,8 @@ NAMES = {"amx": "AMX", "avx512": "AVX512-BF16", "avx2": "AVX2"}
 
 class NativeBackend(TorchBackend):
     """The C kernels, with whole layers and models as one call. See `Backend` and `FusedOps` for shapes."""
+
+    int4_group = SPAN
 
     def __init__(self, library: ctypes.CDLL, target: str) -> None:
         """`library`: the kernels compiled for `target`, one of `native.TARGETS`."""
@@ -52,7 +46,7 @@ class NativeBackend(TorchBackend):
         return 1 if dtype == torch.bfloat16 else super().gemm_min_rows(dtype)
 
     def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        if isinstance(weight, Int8Weight) or (isinstance(weight, DenseWeight) and is_packable(weight)):
+        if isinstance(weight, Int8Weight | Int4Weight) or (isinstance(weight, DenseWeight) and is_packable(weight)):
             return NativeLinear.pack(self._library, weight, bias, activation)
         return super().linear(weight, bias, activation)
 
@@ -90,6 +84,7 @@ class NativeBackend(TorchBackend):
             num_heads,
             num_kv_heads,
             head_dim,
+            *pages_kind(pages),
         )
 
     def attention(
@@ -100,7 +95,7 @@ class NativeBackend(TorchBackend):
         alibi_slopes: Tensor | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        _, block_size, _, num_kv_heads, head_dim = pages.shape
+        num_kv_heads, head_dim = pages.shape[3:]
         if q.dtype != torch.bfloat16 or q.stride(0) % 2 or not is_attended(head_dim):
             return super().attention(q, batch, pages, alibi_slopes, out)
         out = q.new_empty(q.shape) if out is None else out
@@ -111,7 +106,7 @@ class NativeBackend(TorchBackend):
             pages.data_ptr(),
             batch.block_tables.data_ptr(),
             batch.block_tables.stride(0),
-            block_size,
+            *pages_kind(pages),
             step.query_starts,
             step.context_lengths,
             len(batch.query_lengths),

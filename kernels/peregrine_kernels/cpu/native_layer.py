@@ -12,6 +12,9 @@ from peregrine_kernels.cpu.native_linear import CWeight, NativeLinear, address
 from peregrine_kernels.interface import LayerParts, Linear, ModelParts, Rotary
 from peregrine_kernels.kv_cache import PagedBatch
 
+KV_KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.float8_e4m3fn: 2}
+"""`enum kv_kind` of native.h."""
+
 
 class CLayer(ctypes.Structure):
     """`struct layer` of native.h."""
@@ -95,7 +98,7 @@ class NativeLayer:
         out = torch.empty_like(x)
         step = ctypes.byref(self._steps.of(batch).struct)
         tensors = map(address, (*(rotary or (None, None)), x, pages, out))
-        self._run(ctypes.byref(self._struct), step, *tensors, pages.shape[1], has_residual)
+        self._run(ctypes.byref(self._struct), step, *tensors, *pages_kind(pages), has_residual)
         return out
 
 
@@ -132,13 +135,18 @@ class NativeModel:
             token_ids.data_ptr(),
             batch.positions.data_ptr(),
             (ctypes.c_void_p * len(pages))(*map(address, pages)),
-            pages[0].shape[1],
+            *pages_kind(pages[0]),
             out.data_ptr(),
             address(rows),
             0 if logits is None else len(logits),
             address(logits),
         )
         return out
+
+
+def pages_kind(pages: Tensor) -> tuple[int, int]:
+    """Block size and `enum kv_kind` of one layer's pages, as the kernels take them."""
+    return pages.shape[1], KV_KINDS[pages.dtype]
 
 
 def _integers(values: Sequence[int]) -> "ctypes.Array[ctypes.c_int64]":

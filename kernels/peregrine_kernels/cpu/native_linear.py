@@ -1,17 +1,18 @@
-"""Linear layers of the native kernels: bfloat16, or 8-bit integers (W8A8)."""
+"""Linear layers of the native kernels: bfloat16, or 8- or 4-bit integers (W8A8, W4A8)."""
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels.interface import DenseWeight, Int8Weight
+from peregrine_kernels.cpu.int4_packing import pack_int4
+from peregrine_kernels.weights import DenseWeight, Int4Weight, Int8Weight
 
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_fast": 2, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "silu": 4}
 """`enum activation` of linear.c."""
-_KINDS: dict[type, int] = {DenseWeight: 0, Int8Weight: 1}
+_KINDS: dict[type, int] = {DenseWeight: 0, Int8Weight: 1, Int4Weight: 2}
 """`enum weight_kind` of native.h."""
 
 
@@ -22,6 +23,8 @@ class CWeight(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("packed", "bias", "scales", "offsets")),
         *((name, ctypes.c_long) for name in ("columns", "depth", "activation")),
         ("kind", ctypes.c_int),
+        ("group", ctypes.c_long),
+        *((name, ctypes.c_int) for name in ("has_zeros", "is_wide")),
     )
 
 
@@ -31,7 +34,7 @@ class NativeLinear:
 
     library: ctypes.CDLL
     packed: Tensor
-    """bfloat16 (n = 2) or int8 (n = 4); m is 16 or 32, as the kernels for this CPU have it"""
+    """bfloat16 (n = 2) or int8 (n = 4); m is 16 or 32, as the kernels for this CPU have it. 4 bits: see `pack_int4`"""
     bias: Tensor | None
     scales: Tensor | None
     """float32[out]: the scale of each row of an int8 weight"""
@@ -43,19 +46,22 @@ class NativeLinear:
 
     @staticmethod
     def pack(
-        library: ctypes.CDLL, weight: DenseWeight | Int8Weight, bias: Tensor | None, activation: str | None
+        library: ctypes.CDLL, weight: DenseWeight | Int8Weight | Int4Weight, bias: Tensor | None, activation: str | None
     ) -> "NativeLinear":
-        """Copies a weight of bfloat16, `in` a multiple of 2, or of int8; zeros fill it up to whole tiles."""
-        values, scales, offsets = weight.values, None, None
+        """Copies a weight of bfloat16, `in` a multiple of 2, or of integers; zeros fill it up to whole tiles.
+
+        Raises UnsupportedWeight for 4-bit groups that the kernels do not take.
+        """
+        scales, offsets, grouping = None, None, (0, False, False)
+        if isinstance(weight, Int4Weight):
+            packed, is_wide = pack_int4(weight, library.peregrine_columns_of_tile())
+            grouping = weight.group_size, weight.zeros is not None, is_wide
+        else:
+            packed = pack_tiles(library, weight.values)
         if isinstance(weight, Int8Weight):
-            scales, offsets = weight.scales, 128.0 * values.sum(1, dtype=torch.int32)
-        unit = 4 // values.element_size()
-        block = unit * library.peregrine_units_of_block()
-        tile = library.peregrine_columns_of_tile()
-        padded = F.pad(values, (0, -values.shape[1] % block, 0, -len(values) % tile))
-        packed = padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
+            scales, offsets = weight.scales, 128.0 * weight.values.sum(1, dtype=torch.int32)
         addresses = map(address, (packed, bias, scales, offsets))
-        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[type(weight)])
+        struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[type(weight)], *grouping)
         return NativeLinear(library, packed, bias, scales, offsets, *weight.shape, struct)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -66,11 +72,18 @@ class NativeLinear:
 
     def bare(self) -> "NativeLinear":
         """The same weight without bias and activation, for measurements."""
-        addresses = map(address, (self.packed, None, self.scales, self.offsets))
-        struct = CWeight(*addresses, self.out_features, self.in_features, _ACTIVATIONS[None], self.struct.kind)
-        return NativeLinear(
-            self.library, self.packed, None, self.scales, self.offsets, self.out_features, self.in_features, struct
-        )
+        struct = CWeight.from_buffer_copy(self.struct)
+        struct.bias, struct.activation = None, _ACTIVATIONS[None]
+        return replace(self, bias=None, struct=struct)
+
+
+def pack_tiles(library: ctypes.CDLL, values: Tensor) -> Tensor:
+    """bfloat16 or int8 [out, in] -> [tiles, in / n, m, n], n elements of 32 bits."""
+    unit = 4 // values.element_size()
+    block = unit * library.peregrine_units_of_block()
+    tile = library.peregrine_columns_of_tile()
+    padded = F.pad(values, (0, -values.shape[1] % block, 0, -len(values) % tile))
+    return padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peregrine_kernels.kv_cache import PagedBatch
+from peregrine_kernels.kv_cache import PagedBatch, read_pages, scales_of
 
 MAX_KEYS = 1 << 21
 """Elements of K that decodes attend to in one go: bounds the scratch memory, and the working set in the cache."""
@@ -52,7 +52,7 @@ class Gathered:
     slots: Tensor
     """int64[B * L]"""
     tokens: Tensor
-    """[B, L, 2, K, D]"""
+    """[B, L, 2, K, D], dequantized where the pages are of 8 bits"""
 
     @staticmethod
     def of(slots: Tensor, layout: Layout) -> "Gathered":
@@ -60,8 +60,12 @@ class Gathered:
         return Gathered(slots.flatten(), layout.scratch(*slots.shape, 2, layout.num_kv_heads, layout.head_dim))
 
     def gather(self, pages: Tensor) -> None:
-        """pages [slots, 2, K, D]"""
-        torch.index_select(pages, 0, self.slots, out=self.tokens.flatten(0, 1))
+        """pages [num_blocks, block_size, 2, K, D]"""
+        tokens = self.tokens.flatten(0, 1)
+        if scales_of(pages) is None:
+            torch.index_select(pages.flatten(0, 1), 0, self.slots, out=tokens)
+        else:
+            tokens.copy_(read_pages(pages, self.slots))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Decodes:
         return Decodes(as_slice(sequences), gathered, layout, tokens, keys, values, bias)
 
     def attend(self, q: Tensor, pages: Tensor) -> Tensor:
-        """q [T, K * G * D], pages [slots, 2, K, D] -> [B, K * G * D]"""
+        """q [T, K * G * D], pages [num_blocks, block_size, 2, K, D] -> [B, K * G * D]"""
         self.gathered.gather(pages)
         if self.tokens is not self.gathered.tokens:
             self.tokens.copy_(self.gathered.tokens)
@@ -152,7 +156,7 @@ class PrefillChunk:
         return PrefillChunk(rows, gathered, layout, alibi, step, keys, values, causal, scores, probabilities)
 
     def attend(self, q: Tensor, pages: Tensor, out: Tensor) -> None:
-        """q, out [T, K * G * D], pages [slots, 2, K, D]"""
+        """q, out [T, K * G * D], pages [num_blocks, block_size, 2, K, D]"""
         self.gathered.gather(pages)
         for ours, theirs in zip((self.keys, self.values), self.gathered.tokens[0].permute(1, 2, 0, 3), strict=True):
             ours.copy_(theirs)
@@ -200,7 +204,6 @@ class AttentionPlan:
 
     def attend(self, q: Tensor, pages: Tensor, out: Tensor | None) -> Tensor:
         """q, out [T, K * G * D]; pages [num_blocks, block_size, 2, K, D] -> out, if there is one."""
-        pages = pages.flatten(0, 1)
         if out is None and not self.chunks and len(self.decodes) == 1:
             return self.decodes[0].attend(q, pages)
         out = q.new_empty(q.shape) if out is None else out

@@ -9,51 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peregrine_kernels.dense_linear import DenseLinear
-from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
-from peregrine_kernels.gpu.gemv import gemv_launch
 from peregrine_kernels.gpu.launch import capability_of
 from peregrine_kernels.gpu.layernorm import layer_norm_launch
+from peregrine_kernels.gpu.linear import QuantizedLinear, TritonLinear
 from peregrine_kernels.gpu.prefill_attention import PrefillTiles, prefill_attention_launch
 from peregrine_kernels.gpu.rotary_kv import rotary_kv_launch
 from peregrine_kernels.gpu.sampling import sampling_launch
-from peregrine_kernels.interface import (
-    Affine,
-    Backend,
-    DenseWeight,
-    Linear,
-    Rotary,
-    UnsupportedWeight,
-    Weight,
-)
+from peregrine_kernels.interface import Affine, Backend, Linear, Rotary
 from peregrine_kernels.kv_cache import PagedBatch
-
-
-class TritonLinear(DenseLinear):
-    """A row alone takes one kernel, more take a GEMM and one for what follows it."""
-
-    __slots__ = ()
-
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y = x.new_empty(len(x), self.out_features)
-        self.into(x, y)
-        return y if residual is None else y.add_(residual)
-
-    def into(self, x: Tensor, out: Tensor) -> None:
-        if len(x) == 1:
-            gemv_launch(x, self.weight, self.bias, self.activation, out)()
-            return
-        torch.mm(x, self.weight.T, out=out)
-        if self.activation is not None:
-            activation_launch(self.activation, out, self.bias, out)()
-        elif self.bias is not None:
-            out += self.bias
+from peregrine_kernels.weights import DenseWeight, QuantizedWeight, UnsupportedWeight, Weight
 
 
 class TritonBackend(Backend):
     """See `Backend` for what each op takes and gives. For decodes, contexts may be shorter than the batch says on the
     host, down to none (position -1): the kernels read them on the device, so that a recorded launch fits any."""
+
+    largest_int8 = 127
+    has_fp8 = True
+    int4_group = 8
+    has_codebooks = True
 
     def __init__(self, split_tokens: int = SPLIT_TOKENS) -> None:
         """Decodes are split into programs of `split_tokens`, a power of two of 16 at least."""
@@ -73,9 +48,11 @@ class TritonBackend(Backend):
         return token_ids, logprobs
 
     def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        if not isinstance(weight, DenseWeight):
-            raise UnsupportedWeight.by("triton", weight)
-        return TritonLinear(weight.values, bias, activation)
+        if isinstance(weight, DenseWeight):
+            return TritonLinear(weight.values, bias, activation)
+        if isinstance(weight, QuantizedWeight):
+            return QuantizedLinear(weight, bias, activation)
+        raise UnsupportedWeight.by("triton", weight)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x)

@@ -117,7 +117,7 @@ def first_past(
             is_past = total + tl.cumsum(weight, 0) > limit
             found = start + tl.min(tl.where(is_past, lane, BLOCK), 0)
         total = after
-    return found
+    return tl.minimum(found, SIZE - 1)
 
 
 @triton.jit
@@ -131,7 +131,8 @@ def argmax_and_mass(
         keys, is_token = keys_at(row, start, largest, temperature, SIZE, BLOCK)
         weight += tl.where(is_token & (keys >= first_key), weights_of(keys, max_key, HAS_MASS), 0)
         found = tl.minimum(found, tl.where(is_token & (keys == max_key), start + tl.arange(0, BLOCK), SIZE))
-    return tl.min(found, 0), tl.sum(weight, 0)
+    # Where logits are not numbers, none may be found.
+    return tl.minimum(tl.min(found, 0), SIZE - 1), tl.sum(weight, 0)
 
 
 @triton.jit

@@ -18,10 +18,10 @@ _SIGNATURES = {
     "peregrine_linear": [_P, _L, _P, _P, _P, _L],
     "peregrine_argmax": [_P, _L, _L, _P],
     "peregrine_layer_norm": [_P, _P, _P, _P, _L, _L, _F],
-    "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L],
-    "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L],
-    "peregrine_model": [_P, _P, _P, _P, _P, _L, _P, _P, _L, _P],
-    "peregrine_attention": [_P, _L, _P, _P, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
+    "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L, _L, _L],
+    "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L, _L],
+    "peregrine_model": [_P, _P, _P, _P, _P, _L, _L, _P, _P, _L, _P],
+    "peregrine_attention": [_P, _L, _P, _P, _L, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],
 }
 """Argument types of the exported functions that return nothing. `peregrine_max_weight`, `peregrine_columns_of_tile` and
 `peregrine_units_of_block` take nothing and return an int."""
@@ -53,8 +53,8 @@ def load(path: Path) -> ctypes.CDLL | None:
 
 
 def _runs_here(target: str) -> bool:
-    # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA, or tiles without AMX-BF16 and AMX-INT8. Linux
-    # enables tiles per process, on request: `_init_amx` asks for them.
+    # No CPU has AVX512-BF16 without AVX512-VNNI, AVX2 without FMA and F16C, or tiles without AMX-BF16 and AMX-INT8.
+    # Linux enables tiles per process, on request: `_init_amx` asks for them.
     has = {
         "amx": torch.cpu._init_amx,
         "avx512": torch.cpu._is_avx512_bf16_supported,

@@ -1,5 +1,8 @@
 /* Paged causal attention in bfloat16, scores and sums in float32.
  *
+ * 8-bit K and V become bfloat16, which represents their values exactly, as they are loaded. Their scales are applied in
+ * float32: those of K to the scores, those of V to the probabilities.
+ *
  * Query rows are pairs (query token, query head) of one KV head; up to 32 of them, side by side in the lanes of two
  * vectors, form a tile, so that K and V are read once for all of them and softmax never adds across lanes:
  *
@@ -8,25 +11,27 @@
  *
  * A tile processes its tokens a segment at a time with online softmax (Milakov and Gimelshein 2018). A decode's tokens are
  * divided into splits of fixed size, merged in order, so that its result does not depend on the rest of the batch. */
-#include "attention_plan.h"
+#include "attention_tokens.h"
 
 #include <string.h>
 
-enum { LINE = 32 /* bfloat16 of a cache line */ };
-
-/* A thread's working memory for one item. */
+/* A thread's working memory for one item. What is loaded of K and V stays for the next tiles of the same split. */
 struct tile {
-    const bf16 *keys[SEGMENT]; /* K of each token of a segment */
-    const bf16 *next[SEGMENT]; /* K of a decode's tokens after those, of this item or of the next one */
+    const char *keys[SEGMENT]; /* K of each token of a segment */
+    const char *next[SEGMENT]; /* K of a decode's tokens after those, of this item or of the next one */
     int32_t q[128 * TILE];     /* [head_dim / 2][lane], pairs of bfloat16; head_dim <= 256 */
     float scores[(SEGMENT + LANES) * TILE];
     unit p[SEGMENT / 2 * TILE];          /* [pair of tokens][lane] */
     unit transposed[SEGMENT / 2 * TILE]; /* for AMX: [lane][pair of tokens] */
-    unit k[MAX_ROWS * 128];              /* K of some tokens, if it is not read in place */
-    int32_t v[SEGMENT / 2 * 256];        /* [head_dim / 32][pair of tokens][32 columns] */
-    float out[TILE * 256];               /* [lane][columns] */
+    unit k[SPLIT * 128];                 /* K of some tokens, if it is not read in place */
+    int32_t v[SPLIT / 2 * 256];          /* segments, each [head_dim / 32][pair of tokens][32 columns] */
+    float key_scales[SPLIT], value_scales[SPLIT];
+    float out[TILE * 256]; /* [lane][columns] */
     float maximum[TILE], sum[TILE], rescale[TILE];
     int32_t position[TILE];
+    /* Behind the arrays, which begin at cache lines as the tile does. */
+    struct place at;     /* the item that `loaded` belongs to */
+    long loaded, offset; /* tokens of its split in k, v and the scales; where the segment's first token is there */
 };
 
 /* Q of a tile as [head_dim / 2][lane], and each lane's position; lanes after the last row repeat it. */
@@ -49,53 +54,43 @@ static void load_queries(const struct attention *a, struct place at, struct tile
     }
 }
 
-/* The address of each token's K; its V lies num_kv_heads * head_dim elements further on. */
-static void find_keys(const struct attention *a, struct place at, long start, long count, const bf16 **keys) {
-    long step = 2 * a->num_kv_heads * a->head_dim, slot = start % a->block_size;
-    const int64_t *block = a->block_tables + at.sequence * a->max_blocks + start / a->block_size;
-    for (long i = 0; i < count; i++) {
-        keys[i] = a->pages + (*block * a->block_size + slot) * step + at.head * a->head_dim;
-        if (++slot == a->block_size) slot = 0, block++;
-    }
+/* The segments that are loaded once for all tiles of the sequence: the first of this head, or -1 if each tile loads its own. */
+static long shared_segments(const struct plan *p, struct place at) {
+    long base = p->first_segment[at.sequence], segments = ceil_div(p->a.context_lengths[at.sequence], SEGMENT);
+    return base < p->first_segment[at.sequence + 1] ? base + at.head * segments : -1;
 }
 
-/* Prefetches K and V of a token: a block of pages is too short for the hardware prefetcher to detect the stream. */
-INLINE void prefetch_token(const struct attention *a, const bf16 *key) {
-    long to_values = a->num_kv_heads * a->head_dim;
-    for (long n = 0; n < a->head_dim; n += LINE) {
-        _mm_prefetch((const char *)(key + n), _MM_HINT_T1);
-        _mm_prefetch((const char *)(key + to_values + n), _MM_HINT_T1);
-    }
-}
-
-/* Loads K of `count` tokens of `t->keys` from `first` on as units, padded with zeros. */
-static const unit *load_keys(const struct attention *a, struct tile *t, long first, long count) {
-    for (long i = 0; i < count; i++)
-        for (long k = 0; k < num_units(a); k += LANES) {
-            ivec x = iload_first(t->keys[first + i] + 2 * k, a->head_dim / 2 - k);
-            store_units(t->k + i * num_units(a) + k, x, num_units(a) - k);
-        }
-    return t->k;
+/* K of a segment as units: loaded for all tiles, or for this one and the next. */
+static const unit *keys_of(const struct plan *p, struct place at, const struct tile *t, long start) {
+    long shared = shared_segments(p, at);
+    if (shared >= 0) return p->keys + (shared + start / SEGMENT) * SEGMENT * key_units(&p->a);
+    return t->k + t->offset * key_units(&p->a);
 }
 
 /* Whether `multiply` reads the K of `count` tokens from the pages directly; AMX reads whole tiles only. */
 static int is_in_place(const struct attention *a, long count) {
-    return IN_PLACE && (!HAS_TILES || (count % LANES == 0 && 2 * num_units(a) == a->head_dim));
+    if (!IN_PLACE || is_8_bit(&a->pages)) return 0;
+    return !HAS_TILES || (count % LANES == 0 && 2 * num_units(a) == a->head_dim);
 }
 
 /* scores [token][lane] of `count` tokens from `start`. */
-static void score(const struct attention *a, struct place at, struct tile *t, long start, long count) {
+static void score(const struct plan *p, struct place at, struct tile *t, long start, long count) {
+    const struct attention *a = &p->a;
+    const unit *loaded = is_8_bit(&a->pages) ? keys_of(p, at, t, start) : 0;
     for (long token = 0, run; token < count; token += run) {
-        long in_block = a->block_size - (start + token) % a->block_size, left = count - token;
-        run = in_block < left ? in_block : left;
+        long in_block = a->pages.block_size - (start + token) % a->pages.block_size, left = count - token;
+        run = in_block < left && !is_8_bit(&a->pages) ? in_block : left;
         long step = HAS_TILES ? MAX_ROWS : ceil_div(run, ceil_div(run, MAX_ROWS));
         for (long i = token; i < token + run; i += step) {
             long rows = token + run - i < step ? token + run - i : step;
             int in_place = is_in_place(a, rows);
+            if (!in_place && !loaded) load_keys(a, t->keys + i, t->k, rows);
             struct product product = {
-                .x = in_place ? (const unit *)t->keys[i] : load_keys(a, t, i, rows),
+                .x = in_place ? (const unit *)t->keys[i]
+                     : loaded ? loaded + i * key_units(a)
+                              : t->k,
                 .column = 1,
-                .row = in_place ? a->num_kv_heads * a->head_dim : num_units(a),
+                .row = in_place ? a->num_kv_heads * a->head_dim : key_units(a),
                 .w = t->q,
                 .ldw = TILE,
                 .num_units = num_units(a),
@@ -110,8 +105,9 @@ static void score(const struct attention *a, struct place at, struct tile *t, lo
 /* log2(e) / sqrt(head_dim): probabilities are 2 ** (score * log2_scale - maximum). */
 INLINE vec log2_scale(const struct attention *a) { return splat(1.44269504f / __builtin_sqrtf(a->head_dim)); }
 
-/* Adds ALiBi to the scores and masks them; updates each lane's scaled maximum, and its sum and rescale factor with it. */
-static void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane) {
+/* Scales the scores, adds ALiBi to them and masks them; updates each lane's scaled maximum, and its sum and rescale factor with it. */
+INLINE void mask_scores(const struct attention *a, struct place at, struct tile *t, long start, long count, long lane,
+                        const int has_scales) {
     ivec position = iload(t->position + lane);
     vec most = splat(-1e30f), slope = zero();
     if (a->slopes) {
@@ -122,12 +118,13 @@ static void mask_scores(const struct attention *a, struct place at, struct tile 
     int is_masked = start + count - 1 > t->position[0], has_slopes = a->slopes != 0;
     for (long i = 0; i < count; i++) {
         vec s = load(t->scores + i * TILE + lane);
+        if (has_scales) s = mul(s, splat(t->key_scales[t->offset + i]));
         /* transformers rounds the position, then ALiBi, to bfloat16, and adds it before scaling. */
         if (has_slopes) s = add(s, rounded(mul(slope, rounded(splat(start + i)))));
         if (is_masked) {
             s = where_at_most(isplat(start + i), position, s, splat(-1e30f));
         }
-        if (has_slopes | is_masked) store(t->scores + i * TILE + lane, s);
+        if (has_slopes | is_masked | has_scales) store(t->scores + i * TILE + lane, s);
         most = largest(most, s);
     }
     vec before = load(t->maximum + lane);
@@ -138,8 +135,10 @@ static void mask_scores(const struct attention *a, struct place at, struct tile 
     store(t->maximum + lane, maximum);
 }
 
-/* p = 2 ** (scaled score - maximum), two tokens of a lane side by side; prefetches `num_next` tokens of `t->next`. */
-static void exponentiate(const struct attention *a, struct tile *t, long count, long lane, long num_next) {
+/* p = 2 ** (scaled score - maximum), times the scale of V if it has one, two tokens of a lane side by side; prefetches
+ * `num_next` tokens of `t->next`. */
+INLINE void exponentiate(const struct attention *a, struct tile *t, long count, long lane, long num_next,
+                         const int has_scales) {
     vec maximum = load(t->maximum + lane), sum = load(t->sum + lane), scale = log2_scale(a);
     long i = 0;
     for (; i < count; i += 2) {
@@ -147,12 +146,33 @@ static void exponentiate(const struct attention *a, struct tile *t, long count, 
         vec even = exp2_of(fmsub(load(scores), scale, maximum)), odd = zero();
         if (i + 1 < count) odd = exp2_of(fmsub(load(scores + TILE), scale, maximum));
         sum = add(sum, add(even, odd));
+        if (has_scales) {
+            even = mul(even, splat(t->value_scales[t->offset + i]));
+            if (i + 1 < count) odd = mul(odd, splat(t->value_scales[t->offset + i + 1]));
+        }
         store_pairs(t->p + i / 2 * TILE + lane, even, odd);
         if (i < num_next) prefetch_token(a, t->next[i]);
         if (i + 1 < num_next) prefetch_token(a, t->next[i + 1]);
     }
     for (; i < num_next; i++) prefetch_token(a, t->next[i]);
     store(t->sum + lane, sum);
+}
+
+/* Both, for `lanes`; compiled with scales and without. */
+INLINE void update_softmax_as(const struct attention *a, struct place at, struct tile *t, long start, long count, long lanes,
+                              long num_next, const int has_scales) {
+    for (long lane = 0; lane < lanes; lane += LANES) {
+        mask_scores(a, at, t, start, count, lane, has_scales);
+        exponentiate(a, t, count, lane, lane ? 0 : num_next, has_scales);
+    }
+}
+
+static void update_softmax(const struct attention *a, struct place at, struct tile *t, long start, long count, long lanes,
+                           long num_next) {
+    if (is_8_bit(&a->pages))
+        update_softmax_as(a, at, t, start, count, lanes, num_next, 1);
+    else
+        update_softmax_as(a, at, t, start, count, lanes, num_next, 0);
 }
 
 /* p as [lane][pair of tokens], padded with zeros. */
@@ -169,40 +189,40 @@ static void transpose_probabilities(struct tile *t, long count, long lanes) {
         }
 }
 
-/* V of a segment in tiles of 32 columns, two tokens of a column side by side; padded with zeros. */
-static void load_values(const struct attention *a, const bf16 **keys, int32_t *out, long count) {
-    long to_values = a->num_kv_heads * a->head_dim;
-    for (long pair = ceil_div(count, 2); pair < num_pairs(count); pair++)
-        for (long n = 0; n < a->head_dim; n += TILE)
-            memset(out + (n / TILE * (SEGMENT / 2) + pair) * TILE, 0, TILE * sizeof(int32_t));
-    for (long i = 0; i < count; i += 2) {
-        const bf16 *even = keys[i] + to_values;
-        const bf16 *odd = i + 1 < count ? keys[i + 1] + to_values : 0;
-        for (long n = 0; n < a->head_dim; n += TILE)
-            store_interleaved(out + (n / TILE * (SEGMENT / 2) + i / 2) * TILE, even + n, odd ? odd + n : 0, a->head_dim - n);
-    }
-}
-
-/* Loads one of the segments of V that several tiles read into p->values. */
+/* Loads one of the segments that several tiles read: V into p->values, 8-bit K into p->keys. */
 static void load_segment(void *args, long item) {
     const struct plan *p = args;
     long sequence = sequence_of(p->first_segment, p->a.num_sequences, item), context = p->a.context_lengths[sequence];
     long local = item - p->first_segment[sequence], segments = ceil_div(context, SEGMENT);
     long start = local % segments * SEGMENT, left = context - start;
     long count = left < SEGMENT ? left : SEGMENT;
-    const bf16 *keys[SEGMENT];
+    const char *keys[SEGMENT];
     find_keys(&p->a, (struct place){.sequence = sequence, .head = local / segments}, start, count, keys);
     load_values(&p->a, keys, p->values + item * segment_size(&p->a), count);
+    if (p->keys) load_keys(&p->a, keys, p->keys + item * SEGMENT * key_units(&p->a), count);
 }
 
-/* V of a segment: from p->values if it was loaded for all tiles, otherwise loaded for this tile. */
-static const int32_t *values_of(const struct plan *p, struct place at, struct tile *t, long start, long count) {
+/* V of a segment, likewise. */
+static const int32_t *values_of(const struct plan *p, struct place at, const struct tile *t, long start) {
+    long shared = shared_segments(p, at);
+    if (shared >= 0) return p->values + (shared + start / SEGMENT) * segment_size(&p->a);
+    return t->v + t->offset / SEGMENT * segment_size(&p->a);
+}
+
+/* Loads what this tile reads of a segment, unless the tile before did: V, and 8-bit K, if they are not loaded for all tiles. */
+static void load_tokens(const struct plan *p, struct place at, struct tile *t, long start, long count) {
     const struct attention *a = &p->a;
-    long base = p->first_segment[at.sequence], segments = ceil_div(a->context_lengths[at.sequence], SEGMENT);
-    if (base < p->first_segment[at.sequence + 1])
-        return p->values + (base + at.head * segments + start / SEGMENT) * segment_size(a);
-    load_values(a, t->keys, t->v, count);
-    return t->v;
+    int is_kept = at.num_queries == 1 && a->group > TILE, is_loaded = shared_segments(p, at) >= 0;
+    t->offset = is_kept ? start - at.start : 0;
+    if (t->offset < t->loaded && !is_8_bit(&a->pages)) find_keys(a, at, start, count, t->keys);
+    if (t->offset < t->loaded) return;
+    find_keys(a, at, start, count, t->keys);
+    if (is_8_bit(&a->pages)) {
+        find_scales(a, at, start, count, t->key_scales + t->offset, t->value_scales + t->offset);
+        if (!is_loaded) load_keys(a, t->keys, t->k + t->offset * key_units(a), count);
+    }
+    if (!is_loaded) load_values(a, t->keys, t->v + t->offset / SEGMENT * segment_size(a), count);
+    if (is_kept) t->loaded = t->offset + count;
 }
 
 /* out = out * rescale + P . V. */
@@ -241,39 +261,44 @@ static void write_row(const struct attention *a, struct place at, long lane, con
     }
 }
 
-/* K of the tokens that a decode reads after `start`: of this item, or the first of the next item. Returns their count. */
-static long find_next(const struct plan *p, long item, struct place at, long start, const bf16 **keys) {
+/* Whether two items read the same tokens of the same KV head. */
+static int is_same_split(struct place a, struct place b) {
+    return a.sequence == b.sequence && a.head == b.head && a.split == b.split;
+}
+
+/* K of the tokens that a decode reads after `start`, unless they are loaded: of this item, or the first of the next item.
+ * Returns their count. */
+static long find_next(const struct plan *p, long item, struct place at, long start, struct tile *t) {
     if (start >= at.stop) {
         if (item + 1 >= p->num_items) return 0;
-        at = place_of_item(p, item + 1);
-        start = at.start;
-    }
+        struct place next = place_of_item(p, item + 1);
+        if (is_same_split(at, next)) return 0;
+        at = next, start = at.start;
+    } else if (start - at.start < t->loaded)
+        return 0;
     if (at.num_queries > 1) return 0;
     long left = at.stop - start, count = left < SEGMENT ? left : SEGMENT;
-    find_keys(&p->a, at, start, count, keys);
+    find_keys(&p->a, at, start, count, t->next);
     return count;
 }
 
-static void attend_item(void *args, long item) {
-    const struct plan *p = args;
+static void attend_item(const struct plan *p, long item, struct tile *t) {
     const struct attention *a = &p->a;
-    struct tile *t = scratch(SCRATCH_TILE, sizeof(struct tile));
     struct place at = place_of_item(p, item);
+    if (!is_same_split(at, t->at)) t->loaded = 0;
+    t->at = at;
     long splits = at.num_splits, width = ceil_div(a->head_dim, TILE) * TILE, lanes = at.rows > LANES ? TILE : LANES;
     load_queries(a, at, t);
     for (long lane = 0; lane < TILE; lane++) t->maximum[lane] = -1e30f, t->sum[lane] = 0;
     memset(t->out, 0, at.rows * width * sizeof(float));
     for (long start = at.start; start < at.stop; start += SEGMENT) {
         long left = at.stop - start, count = left < SEGMENT ? left : SEGMENT;
-        find_keys(a, at, start, count, t->keys);
-        long num_next = find_next(p, item, at, start + count, t->next);
-        score(a, at, t, start, count);
-        for (long lane = 0; lane < lanes; lane += LANES) {
-            mask_scores(a, at, t, start, count, lane);
-            exponentiate(a, t, count, lane, lane ? 0 : num_next);
-        }
+        load_tokens(p, at, t, start, count);
+        long num_next = find_next(p, item, at, start + count, t);
+        score(p, at, t, start, count);
+        update_softmax(a, at, t, start, count, lanes, num_next);
         if (HAS_TILES) transpose_probabilities(t, count, lanes);
-        add_values(a, at, t, values_of(p, at, t, start, count), count);
+        add_values(a, at, t, values_of(p, at, t, start), count);
     }
     if (splits == 1) {
         for (long lane = 0; lane < at.rows; lane++) write_row(a, at, lane, t->out + lane * width, t->sum[lane]);
@@ -285,6 +310,12 @@ static void attend_item(void *args, long item) {
     memcpy(partial + 2 * TILE, t->out, at.rows * width * sizeof(float));
 }
 
+static void attend_items(void *args, long item, long end) {
+    struct tile *t = scratch(SCRATCH_TILE, sizeof(struct tile));
+    t->at.sequence = -1;
+    for (; item < end; item++) attend_item(args, item, t);
+}
+
 /* Merges the splits of one tile in order, each rescaled from its own maximum to the common one. */
 static void merge_tile(void *args, long item) {
     const struct plan *p = args;
@@ -293,12 +324,13 @@ static void merge_tile(void *args, long item) {
     struct place at = place_of(a, sequence, tile, 0);
     if (at.num_splits == 1) return;
     long width = ceil_div(a->head_dim, TILE) * TILE;
-    const float *partial = p->partials + (p->first_item[sequence] + tile * at.num_splits) * p->partial_size;
+    const float *partial = p->partials + (p->first_item[sequence] + tile) * p->partial_size;
+    long step = num_tiles(a, sequence) * p->partial_size;
     for (long lane = 0; lane < at.rows; lane++) {
         float maximum = -1e30f, sum = 0, out[256] = {0};
-        for (long i = 0; i < at.num_splits; i++) maximum = __builtin_fmaxf(maximum, partial[i * p->partial_size + lane]);
+        for (long i = 0; i < at.num_splits; i++) maximum = __builtin_fmaxf(maximum, partial[i * step + lane]);
         for (long i = 0; i < at.num_splits; i++) {
-            const float *one = partial + i * p->partial_size;
+            const float *one = partial + i * step;
             float scale = __builtin_exp2f(one[lane] - maximum);
             sum += scale * one[TILE + lane];
             for (long n = 0; n < width; n++) out[n] += scale * one[2 * TILE + lane * width + n];
@@ -327,9 +359,11 @@ void attend(const struct attention *a, run_loop *run, void *args) {
     if (has_splits) p.partials = scratch(SCRATCH_SPLITS, first_item[num_sequences] * p.partial_size * sizeof(float));
     if (first_segment[num_sequences]) {
         p.values = scratch(SCRATCH_VALUES, first_segment[num_sequences] * segment_size(&p.a) * sizeof(int32_t));
+        if (is_8_bit(&a->pages))
+            p.keys = scratch(SCRATCH_KEYS, first_segment[num_sequences] * SEGMENT * key_units(&p.a) * sizeof(unit));
         parallel_for(first_segment[num_sequences], load_segment, &p);
     }
-    run(&(struct loop){.each = attend_item, .args = &p, .count = p.num_items}, args);
+    run(&(struct loop){.range = attend_items, .args = &p, .count = p.num_items}, args);
     if (has_splits) parallel_for(first_tile[num_sequences], merge_tile, &p);
 }
 
@@ -339,20 +373,19 @@ static void run_alone(const struct loop *loop, void *args) {
 }
 
 /* q, out [tokens, num_kv_heads * group * head_dim], row strides ldq (even) and ldo; pages [blocks, block_size, 2,
- * num_kv_heads, head_dim]; block_tables [num_sequences, max_blocks]; query_starts [num_sequences + 1]: the first query
+ * num_kv_heads, head_dim] of `kind`, an enum kv_kind; block_tables [num_sequences, max_blocks]; query_starts [num_sequences + 1]: the first query
  * token of each sequence; context_lengths [num_sequences]: its tokens, the queries last; slopes [num_kv_heads * group],
  * or null. head_dim even and at most 256. */
-EXPORT void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
-                                long block_size, const int64_t *query_starts, const int64_t *context_lengths,
+EXPORT void peregrine_attention(const bf16 *q, long ldq, const void *pages, const int64_t *block_tables, long max_blocks,
+                                long block_size, long kind, const int64_t *query_starts, const int64_t *context_lengths,
                                 long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes,
                                 bf16 *out, long ldo) {
     struct attention a = {
         .q = q,
         .ldq = ldq,
-        .pages = pages,
+        .pages = {(char *)pages, kind, block_size, num_kv_heads, head_dim},
         .block_tables = block_tables,
         .max_blocks = max_blocks,
-        .block_size = block_size,
         .query_starts = query_starts,
         .context_lengths = context_lengths,
         .num_sequences = num_sequences,

@@ -2,7 +2,7 @@
  * item's rows and tokens are. Part of attention.c, which alone includes it. */
 #pragma once
 
-#include "native.h"
+#include "kv_pages.h"
 
 enum {
     TILE = 2 * LANES, /* query rows of a tile */
@@ -11,13 +11,15 @@ enum {
     SPLIT = 512,   /* tokens of a decode that one item reads */
 };
 
-/* Items are (tile, split) pairs, numbered over all sequences; prefix sums give each sequence's first. */
+/* Items are (split, tile) pairs, numbered over all sequences, the tiles of a split one after the other: they read the same K
+ * and V. Prefix sums give each sequence's first. */
 struct plan {
     struct attention a;
     const long *first_item;    /* [num_sequences + 1] */
     const long *first_tile;    /* [num_sequences + 1]: tiles of all KV heads */
     const long *first_segment; /* [num_sequences + 1]: segments of V of all KV heads that several tiles read */
     int32_t *values;           /* those segments, each in the layout of `load_values` */
+    unit *keys;                /* K of those segments, if it is of 8 bits, in the layout of `load_keys` */
     long num_items;
     float *partials; /* [num_items][partial_size]: maximum, sum and out of each item, if a sequence has several splits */
     long partial_size;
@@ -33,6 +35,9 @@ struct place {
 
 /* Units of a head's elements, padded. */
 static long num_units(const struct attention *a) { return ceil_div(a->head_dim / 2, UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
+
+/* Units from one token's K to the next one's where it is loaded: whole vectors are stored. */
+static long key_units(const struct attention *a) { return ceil_div(num_units(a), LANES) * LANES; }
 
 /* Pairs of `count` tokens, padded. */
 static long num_pairs(long count) { return ceil_div(ceil_div(count, 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK; }
@@ -79,9 +84,9 @@ static struct place place_of(const struct attention *a, long sequence, long tile
 }
 
 static struct place place_of_item(const struct plan *p, long item) {
-    long sequence = sequence_of(p->first_item, p->a.num_sequences, item), splits = num_splits(&p->a, sequence);
+    long sequence = sequence_of(p->first_item, p->a.num_sequences, item), tiles = num_tiles(&p->a, sequence);
     long local = item - p->first_item[sequence];
-    return place_of(&p->a, sequence, local / splits, local % splits);
+    return place_of(&p->a, sequence, local % tiles, local / tiles);
 }
 
 /* Units of a loaded segment of V. */

@@ -19,10 +19,10 @@ static void with_attention(const struct loop *attention, void *args) {
 /*  x -+- attention_norm - qkv - rotary, cache, attention - dense: + x -+- down: + - out
  *     +- mlp_norm (or the same) - up: activation ----------------------+
  *
- * x, out [rows, hidden], may be the same; cos, sin [rows, head_dim], or null; has_residual: whether to add x (with tensor
- * parallelism, one rank does). */
+ * x, out [rows, hidden], may be the same; cos, sin [rows, head_dim], or null; pages of `kind`, an enum kv_kind; has_residual:
+ * whether to add x (with tensor parallelism, one rank does). */
 EXPORT void peregrine_parallel_layer(const struct layer *l, const struct step *step, const bf16 *cos, const bf16 *sin,
-                                     const bf16 *x, bf16 *pages, bf16 *out, long block_size, long has_residual) {
+                                     const bf16 *x, void *pages, bf16 *out, long block_size, long kind, long has_residual) {
     const struct step s = *step;
     long heads = l->dense->depth, qkv_width = l->qkv->columns, hidden = l->qkv->depth, ffn = l->down->depth;
     bf16 *normed = scratch(SCRATCH_LAYER, s.rows * (2 * hidden + qkv_width + heads + ffn) * sizeof(bf16));
@@ -30,15 +30,15 @@ EXPORT void peregrine_parallel_layer(const struct layer *l, const struct step *s
     bf16 *activated = attended + s.rows * heads, *sum = activated + s.rows * ffn;
     peregrine_layer_norm(x, l->attention_norm[0], l->attention_norm[1], normed, s.rows, hidden, l->epsilon);
     peregrine_linear(normed, hidden, l->qkv, 0, qkv, s.rows);
-    peregrine_rotary_kv_write(qkv, qkv_width, cos, sin, s.slots, pages, s.rows, l->num_heads, l->num_kv_heads, l->head_dim);
+    peregrine_rotary_kv_write(qkv, qkv_width, cos, sin, s.slots, pages, s.rows, l->num_heads, l->num_kv_heads, l->head_dim,
+                              block_size, kind);
     if (l->mlp_norm[0]) peregrine_layer_norm(x, l->mlp_norm[0], l->mlp_norm[1], normed, s.rows, hidden, l->epsilon);
     struct attention attention = {
         .q = qkv,
         .ldq = qkv_width,
-        .pages = pages,
+        .pages = {pages, kind, block_size, l->num_kv_heads, l->head_dim},
         .block_tables = s.block_tables,
         .max_blocks = s.max_blocks,
-        .block_size = block_size,
         .query_starts = s.query_starts,
         .context_lengths = s.context_lengths,
         .num_sequences = s.num_sequences,

@@ -4,30 +4,22 @@
  * W [N, K] is packed in tiles of one or two vectors of columns of y: [N / TILE][K / 2][TILE][2], or [N / TILE][K / 4][TILE][4]
  * for integers, so that a thread reads it as one stream. Each weight in a register is multiplied with up to 14 rows of x (AVX2:
  * 6, AMX: 32); further rows read its tile from the cache. */
-#include "native.h"
+#include "linear.h"
 
 enum {
-    TILE = VECTORS * LANES, /* columns */
-    HAS_TILES = UNITS_OF_BLOCK > 1,
     UNIT_BYTES = TILE * sizeof(int32_t),
-    ROWS_AT_ONCE = HAS_TILES ? 256 : 252, /* rows of x that are packed together: 1 MiB at K = 2048, 2 as float32 */
     UNITS_OF_PART = 256, /* of a row that one thread packs at a time: few, since lines come from the core that wrote them */
-    UNITS_AT_ONCE = HAS_TILES ? 256 : 512, /* of a tile: 32 KiB fit into the L1 cache; AVX512: 64 KiB, into L2 */
-    MAX_INPUT_BYTES = 5 << 18,             /* of x that AMX multiplies with all tiles; fits into the L2 cache */
-    SUMS_OF_TILE = TILE * ROWS_AT_ONCE,
-    PADDING = HAS_TILES ? LANES : 0,                  /* units: a cache line between rows, against conflict misses */
+    UNITS_AT_ONCE = HAS_TILES ? 256 : 512,            /* of a tile: 32 KiB fit into the L1 cache; AVX512: 64 KiB, into L2 */
+    MAX_INPUT_BYTES = 5 << 18,                        /* of x that AMX multiplies with all tiles; fits into the L2 cache */
     MAX_DIRECT_ROWS = IN_PLACE && !HAS_TILES ? 6 : 0, /* of x read in place: more, 4 KiB apart, evict one another */
     MAX_ROWS_PER_THREAD = 32,
     MIN_TILES_PER_THREAD = 64, /* see `packs_per_thread` */
-    /* Maximum rows for which the epilogue of several tiles is deferred and run together; running it after each tile
-     * interrupts the weight stream. */
-    MAX_DEFERRED_ROWS = HAS_TILES ? 0 : 1,
 };
 
 /* Whether AVX2 computes faster than memory delivers the weight. Zen 4's hardware prefetcher is then best left nearly alone:
  * prefetching every line 6 KiB ahead makes a decode of 1.15 B parameters 24 % slower in int8 and 3 % in bfloat16 at 55 GB/s
  * of memory bandwidth; 1 % in bfloat16 at 32 GB/s. */
-static int is_memory_bound(long rows) { return VECTORS == 1 && rows == 1; }
+int is_memory_bound(long rows) { return VECTORS == 1 && rows == 1; }
 
 /* Prefetch distance, in bytes, in the first pass over a weight. Chosen at 30 and at 50 GB/s of memory bandwidth: 6 KiB for
  * every row count costs a tenth of the time at one or two rows, which are bound by memory, and 3 % at 8. AMX is insensitive. */
@@ -35,139 +27,6 @@ static long prefetch_distance(long rows) {
     if (HAS_TILES) return 1536;
     if (is_memory_bound(rows)) return 8192;
     return VECTORS == 2 && rows <= 2 ? 2560 : rows <= 6 ? 6144 : 8192;
-}
-
-enum activation { NONE, GELU, GELU_TANH, RELU, SILU };
-
-/* One linear of an input; residual and y are [rows, columns], residual may be null. */
-struct output {
-    const struct weight *w;
-    const bf16 *residual;
-    bf16 *y;
-    float *wide; /* if not null, written instead of y: the same values as float32 */
-};
-
-/* Rows of an input in the layout that `multiply` reads, and the linear that they go through. */
-struct packed {
-    struct output to;
-    const bf16 *source; /* [rows, depth] */
-    long ld, rows, depth;
-    enum weight_kind kind;
-    long num_units;
-    const int32_t *plain;    /* the source, or its quantized copy */
-    long plain_row;          /* row stride of `plain` */
-    const unit *x;           /* the operand of `multiply`: `plain`, or packed rows; null: each thread packs its own copy */
-    long row, column, step;  /* strides of x, in units; rows a call of `multiply` */
-    long begin, end;         /* the units that are multiplied in this part */
-    int32_t *sums;           /* of all tiles, if the units are multiplied in parts; or null */
-    const float *row_scales; /* [rows]: of each quantized row */
-};
-
-/* 1 / x to float32's precision: an estimate (12 bits on AVX2, 14 on AVX512) and a Newton step, in a third of a division's
- * time. */
-INLINE vec reciprocal(vec x) {
-    vec estimate = estimate_reciprocal(x);
-    return mul(estimate, fnmadd(x, estimate, splat(2.0f)));
-}
-
-/* x / 2 (1 + erf(x / sqrt(2))), erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7. */
-INLINE vec gelu(vec x) {
-    const vec one = splat(1.0f);
-    vec z = mul(absolute(x), splat(0.70710678f));
-    vec t = reciprocal(fmadd(z, splat(0.3275911f), one));
-    vec p = splat(1.061405429f);
-    p = fmadd(p, t, splat(-1.453152027f));
-    p = fmadd(p, t, splat(1.421413741f));
-    p = fmadd(p, t, splat(-0.284496736f));
-    p = fmadd(p, t, splat(0.254829592f));
-    vec square = mul(mul(z, z), splat(-1.44269504f));
-    vec tail = mul(mul(p, t), exp2_of(square)); /* 1 - erf(z) */
-    vec half = mul(splat(0.5f), x);
-    vec scaled = mul(half, tail);
-    /* x - x / 2 * tail for x >= 0, x / 2 * tail for x < 0 */
-    return by_sign(x, sub(x, scaled), scaled);
-}
-
-/* x / (1 + exp(-t)) */
-INLINE vec times_sigmoid(vec x, vec t) {
-    vec e = exp2_of(mul(absolute(t), splat(-1.44269504f))); /* exp(-|t|) */
-    vec of_negative = mul(mul(x, e), reciprocal(add(splat(1.0f), e)));
-    return by_sign(t, sub(x, of_negative), of_negative);
-}
-
-/* x / 2 (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
-INLINE vec gelu_tanh(vec x) {
-    vec cubic = fmadd(mul(x, x), splat(0.044715f), splat(1.0f));
-    return times_sigmoid(x, mul(mul(x, cubic), splat(2.0f * 0.79788456f)));
-}
-
-INLINE vec activate(vec x, enum activation activation) {
-    switch (activation) {
-        case GELU: return gelu(x);
-        case GELU_TANH: return gelu_tanh(x);
-        case RELU: return largest(x, zero());
-        case SILU: return times_sigmoid(x, x);
-        default: return x;
-    }
-}
-
-/* Prefetches what `finish` reads and writes: it would stall on each line that is in no cache. */
-static void prefetch(const struct output *to, long column, long row, int rows) {
-    const struct weight *w = to->w;
-    for (long m = row; m < row + rows; m++) {
-        if (to->y) __builtin_prefetch(to->y + m * w->columns + column, 1);
-        if (to->residual) __builtin_prefetch(to->residual + m * w->columns + column);
-    }
-    if (w->kind == WEIGHT_INT8) __builtin_prefetch(w->scales + column), __builtin_prefetch(w->offsets + column);
-    if (w->bias) __builtin_prefetch(w->bias + column);
-}
-
-INLINE void store_result(struct output to, long at, vec y, long count) {
-    if (to.wide)
-        store_first(to.wide + at, rounded(y), count);
-    else
-        store_bf16(to.y + at, y, count);
-}
-
-/* The epilogue of some rows of one vector of columns: scales, bias, activation, residual, store. `kind` and `activation` are
- * the weight's, as compile-time constants, so that nothing is decided per row. */
-INLINE void finish_rows(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows,
-                        const enum weight_kind kind, const enum activation activation) {
-    const struct output to = p->to;
-    const struct weight w = *to.w;
-    const float *row_scales = p->row_scales;
-    long left = w.columns - column;
-    vec scales = zero(), offsets = scales, bias = scales;
-    if (w.bias) bias = load_bf16(w.bias + column, left);
-    if (kind == WEIGHT_INT8) {
-        scales = load_first(w.scales + column, left);
-        offsets = load_first(w.offsets + column, left);
-    }
-    for (long m = row; m < row + rows; m++) {
-        ivec sum = iload(sums + (m - row) * ld);
-        vec y = as_floats(sum);
-        if (kind == WEIGHT_INT8) {
-            y = sub(of_integers(sum), offsets);
-            y = mul(y, mul(scales, splat(row_scales[m])));
-        }
-        /* transformers rounds the product to bfloat16 before it adds the bias. */
-        if (w.bias) y = add(rounded(y), bias);
-        y = activate(y, activation);
-        if (to.residual) y = add(y, load_bf16(to.residual + m * w.columns + column, left));
-        store_result(to, m * w.columns + column, y, left);
-    }
-}
-
-#define CASE(activation)                                                          \
-    case activation:                                                              \
-        if (p->kind == WEIGHT_INT8)                                               \
-            finish_rows(p, sums, ld, column, row, rows, WEIGHT_INT8, activation); \
-        else                                                                      \
-            finish_rows(p, sums, ld, column, row, rows, WEIGHT_BF16, activation); \
-        break;
-
-static void finish(const struct packed *p, const int32_t *sums, long ld, long column, long row, int rows) {
-    switch ((enum activation)p->to.w->activation) { CASE(NONE) CASE(GELU) CASE(GELU_TANH) CASE(RELU) CASE(SILU) }
 }
 
 /* A single pass prefetches its own weights. Of several passes over the same weights, each prefetches 1 / passes of what follows
@@ -178,14 +37,7 @@ static void set_prefetch(struct product *p, long rows, long pass, long passes, l
     p->prefetch_phase = pass;
 }
 
-/* Runs the epilogue of a complete tile, one vector of columns after the other. */
-static void finish_tile(const struct packed *p, const int32_t *sums, long tile, long row, int rows) {
-    for (long column = tile * TILE, i = 0; i < TILE && column + i < p->to.w->columns; i += LANES)
-        finish(p, sums + i, TILE, column + i, row, rows);
-}
-
-/* This thread's memory for packed rows. */
-static unit *packed_rows(const struct packed *p) {
+unit *packed_rows(const struct packed *p) {
     return scratch(SCRATCH_INPUT, ceil_div(p->rows, LANES) * LANES * (p->num_units + PADDING) * sizeof(unit));
 }
 
@@ -215,7 +67,7 @@ static void multiply_tiles(const struct packed *p, long tile, long tiles, int32_
                 .more_tiles = tiles - 1,
             };
             set_prefetch(&product, p->rows, m / p->step, passes, next * UNIT_BYTES);
-            if (is_last && tiles == 1) prefetch(&p->to, tile * TILE, m, rows);
+            if (is_last && tiles == 1) prefetch_outputs(&p->to, tile * TILE, m, rows);
             multiply(&product, rows, VECTORS);
             for (long i = 0; is_last && i < tiles; i++) finish_tile(p, sums + (i * rows + m) * TILE, tile + i, m, rows);
         }
@@ -232,10 +84,21 @@ static void multiply_range(void *args, long tile, long end) {
     }
 }
 
-/* Quantizes one row of x to unsigned integers from 1 to 255, zero point 128; its scale goes to row_scales. */
+/* -8 times the sum of each group of a row of quantized inputs. */
+static void sum_groups(const struct packed *p, const int8_t *x, int32_t *eights) {
+    for (long group = p->to.w->group, i = 0; i < p->depth / group; i++) {
+        int sum = 0;
+        for (long k = i * group; k < (i + 1) * group; k++) sum += x[k];
+        eights[i] = -8 * sum;
+    }
+}
+
+/* Quantizes one row of x to integers from -127 to 127, for WEIGHT_INT8 unsigned with zero point 128; its scale goes to
+ * row_scales. */
 static void quantize_row(void *args, long row) {
     const struct packed *p = args;
     long depth = p->depth;
+    ivec zero_point = isplat(p->kind == WEIGHT_INT8 ? 128 : 0);
     const bf16 *x = p->source + row * p->ld;
     uint8_t *out = (uint8_t *)(p->plain + row * p->plain_row);
     vec most = splat(1e-20f);
@@ -244,8 +107,9 @@ static void quantize_row(void *args, long row) {
     ((float *)p->row_scales)[row] = scale;
     for (long k = 0; k < depth; k += LANES) {
         ivec q = to_integers(mul(load_bf16(x + k, depth - k), splat(1.0f / scale)));
-        store_bytes(out + k, iadd(q, isplat(128)), depth - k);
+        store_bytes(out + k, iadd(q, zero_point), depth - k);
     }
+    if (p->kind == WEIGHT_INT4) sum_groups(p, (const int8_t *)out, (int32_t *)p->eights + row * p->ld_eights);
 }
 
 /* Rows of x to be packed as [units][step], `step` rows at a time: `multiply` then reads them as one stream. */
@@ -302,15 +166,18 @@ static int packs_per_thread(const struct packed *p) {
 static void pack(struct packed *p) {
     long tile_rows = ceil_div(p->rows, LANES) * LANES;
     p->plain = (const int32_t *)p->source, p->plain_row = p->ld / 2;
-    if (p->kind == WEIGHT_INT8) {
+    if (p->kind != WEIGHT_BF16) {
         p->plain_row = p->num_units + PADDING;
-        p->plain = scratch(SCRATCH_INTEGERS, (tile_rows * p->plain_row + p->rows) * sizeof(int32_t));
-        p->row_scales = (const float *)(p->plain + tile_rows * p->plain_row);
+        p->ld_eights = p->kind == WEIGHT_INT4 ? p->depth / p->to.w->group : 0;
+        long size = tile_rows * (p->plain_row + p->ld_eights);
+        p->plain = scratch(SCRATCH_INTEGERS, (size + p->rows) * sizeof(int32_t));
+        p->eights = p->plain + tile_rows * p->plain_row;
+        p->row_scales = (const float *)(p->plain + size);
         for_rows(p->rows, p->depth, quantize_row, p);
     }
     p->x = (const unit *)p->plain, p->row = p->plain_row, p->column = 1, p->step = p->rows;
     if (HAS_TILES && p->rows > MAX_ROWS) p->step = MAX_ROWS;
-    if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind == WEIGHT_INT8)) return;
+    if (p->rows <= MAX_DIRECT_ROWS || (HAS_TILES && p->kind != WEIGHT_BF16)) return;
     if (!HAS_TILES) p->step = rows_of_pass(p->rows);
     p->row = HAS_TILES ? p->num_units + PADDING : 1;
     p->column = HAS_TILES ? 1 : p->step;
@@ -326,17 +193,19 @@ static void pack(struct packed *p) {
  * the L2 cache: a deep input is multiplied in parts. */
 static void multiply_block(const struct loop *first, struct packed p) {
     p.kind = p.to.w->kind;
-    p.num_units = ceil_div(p.depth / (p.kind == WEIGHT_INT8 ? 4 : 2), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
+    p.num_units = ceil_div(p.depth / (p.kind == WEIGHT_BF16 ? 2 : 4), UNITS_OF_BLOCK) * UNITS_OF_BLOCK;
     pack(&p);
     long tiles = num_tiles(&p), step = p.num_units;
     long parts = HAS_TILES ? ceil_div(p.rows * p.num_units * sizeof(int32_t), MAX_INPUT_BYTES) : 1;
     if (parts > 1) {
-        step = ceil_div(ceil_div(p.num_units, parts), UNITS_AT_ONCE) * UNITS_AT_ONCE;
+        long multiple = p.kind == WEIGHT_INT4 ? p.to.w->group / 4 : UNITS_AT_ONCE;
+        step = ceil_div(ceil_div(p.num_units, parts), multiple) * multiple;
         p.sums = scratch(SCRATCH_PART_SUMS, tiles * SUMS_OF_TILE * sizeof(int32_t));
     }
+    range_task *range = p.kind == WEIGHT_INT4 ? multiply_int4_range : multiply_range;
     for (p.begin = 0; p.begin < p.num_units; p.begin = p.end) {
         p.end = p.num_units - p.begin < step ? p.num_units : p.begin + step;
-        struct loop loop = {.begin = p.x ? 0 : pack_for_thread, .range = multiply_range, .args = &p, .count = tiles};
+        struct loop loop = {.begin = p.x ? 0 : pack_for_thread, .range = range, .args = &p, .count = tiles};
         parallel_loops(first, &loop);
         first = 0;
     }

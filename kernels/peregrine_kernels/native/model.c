@@ -47,10 +47,10 @@ static void gather(const bf16 *table, const int64_t *rows, long count, long widt
     for (long i = 0; i < count; i++) memcpy(out + i * width, table + rows[i] * width, width * sizeof(bf16));
 }
 
-/* token_ids, positions [rows]; pages: each layer's; out [rows, hidden]: the input of the head; sampled [num_sampled]: the rows to
+/* token_ids, positions [rows]; pages: each layer's, of `kind`, an enum kv_kind; out [rows, hidden]: the input of the head; sampled [num_sampled]: the rows to
  * project, or null for the first num_sampled; logits [num_sampled, vocabulary]. */
 EXPORT void peregrine_model(const struct model *m, const struct step *step, const int64_t *token_ids, const int64_t *positions,
-                            bf16 *const *pages, long block_size, bf16 *out, const int64_t *sampled, long num_sampled,
+                            void *const *pages, long block_size, long kind, bf16 *out, const int64_t *sampled, long num_sampled,
                             float *logits) {
     gather(m->table, token_ids, step->rows, m->hidden, out);
     struct rotary_tables tables = {m, positions, 0, 0};
@@ -60,7 +60,7 @@ EXPORT void peregrine_model(const struct model *m, const struct step *step, cons
         for_rows(step->rows, m->head_dim, compute_rotary, &tables);
     }
     for (long i = 0; i < m->num_layers; i++)
-        peregrine_parallel_layer(m->layers + i, step, tables.cos, tables.sin, out, pages[i], out, block_size, 1);
+        peregrine_parallel_layer(m->layers + i, step, tables.cos, tables.sin, out, pages[i], out, block_size, kind, 1);
     peregrine_layer_norm(out, m->norm[0], m->norm[1], out, step->rows, m->hidden, m->epsilon);
     if (!num_sampled) return;
     const bf16 *last = out;

@@ -15,7 +15,7 @@ enum { LANES = 16 /* float32 elements of a vector */ };
 typedef uint16_t bf16;
 
 /* The format of a packed weight, and so of the products with it. */
-enum weight_kind { WEIGHT_BF16, WEIGHT_INT8 };
+enum weight_kind { WEIGHT_BF16, WEIGHT_INT8, WEIGHT_INT4 };
 
 INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
@@ -54,6 +54,9 @@ enum {
     SCRATCH_POSITIONS,
     SCRATCH_SAMPLED,
     SCRATCH_INTEGERS,
+    SCRATCH_KEYS,
+    SCRATCH_EXPANDED,
+    SCRATCH_GROUPS,
     NUM_SCRATCH,
 };
 void *scratch(int slot, long bytes);
@@ -113,12 +116,16 @@ INLINE void end_tiles(void) {}
 
 /* A packed weight [columns, depth] with its epilogue: y = activation(x W^T + bias). */
 struct weight {
-    const int32_t *packed; /* [columns / n][depth in units][n], n 16 * VECTORS; units to a multiple of UNITS_OF_BLOCK */
-    const bf16 *bias;      /* or null */
-    const float *scales;   /* [columns]: the weight is integers times scales; null for WEIGHT_BF16 */
-    const float *offsets;  /* [columns]: 128 times the sum of a column's integers; null for WEIGHT_BF16 */
+    const int32_t
+        *packed;      /* [columns / n][depth in units][n], n 16 * VECTORS; units to a multiple of UNITS_OF_BLOCK; WEIGHT_INT4:
+                            * see int4.h */
+    const bf16 *bias; /* or null */
+    const float *scales;  /* [columns]: WEIGHT_INT8 is integers times scales; else null */
+    const float *offsets; /* [columns]: 128 times the sum of a column's integers; null but for WEIGHT_INT8 */
     long columns, depth, activation;
     enum weight_kind kind;
+    long group;             /* inputs of a group of WEIGHT_INT4 */
+    int has_zeros, is_wide; /* of WEIGHT_INT4: see int4.h */
 };
 
 /* `peregrine_linear`, with the loop `first` in front of its own: while one thread is at a long item of `first`, the others
@@ -128,13 +135,23 @@ void linear_beside(const struct loop *first, const bf16 *x, long ldx, const stru
 /* `peregrine_linear` with the same values stored as float32; no residual. */
 void linear_to_floats(const bf16 *x, long ldx, const struct weight *w, float *y, long rows);
 
+/* What pages of the KV cache hold. */
+enum kv_kind { KV_BF16, KV_INT8, KV_FP8 };
+
+/* One layer's pages of the KV cache: see kv_pages.h. */
+struct pages {
+    char *data;
+    enum kv_kind kind;
+    long block_size, num_kv_heads, head_dim;
+};
+
 /* The arguments of `peregrine_attention`. */
 struct attention {
     const bf16 *q;
     long ldq;
-    const bf16 *pages;
+    struct pages pages;
     const int64_t *block_tables;
-    long max_blocks, block_size;
+    long max_blocks;
     const int64_t *query_starts, *context_lengths;
     long num_sequences, num_kv_heads, group, head_dim;
     const float *slopes;
@@ -163,10 +180,11 @@ struct step {
 void peregrine_layer_norm(const bf16 *x, const bf16 *weight, const bf16 *bias, bf16 *out, long rows, long columns,
                           float epsilon);
 void peregrine_linear(const bf16 *x, long ldx, const struct weight *w, const bf16 *residual, bf16 *y, long rows);
-void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
-                               long tokens, long num_heads, long num_kv_heads, long head_dim);
-void peregrine_attention(const bf16 *q, long ldq, const bf16 *pages, const int64_t *block_tables, long max_blocks,
-                         long block_size, const int64_t *query_starts, const int64_t *context_lengths, long num_sequences,
-                         long num_kv_heads, long group, long head_dim, const float *slopes, bf16 *out, long ldo);
+void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, void *pages,
+                               long tokens, long num_heads, long num_kv_heads, long head_dim, long block_size, long kind);
+void peregrine_attention(const bf16 *q, long ldq, const void *pages, const int64_t *block_tables, long max_blocks,
+                         long block_size, long kind, const int64_t *query_starts, const int64_t *context_lengths,
+                         long num_sequences, long num_kv_heads, long group, long head_dim, const float *slopes, bf16 *out,
+                         long ldo);
 void peregrine_parallel_layer(const struct layer *l, const struct step *step, const bf16 *cos, const bf16 *sin, const bf16 *x,
-                              bf16 *pages, bf16 *out, long block_size, long has_residual);
+                              void *pages, bf16 *out, long block_size, long kind, long has_residual);

@@ -1,5 +1,5 @@
 /* Operations on each token's row by itself: LayerNorm, rotary embedding, the write to the KV cache, argmax. */
-#include "native.h"
+#include "kv_pages.h"
 
 #include <math.h>
 #include <string.h>
@@ -53,8 +53,8 @@ struct rotary {
     long ld;
     const bf16 *cos, *sin;
     const int64_t *slots;
-    bf16 *pages;
-    long num_heads, num_kv_heads, head_dim;
+    struct pages pages;
+    long num_heads;
 };
 
 /* (a, b) -> (a cos - b sin, b cos + a sin) over the halves a, b of one head; products are rounded to bfloat16, as in
@@ -72,21 +72,53 @@ static void rotate_head(bf16 *x, const bf16 *cos, const bf16 *sin, long half) {
     }
 }
 
+/* Quantizes one head to 8 bits as kv_cache.quantize does, to the bit. Returns the scale. */
+static float quantize_head(const bf16 *x, long count, enum kv_kind kind, uint8_t *out) {
+    vec most = zero();
+    for (long n = 0; n < count; n += LANES) most = largest(most, absolute(load_bf16(x + n, count - n)));
+    float size = largest_of(most), scale = (size > 0 ? size : 1.0f) / (kind == KV_INT8 ? 127.0f : 448.0f);
+    for (long n = 0; n < count; n += LANES) {
+        vec scaled = divide(load_bf16(x + n, count - n), splat(scale));
+        if (kind == KV_INT8) {
+            store_bytes(out + n, to_integers(floor_of(add(scaled, splat(0.5f)))), count - n);
+            continue;
+        }
+        float lanes[LANES];
+        store(lanes, scaled);
+        for (long i = 0; i < LANES && i < count - n; i++) out[n + i] = encode_e4m3(lanes[i]);
+    }
+    return scale;
+}
+
+/* Writes the K and V of a token, of all heads, to its slot. */
+static void write_token(const struct pages *p, int64_t slot, const bf16 *kv) {
+    long block = slot / p->block_size, in_block = slot % p->block_size;
+    char *values = values_at(p, block, in_block);
+    if (!is_8_bit(p)) {
+        memcpy(values, kv, token_bytes(p));
+        return;
+    }
+    float *scales = scales_at(p, block, in_block);
+    for (long head = 0; head < kv_heads(p); head++)
+        scales[head] = quantize_head(kv + head * p->head_dim, p->head_dim, p->kind, (uint8_t *)values + head * p->head_dim);
+}
+
 static void rotate_and_write(void *args, long token) {
     const struct rotary *a = args;
+    long head_dim = a->pages.head_dim;
     bf16 *row = a->qkv + token * a->ld;
     if (a->cos)
-        for (long head = 0; head < a->num_heads + a->num_kv_heads; head++)
-            rotate_head(row + head * a->head_dim, a->cos + token * a->head_dim, a->sin + token * a->head_dim, a->head_dim / 2);
-    long size = 2 * a->num_kv_heads * a->head_dim;
-    memcpy(a->pages + a->slots[token] * size, row + a->num_heads * a->head_dim, size * sizeof(bf16));
+        for (long head = 0; head < a->num_heads + a->pages.num_kv_heads; head++)
+            rotate_head(row + head * head_dim, a->cos + token * head_dim, a->sin + token * head_dim, head_dim / 2);
+    write_token(&a->pages, a->slots[token], row + a->num_heads * head_dim);
 }
 
 /* qkv [tokens, (num_heads + 2 num_kv_heads) * head_dim], row stride ld; cos, sin [tokens, head_dim], or null;
- * slots [tokens]; pages [slots, 2, num_kv_heads, head_dim]. */
-EXPORT void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, bf16 *pages,
-                                      long tokens, long num_heads, long num_kv_heads, long head_dim) {
-    struct rotary args = {qkv, ld, cos, sin, slots, pages, num_heads, num_kv_heads, head_dim};
+ * slots [tokens]; pages [blocks, block_size, 2, num_kv_heads, head_dim] of `kind`, an enum kv_kind. */
+EXPORT void peregrine_rotary_kv_write(bf16 *qkv, long ld, const bf16 *cos, const bf16 *sin, const int64_t *slots, void *pages,
+                                      long tokens, long num_heads, long num_kv_heads, long head_dim, long block_size,
+                                      long kind) {
+    struct rotary args = {qkv, ld, cos, sin, slots, {pages, kind, block_size, num_kv_heads, head_dim}, num_heads};
     for_rows(tokens, (num_heads + num_kv_heads) * head_dim, rotate_and_write, &args);
 }
 

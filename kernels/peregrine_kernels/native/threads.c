@@ -2,6 +2,7 @@
 #include "native.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* GOMP_parallel of torch's OpenMP runtime, passed in by `peregrine_threads`: linking a runtime would start a second set of
@@ -77,7 +78,13 @@ void *scratch(int slot, long bytes) {
         free(slots[slot].memory);
         slots[slot].bytes = (bytes + 4095) / 4096 * 4096;
         slots[slot].memory = aligned_alloc(4096, slots[slot].bytes);
-        if (!slots[slot].memory) abort();
+        if (!slots[slot].memory) {
+            fprintf(stderr,
+                    "peregrine: no memory for %ld MiB of intermediate results: lower --max-batch-prefill-tokens, "
+                    "or --max-batch-total-tokens, whose cache takes the rest\n",
+                    slots[slot].bytes >> 20);
+            abort();
+        }
     }
     return slots[slot].memory;
 }

@@ -39,6 +39,7 @@ INLINE vec load(const float *x) { return (vec){_mm256_loadu_ps(x), _mm256_loadu_
 INLINE void store(float *out, vec x) { _mm256_storeu_ps(out, x.a), _mm256_storeu_ps(out + 8, x.b); }
 INLINE vec add(vec x, vec y) { return BOTH2(vec, _mm256_add_ps, x, y); }
 INLINE vec sub(vec x, vec y) { return BOTH2(vec, _mm256_sub_ps, x, y); }
+INLINE vec divide(vec x, vec y) { return BOTH2(vec, _mm256_div_ps, x, y); }
 INLINE vec mul(vec x, vec y) { return BOTH2(vec, _mm256_mul_ps, x, y); }
 INLINE vec fmadd(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmadd_ps, x, y, z); }
 INLINE vec fmsub(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmsub_ps, x, y, z); }
@@ -64,6 +65,8 @@ INLINE vec absolute(vec x) { return BOTH(vec, absolute_half, x); }
 
 INLINE __m256 nearest_half(__m256 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vec nearest(vec x) { return BOTH(vec, nearest_half, x); }
+
+INLINE vec floor_of(vec x) { return BOTH(vec, _mm256_floor_ps, x); }
 
 INLINE float sum_of(vec x) {
     float lanes[LANES], sum = 0;
@@ -144,6 +147,37 @@ INLINE __m256i pairs_half(__m256 even, __m256 odd) {
     return _mm256_blend_epi16(_mm256_srli_epi32(round_half(even), 16), round_half(odd), 0xAA);
 }
 INLINE ivec pairs_of(vec even, vec odd) { return BOTH2(ivec, pairs_half, even, odd); }
+
+/* 16 bytes, sign-extended to words; 16 pairs of bytes as words; zeros from `count` on. */
+INLINE __m256i load_bytes(const char *x, long count) {
+    char lanes[LANES] = {0};
+    if (count < LANES) {
+        if (count > 0) __builtin_memcpy(lanes, x, count);
+        x = lanes;
+    }
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x));
+}
+INLINE __m256i load_byte_pairs(const char *x, long count) {
+    char lanes[2 * LANES] = {0};
+    if (count < LANES) {
+        if (count > 0) __builtin_memcpy(lanes, x, 2 * count);
+        x = lanes;
+    }
+    return _mm256_loadu_si256((const __m256i *)x);
+}
+
+/* Words, and float16, as float32. */
+INLINE vec of_words(__m256i x) {
+    __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
+    return of_integers((ivec){_mm256_cvtepi16_epi32(low), _mm256_cvtepi16_epi32(high)});
+}
+INLINE vec of_halves(__m256i x) {
+    return (vec){_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1))};
+}
+
+/* `pairs_of` values that bfloat16 represents exactly. */
+INLINE __m256i exact_half(__m256i even, __m256i odd) { return _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xAA); }
+INLINE ivec exact_pairs(vec even, vec odd) { return BOTH2(ivec, exact_half, as_integers(even), as_integers(odd)); }
 
 INLINE __m256 widen_half(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
 INLINE vec load_bf16(const bf16 *x, long count) {
@@ -228,7 +262,7 @@ INLINE void transpose_units(__m256i y[8], const __m256i x[PACKED_ROWS], enum wei
     for (int high = 0; high < 2; high++) {
         __m256i rows[PACKED_ROWS];
         for (int i = 0; i < PACKED_ROWS; i++) {
-            __m256i even = kind == WEIGHT_INT8 ? x[i] : element_of(x[i], 0), odd = element_of(x[i], 1);
+            __m256i even = kind == WEIGHT_BF16 ? element_of(x[i], 0) : x[i], odd = element_of(x[i], 1);
             rows[i] = high ? _mm256_unpackhi_epi32(even, odd) : _mm256_unpacklo_epi32(even, odd);
         }
         for (int odd = 0; odd < 2; odd++) {
@@ -296,6 +330,47 @@ INLINE __m256i load_even(const int32_t *w) {
 INLINE ivec load_weights(const int32_t *w, const int is_odd) {
     if (is_odd) return (ivec){upper_half(load_half(w)), upper_half(load_half(w + 8))};
     return (ivec){load_even(w), load_even(w + 8)};
+}
+
+/* The lower, or the higher, four bits of each byte. */
+INLINE __m256i low_half(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+INLINE __m256i high_half(__m256i x) { return low_half(_mm256_srli_epi32(x, 4)); }
+INLINE ivec low_nibbles(ivec x) { return BOTH(ivec, low_half, x); }
+INLINE ivec high_nibbles(ivec x) { return BOTH(ivec, high_half, x); }
+
+/* sums[m] += 8 units of row m of x, signed, times those of a vector of w, unsigned: 4-bit integers as int4.h has them, or
+ * expanded to 8 bits. Pairs add up in 16 bits: 8 of at most 2 * 15 * 127. */
+INLINE void add_eight(ivec sums[][1], const int32_t *w, const unit *x, long row, long column, const int rows,
+                      const int is_expanded) {
+    ivec narrow[MAX_ROWS];
+#pragma GCC unroll 6
+    for (int m = 0; m < rows; m++) narrow[m] = izero();
+    for (int pair = 0; pair < 4; pair++)
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            ivec columns = iload(w + (is_expanded ? 2 * pair + half : pair) * LANES);
+            if (!is_expanded) columns = half ? high_nibbles(columns) : low_nibbles(columns);
+#pragma GCC unroll 6
+            for (int m = 0; m < rows; m++) {
+                __m256i one = _mm256_set1_epi32(x[m * row + (2 * pair + half) * column].even);
+                narrow[m].a = _mm256_add_epi16(narrow[m].a, _mm256_maddubs_epi16(columns.a, one));
+                narrow[m].b = _mm256_add_epi16(narrow[m].b, _mm256_maddubs_epi16(columns.b, one));
+            }
+        }
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 6
+    for (int m = 0; m < rows; m++) {
+        ivec wide = {_mm256_madd_epi16(narrow[m].a, ones), _mm256_madd_epi16(narrow[m].b, ones)};
+        sums[m][0] = iadd(sums[m][0], wide);
+    }
+}
+
+INLINE void add_span(ivec sums[][1], const int32_t *w, const unit *x, long row, long column, const int rows) {
+    add_eight(sums, w, x, row, column, rows, 0);
+}
+
+INLINE void add_expanded(ivec sums[][1], const int32_t *w, const unit *x, long column, const int rows, long units) {
+    for (; units; units -= 8, w += 8 * LANES, x += 8 * column) add_eight(sums, w, x, 1, column, rows, 1);
 }
 
 /* Whether sums[m][1] accumulates the odd products of one vector instead of a second vector. */

@@ -33,6 +33,7 @@ INLINE void store_first(float *out, vec x, long count) { _mm512_mask_storeu_ps(o
 INLINE void store(float *out, vec x) { _mm512_storeu_ps(out, x); }
 INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
 INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+INLINE vec divide(vec a, vec b) { return _mm512_div_ps(a, b); }
 INLINE vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 INLINE vec fmadd(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec fmsub(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
@@ -40,6 +41,7 @@ INLINE vec fnmadd(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 INLINE vec largest(vec a, vec b) { return _mm512_max_ps(a, b); }
 INLINE vec absolute(vec x) { return _mm512_abs_ps(x); }
 INLINE vec nearest(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE vec floor_of(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 INLINE vec estimate_reciprocal(vec x) { return _mm512_rcp14_ps(x); }
 INLINE float sum_of(vec x) { return _mm512_reduce_add_ps(x); }
 INLINE float largest_of(vec x) { return _mm512_reduce_max_ps(x); }
@@ -76,6 +78,20 @@ INLINE __m256i narrow(vec x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 INLINE vec rounded(vec x) { return widen(narrow(x)); }
 INLINE vec load_bf16(const bf16 *x, long count) { return widen(_mm256_maskz_loadu_epi16(lane_mask(count), x)); }
 INLINE void store_bf16(bf16 *out, vec x, long count) { _mm256_mask_storeu_epi16(out, lane_mask(count), narrow(x)); }
+
+/* 16 bytes, sign-extended to words; 16 pairs of bytes as words; zeros from `count` on. */
+INLINE __m256i load_bytes(const char *x, long count) { return _mm256_cvtepi8_epi16(_mm_maskz_loadu_epi8(lane_mask(count), x)); }
+INLINE __m256i load_byte_pairs(const char *x, long count) { return _mm256_maskz_loadu_epi16(lane_mask(count), x); }
+
+/* Words, and float16, as float32. */
+INLINE vec of_words(__m256i x) { return of_integers(_mm512_cvtepi16_epi32(x)); }
+INLINE vec of_halves(__m256i x) { return _mm512_cvtph_ps(x); }
+
+/* `pairs_of` values that bfloat16 represents exactly. */
+INLINE ivec exact_pairs(vec even, vec odd) {
+    ivec low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+    return _mm512_mask_mov_epi16(low, 0xAAAAAAAA, _mm512_castps_si512(odd));
+}
 
 /* Two vectors as bfloat16, interleaved: lane i holds even[i] and odd[i]. */
 INLINE ivec pairs_of(vec even, vec odd) {
@@ -156,6 +172,35 @@ INLINE void add_unit(ivec sums[MAX_ROWS][2], const int32_t *w, const unit *x, lo
         __asm__("" : "+v"(one));
         for (int v = 0; v < vectors; v++) sums[m][v] = dot(sums[m][v], columns[v], one, kind);
     }
+}
+
+/* The lower, or the higher, four bits of each byte. */
+INLINE ivec low_nibbles(ivec x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+INLINE ivec high_nibbles(ivec x) { return low_nibbles(_mm512_srli_epi32(x, 4)); }
+
+/* sums[m][v] += unit of row m of x, signed, times that of a vector v of w, unsigned. Inline assembly, because gcc 12 would
+ * store each sum in memory as well at every product. */
+INLINE void add_unsigned(ivec sums[][2], ivec first, ivec second, const unit *x, long row, const int rows) {
+#pragma GCC unroll 14
+    for (int m = 0; m < rows; m++) {
+        ivec one = isplat(x[m * row]);
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[m][0]) : "v"(first), "v"(one));
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[m][1]) : "v"(second), "v"(one));
+    }
+}
+
+/* The same for 8 units of 4-bit integers as int4.h has them. */
+INLINE void add_span(ivec sums[][2], const int32_t *w, const unit *x, long row, long column, const int rows) {
+    for (int pair = 0; pair < 4; pair++, w += 2 * LANES, x += 2 * column) {
+        ivec first = iload(w), second = iload(w + LANES);
+        add_unsigned(sums, low_nibbles(first), low_nibbles(second), x, row, rows);
+        add_unsigned(sums, high_nibbles(first), high_nibbles(second), x + column, row, rows);
+    }
+}
+
+/* The same for some units of integers expanded to 8 bits. */
+INLINE void add_expanded(ivec sums[][2], const int32_t *w, const unit *x, long column, const int rows, long units) {
+    for (long k = 0; k < units; k++, w += 2 * LANES, x += column) add_unsigned(sums, iload(w), iload(w + LANES), x, 1, rows);
 }
 
 /* Nothing to do: one instruction adds the even and the odd product. */

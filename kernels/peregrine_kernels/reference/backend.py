@@ -12,16 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peregrine_kernels.dense_linear import DenseLinear
-from peregrine_kernels.interface import (
-    Affine,
-    Backend,
-    DenseWeight,
-    Linear,
-    Rotary,
-    UnsupportedWeight,
-    Weight,
-)
-from peregrine_kernels.kv_cache import PagedBatch, quantize, scales_of
+from peregrine_kernels.interface import Affine, Backend, Linear, Rotary
+from peregrine_kernels.kv_cache import PagedBatch, read_pages, write_pages
+from peregrine_kernels.weights import DenseWeight, UnsupportedWeight, Weight
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
 
@@ -50,6 +43,8 @@ class ReferenceLinear(DenseLinear):
 
 class ReferenceBackend(Backend):
     """Plain PyTorch. See `Backend` for shapes."""
+
+    dequantizes = True
 
     def kernels(self, dtype: torch.dtype) -> str:
         return "reference"
@@ -104,26 +99,6 @@ class ReferenceBackend(Backend):
 def widen(x: Tensor) -> Tensor:
     """x in float32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def write_pages(pages: Tensor, slots: Tensor, kv: Tensor) -> None:
-    """kv [T, 2, Hkv, D] to slots int64[T], in the pages' type."""
-    at = slots // pages.shape[1], slots % pages.shape[1]
-    scales = scales_of(pages)
-    if scales is None:
-        pages[at] = kv
-    else:
-        values, scales[at] = quantize(kv, pages.dtype)
-        pages.view(torch.uint8)[at] = values.view(torch.uint8)  # torch indexes no fp8
-
-
-def read_pages(pages: Tensor, slots: Tensor) -> Tensor:
-    """K and V [L, 2, Hkv, D] at slots int64[L]; float32 where the pages are of 8 bits."""
-    at = slots // pages.shape[1], slots % pages.shape[1]
-    scales = scales_of(pages)
-    if scales is None:
-        return pages[at]
-    return pages.view(torch.uint8)[at].view(pages.dtype).float() * scales[at][..., None]
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:

@@ -4,8 +4,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from peregrine_router.admission.fields import Items, LogitBias
 from peregrine_router.admission.grammar_schema import GrammarSpec
-from peregrine_router.admission.parameters import PARAMETERS, Float, optional, pydantic_fields
+from peregrine_router.admission.parameters import PARAMETERS, optional, pydantic_fields
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
@@ -13,7 +14,6 @@ MAX_TIMEOUT = 86_400.0
 """Seconds: a day."""
 Timeout = Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
-LogitBias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Float]
 SAMPLING_NAMES = ", ".join(f"`{row.name}`" for row in PARAMETERS if row.turns_sampling_on)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,7 +35,7 @@ class CommonParameters(BaseModel):
         "Map from token id to the bias added to its logit, -100 to 100.", {"42": -100}
     )
     min_tokens: U32 | None = optional("Mask end-of-text and stop tokens until this many tokens are generated.", 5)
-    stop_token_ids: list[U32] | None = optional("Stop after any of these tokens.", [11])
+    stop_token_ids: Items[U32] | None = optional("Stop after any of these tokens.", [11])
     ignore_eos: bool | None = optional("Continue after an end-of-text token.", False)
     priority: Priority | None = optional("Among one client's waiting requests, higher priorities run first.", 0)
     timeout: Timeout | None = optional("Seconds after which an incomplete request ends with an error.", 30.0)
@@ -50,7 +50,7 @@ class GenerateParameters(CommonParameters):
     do_sample: bool | None = optional(f"Sample instead of greedy decoding. Implied by {SAMPLING_NAMES}.", True)
     max_new_tokens: U32 | None = optional("Maximum number of tokens to generate. Not set: as many as fit.", 20)
     return_full_text: bool | None = optional("Prepend the prompt to the generated text.", False)
-    stop: list[str] | None = optional("Stop after any of these texts, which stays in the generated text.", ["\nUser:"])
+    stop: Items[str] | None = optional("Stop after any of these texts, which stays in the generated text.", ["\nUser:"])
     truncate: U64 | None = optional("Keep only the last n tokens of the prompt.", 1000)
     details: bool | None = optional("Return `details`.", True)
     decoder_input_details: bool | None = optional("Return the prompt's tokens and log-probabilities.", False)

@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from llguidance import LLTokenizer
 
@@ -17,6 +17,7 @@ from peregrine_server.structured.compiler import (
     GrammarThreads,
     allowed_tokens,
     compile_grammar,
+    grammar_error,
     load_grammar_tokenizer,
 )
 
@@ -28,6 +29,13 @@ MAX_CACHED_VERDICTS = 256
 """Capacity of the LRU cache of verdicts, whose keys are grammars of up to 64 KiB each."""
 
 
+class _Verdict(NamedTuple):
+    message: str
+    """One line for the client."""
+    cause: BaseException | None = None
+    """Detail for the log alone."""
+
+
 class GrammarChecker:
     """Compiles grammars as the shards do. `check` blocks until a grammar is compiled; any thread may call it."""
 
@@ -36,7 +44,7 @@ class GrammarChecker:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._threads = GrammarThreads(NUM_THREADS, thread_name_prefix="grammar-check")
-        self._verdicts: OrderedDict[Grammar, str | None] = OrderedDict()
+        self._verdicts: OrderedDict[Grammar, _Verdict | None] = OrderedDict()
         self._lock = Lock()
 
     @classmethod
@@ -50,7 +58,7 @@ class GrammarChecker:
     def check(self, grammar: Grammar) -> None:
         """Raises InvalidRequest with the error and its place if the shards could not compile the grammar."""
         if isinstance(self._tokenizer, ValueError):
-            raise InvalidRequest(f"grammar is not supported: {self._tokenizer}")
+            raise InvalidRequest(f"grammar is not supported: {self._tokenizer}") from self._tokenizer.__cause__
         with self._lock:
             is_known = grammar in self._verdicts
             verdict = self._verdicts.pop(grammar, None)
@@ -61,23 +69,23 @@ class GrammarChecker:
             while len(self._verdicts) > MAX_CACHED_VERDICTS:
                 self._verdicts.popitem(last=False)
         if verdict is not None:
-            raise InvalidRequest(f"grammar is not valid: {verdict}")
+            raise InvalidRequest(f"grammar is not valid: {verdict.message}") from verdict.cause
 
-    def _compile(self, tokenizer: LLTokenizer, grammar: Grammar) -> str | None:
-        """Compiles a grammar. Returns the error in words, or None."""
+    def _compile(self, tokenizer: LLTokenizer, grammar: Grammar) -> _Verdict | None:
+        """Compiles a grammar. Returns what is wrong with it, or None."""
         start = time.thread_time()
         try:
             matcher = compile_grammar(tokenizer, grammar)
             has_start = bool(allowed_tokens(matcher, self._vocab_size).any())
-        except GrammarError as error:
-            return str(error) + self._where(tokenizer, grammar)
         # A panic in llguidance is a BaseException.
         except BaseException as error:
-            return f"llguidance cannot read it ({str(error).partition(chr(10))[0]})"
+            readable = grammar_error(error)
+            where = self._where(tokenizer, grammar) if readable.__cause__ is None else ""
+            return _Verdict(f"{readable}{where}", readable.__cause__)
         if not has_start:
-            return "no token of this model may begin it"
+            return _Verdict("no token of this model may begin it")
         if time.thread_time() - start > MAX_COMPILE_SECONDS:
-            return f"it takes over {MAX_COMPILE_SECONDS} s to compile: make it smaller, or less deeply nested"
+            return _Verdict(f"it takes over {MAX_COMPILE_SECONDS} s to compile: make it smaller, or less deeply nested")
         return None
 
     def _where(self, tokenizer: LLTokenizer, grammar: Grammar) -> str:

@@ -42,6 +42,9 @@ class GrammarSpec(BaseModel):
         "text: unconstrained."
     )
     value: Any = Field(None, description="The schema, regular expression or Lark grammar.")
+    schema_: Any = Field(
+        default=None, alias="schema", description="llama.cpp's name for `value` of the type json_object."
+    )
     json_schema: JsonSchemaFormat | None = Field(None, description="For the type json_schema.")
 
 
@@ -59,16 +62,17 @@ def parse_grammar(spec: GrammarSpec | None, max_length: int) -> ParsedGrammar:
         return ParsedGrammar()
     if spec.type in ("regex", "lark"):
         return ParsedGrammar(_checked(Grammar(spec.type, _text(spec)), max_length))
-    schema = _schema(spec)
+    schema = schema_of(spec)
     _checked(_json_grammar(schema), max_length)
-    normalized, dropped = normalize(schema, is_strict=_is_strict(spec))
+    normalized, dropped = normalize(schema, is_strict=is_strict(spec))
     return ParsedGrammar(_checked(_json_grammar(normalized), max_length), dropped)
 
 
 def _checked(grammar: Grammar, max_length: int) -> Grammar:
-    if len(grammar.source) > max_length:
+    # A schema may hold lone surrogates, of which the compiler says what is wrong.
+    if len(grammar.source.encode(errors="surrogatepass")) > max_length:
         flag = set_by("max_grammar_length")
-        raise InvalidRequest(f"grammar is not valid: it has more than {max_length} characters{flag}")
+        raise InvalidRequest(f"grammar is not valid: it has more than {max_length} bytes{flag}")
     if "\0" in grammar.source:
         raise InvalidRequest("grammar is not valid: it cannot contain the NUL character")
     return grammar
@@ -78,7 +82,8 @@ def _json_grammar(schema: dict[str, Any]) -> Grammar:
     return Grammar("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
 
 
-def _is_strict(spec: GrammarSpec) -> bool:
+def is_strict(spec: GrammarSpec) -> bool:
+    """Whether the schema is refused if a keyword of it cannot be enforced."""
     if spec.type != "json_schema":
         return False
     return bool(spec.json_schema.strict if spec.json_schema else _value(spec).get("strict"))
@@ -94,19 +99,21 @@ def _text(spec: GrammarSpec) -> str:
     return spec.value
 
 
-def _schema(spec: GrammarSpec) -> dict[str, Any]:
+def schema_of(spec: GrammarSpec) -> dict[str, Any]:
+    """The JSON schema of a grammar that is one. Raises InvalidRequest."""
     given = spec.value
     if spec.type == "json_schema":
         given = spec.json_schema.schema_ if spec.json_schema else None
         if given is None:
             given = _value(spec).get("schema")
     elif given is None and spec.type == "json_object":
-        given = ANY_OBJECT
+        given = ANY_OBJECT if spec.schema_ is None else spec.schema_
     if isinstance(given, str):
         try:
             given = json.loads(given)
         except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"grammar is not valid: the schema is no JSON: {error}") from None
+            why = "it is too deeply nested" if isinstance(error, RecursionError) else error
+            raise InvalidRequest(f"grammar is not valid: the schema is no JSON: {why}") from None
     if not isinstance(given, dict):
         raise InvalidRequest("grammar is not valid: a JSON schema must be an object")
     return given

@@ -68,26 +68,37 @@ class ConcurrencyLimit:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used: Counter[str] = Counter()
+        self._total = 0
         self._rate = DrainRate()
 
     def acquire(self, count: int, tenant: str) -> None:
         """Takes `count` permits or none. Raises Overloaded with the time until they are likely to be free, or
         InvalidRequest if there are never that many."""
-        now, flag = time.monotonic(), set_by("max_concurrent_requests")
         if count > self._limit:
+            flag = set_by("max_concurrent_requests")
             raise InvalidRequest(f"one request may have {self._limit} prompts x sequences. Given: {count}{flag}")
-        missing = shortfall(self._limit, self._used.total(), self._used[tenant], count, tenant)
-        if missing:
-            message = f"{self._limit} requests may be in the server{flag}"
-            raise Overloaded(message, self._rate.seconds_until(now, missing))
-        self._rate.begin(now)
+        if (error := self.refusal(count, tenant)) is not None:
+            raise error
+        self._rate.begin(time.monotonic())
         self._used[tenant] += count
+        self._total += count
+
+    def refusal(self, count: int, tenant: str) -> Overloaded | None:
+        """The error that `acquire` would raise; None if there is room."""
+        missing = shortfall(self._limit, self._total, self._used.get(tenant, 0), count, tenant)
+        if not missing:
+            return None
+        message = f"{self._limit} requests may be in the server{set_by('max_concurrent_requests')}"
+        return Overloaded(message, self._rate.seconds_until(time.monotonic(), missing))
 
     def release(self, count: int, tenant: str) -> None:
         """Returns `count` permits."""
         if count:
             self._used[tenant] -= count
-            self._rate.end(time.monotonic(), count, is_last=not self._used.total())
+            self._total -= count
+            if not self._used[tenant]:
+                del self._used[tenant]  # There may be as many tenants as keys.
+            self._rate.end(time.monotonic(), count, is_last=not self._total)
 
 
 class QueueLimit:

@@ -24,6 +24,9 @@ class PromptTokenizer(Protocol):
     def info(self) -> ModelInfo:
         """The model's vocabulary."""
 
+    def min_tokens(self, text: str) -> int:
+        """A lower bound on the tokens of a text, without tokenizing it."""
+
     async def encode(self, text: str) -> tuple[int, ...]:
         """The tokens of a text."""
 
@@ -36,6 +39,9 @@ class PromptSource(Protocol):
 
     def rules(self, name: str) -> Rules:
         """Checks that come before tokenization. `name` is the client's name for the prompt."""
+
+    def min_tokens(self, tokenizer: PromptTokenizer) -> int:
+        """A lower bound on its length, so that a prompt that cannot fit is refused before any work."""
 
     async def tokenize(self, tokenizer: PromptTokenizer) -> Prompt:
         """Text and tokens. Raises InvalidRequest."""
@@ -50,6 +56,10 @@ class TextPrompt:
     def rules(self, name: str) -> Rules:
         """Refuses text that no tokenizer should see."""
         return text_rules(self.text, name)
+
+    def min_tokens(self, tokenizer: PromptTokenizer) -> int:
+        """By the length of the text."""
+        return tokenizer.min_tokens(self.text)
 
     async def tokenize(self, tokenizer: PromptTokenizer) -> Prompt:
         """Encodes the text."""
@@ -66,6 +76,10 @@ class TokenPrompt:
         """None: ids are checked against the vocabulary when they are decoded."""
         yield from ()
 
+    def min_tokens(self, tokenizer: PromptTokenizer) -> int:
+        """The number of ids."""
+        return len(self.ids)
+
     async def tokenize(self, tokenizer: PromptTokenizer) -> Prompt:
         """Decodes the ids."""
         check(vocabulary_rules(self.ids, tokenizer.info))
@@ -81,6 +95,10 @@ class RenderedPrompt:
     def rules(self, name: str) -> Rules:
         """None: `render` checks its own input."""
         yield from ()
+
+    def min_tokens(self, tokenizer: PromptTokenizer) -> int:
+        """Unknown before it is rendered: a template may leave messages out."""
+        return 0
 
     async def tokenize(self, tokenizer: PromptTokenizer) -> Prompt:
         """Renders the prompt."""

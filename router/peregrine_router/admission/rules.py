@@ -81,31 +81,38 @@ def truncate_rules(truncate: int | None, info: ModelInfo) -> Rules:
     yield truncate is not None and not 0 < truncate <= limit, message
 
 
-def length_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
-    """Lengths of prompt and output in tokens, against the server's limits, in TGI's words."""
+def length_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str, *, is_bound: bool = False) -> Rules:
+    """Lengths of prompt and output in tokens, against the server's limits, in TGI's words. `is_bound`: the prompt has
+    that many tokens or more."""
+    shown = _at_least(length) if is_bound else f"{length}"
     yield (
         length + max_new_tokens > info.max_total_tokens,
         f"`{name}` tokens + `max_new_tokens` must be <= {info.max_total_tokens}. "
-        f"Given: {length} `{name}` tokens and {max_new_tokens} `max_new_tokens`{set_by('max_total_tokens')}",
+        f"Given: {shown} `{name}` tokens and {max_new_tokens} `max_new_tokens`{set_by('max_total_tokens')}",
     )
-    too_long = f"`{name}` must have less than {info.max_input_tokens} tokens. Given: {length}"
+    too_long = f"`{name}` must have less than {info.max_input_tokens} tokens. Given: {shown}"
     yield length > info.max_input_tokens, too_long + set_by("max_input_tokens")
 
 
-def context_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str) -> Rules:
+def context_rules(length: int, max_new_tokens: int, info: ModelInfo, name: str, *, is_bound: bool = False) -> Rules:
     """`length_rules` in OpenAI's words, which its clients look for."""
+    shown = _at_least(length) if is_bound else f"{length}"
     longest, num_new = info.max_total_tokens, max(max_new_tokens, 1)
     context = f"This model's maximum context length is {longest} tokens"
     yield (
         length + num_new > longest,
-        f"{context}. However, you requested {length + num_new} tokens ({length} in the `{name}`, {num_new} in the "
+        f"{context}. However, you requested {length + num_new} tokens ({shown} in the `{name}`, {num_new} in the "
         f"completion). Please reduce the length of the `{name}` or completion{set_by('max_total_tokens')}",
     )
     yield (
         length > info.max_input_tokens,
-        f"{context}, {info.max_input_tokens} of them for the prompt. However, your `{name}` resulted in {length} "
+        f"{context}, {info.max_input_tokens} of them for the prompt. However, your `{name}` resulted in {shown} "
         f"tokens. Please reduce the length of the `{name}`{set_by('max_input_tokens')}",
     )
+
+
+def _at_least(length: int) -> str:
+    return f"at least {length}"
 
 
 def prompt_rules(prompt_ids: Sequence[int], info: ModelInfo, name: str) -> Rules:

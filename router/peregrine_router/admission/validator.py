@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peregrine_router.admission.api_limits import ApiLimits, api_limits
+from peregrine_router.admission.fair_threads import FairThreads
 from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.grammar_schema import parse_grammar
 from peregrine_router.admission.parameters import sampling_values
@@ -46,6 +47,11 @@ OMITTED = GenerateParameters(do_sample=True)
 NO_TENANT = Tenant()
 GRAMMAR_SECONDS = 5.0
 """Wall-clock time that a request waits for its grammar to compile. The thread goes on, within limits of its own."""
+LONG = 2**16
+"""Characters or tokens above which work has threads of its own, so that it never keeps a short prompt waiting: a text
+of 2 MB takes seconds."""
+NUM_AHEAD = 8
+"""Short works that wait in the threads' own queue, each of some milliseconds at most: see `FairThreads`."""
 MAX_GRAMMARS_COMPILED = 8
 """Grammars that compile or wait for a thread; more are refused with 429."""
 
@@ -67,6 +73,8 @@ class PromptJob:
     """The client's name for the prompt, for messages."""
     count_name: str = "best_of"
     """The client's name for `num_sequences`."""
+    default_max_new_tokens: int | None = None
+    """Most tokens where the client names no number, cut to what fits; None: as many as fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +117,14 @@ class Validator:
         self._settings = settings
         self._check_grammar = check_grammar
         self._num_compiling = 0
-        self._threads = ThreadPoolExecutor(settings.validation_workers, thread_name_prefix="validation")
+        self._threads = FairThreads(settings.validation_workers, "validation", NUM_AHEAD)
+        self._long_threads = FairThreads(max(1, settings.validation_workers - 1), "validation-long")
         self._compilers = ThreadPoolExecutor(2, thread_name_prefix="grammar")
 
     def close(self) -> None:
         """Ends the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._long_threads.close()
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
     async def validate(self, job: PromptJob, tenant: Tenant = NO_TENANT, deadline: float | None = None) -> PromptGroup:
@@ -129,10 +139,9 @@ class Validator:
         check(count_rules(job.num_sequences, limits, job.count_name))
         check(parameter_rules(given, self._settings, limits))
         prompt = await self._prompt(job)
-        room = max(info.max_total_tokens - len(prompt.ids), 0)
-        max_new_tokens = room if given.max_new_tokens is None else given.max_new_tokens
+        max_new_tokens = self._max_new_tokens(job, len(prompt.ids))
         check(prompt_rules(prompt.ids, info, job.name))
-        self._check_length(job, len(prompt.ids), max_new_tokens)
+        self._check_length(len(prompt.ids), max_new_tokens, job.name, is_tgi=job.is_tgi)
         check(token_rules(given, max_new_tokens, self._settings, info))
         check(support_rules(given, self._settings))
         grammar, dropped = parse_grammar(given.grammar, self._settings.max_grammar_length)
@@ -151,35 +160,62 @@ class Validator:
         """Number of permits that a job needs; one if its count of sequences is going to be refused."""
         return job.num_sequences if 0 < job.num_sequences <= self._limits(job).max_best_of else 1
 
-    async def on_thread(self, work: Callable[[], T]) -> T:
-        """Runs `work` on a tokenizer thread. Raises InvalidRequest for any exception of the tokenizer."""
+    async def on_thread(self, work: Callable[[], T], size: int = 0) -> T:
+        """Runs `work` on a tokenizer thread, the tenants in turn. `size`: characters or tokens that it works on.
+
+        Raises InvalidRequest for what the tokenizer cannot do.
+        """
+        threads = self._threads if size <= LONG else self._long_threads
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except Exception as error:  # tokenizers raises bare Exception.
-            raise InvalidRequest(f"tokenizer error {error}") from None
+            return await threads.run(work)
+        except Exception as error:
+            if type(error) is not Exception:
+                raise  # Not the tokenizer's, which raises bare Exception, but a fault of our own.
+            raise InvalidRequest("the model's tokenizer cannot work on it") from error
+
+    def min_tokens(self, text: str) -> int:
+        """See Tokenizer."""
+        return self.tokenizer.min_tokens(text)
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """The tokens of a prompt; special tokens in its text are read as such only if the operator says so."""
-        has_special = self._settings.special_tokens_in_prompts
-        return tuple(await self.on_thread(lambda: self.tokenizer.encode(text, has_special_tokens=has_special)))
+        if self._settings.special_tokens_in_prompts:
+            return tuple(await self.on_thread(lambda: self.tokenizer.encode(text, has_special_tokens=True), len(text)))
+        return tuple(await self.on_thread(lambda: self.tokenizer.encode_prompt(text), len(text)))
 
     async def decode(self, ids: tuple[int, ...]) -> str:
         """The text of a prompt."""
-        return await self.on_thread(lambda: self.tokenizer.decode(list(ids)))
+        return await self.on_thread(lambda: self.tokenizer.decode(list(ids)), len(ids))
+
+    def check_fits(self, least: int, name: str, *, is_tgi: bool) -> None:
+        """Refuses a prompt of at least that many tokens if that is too long for any output. Raises InvalidRequest or
+        ContextLengthExceeded."""
+        self._check_length(least, 0, name, is_tgi=is_tgi, is_bound=True)
 
     def _limits(self, job: PromptJob) -> ApiLimits:
         return api_limits(self._settings, is_tgi=job.is_tgi)
 
-    def _check_length(self, job: PromptJob, length: int, max_new_tokens: int) -> None:
-        if job.is_tgi:
-            check(length_rules(length, max_new_tokens, self.info, job.name))
+    def _max_new_tokens(self, job: PromptJob, length: int) -> int:
+        """The client's, else the model's default, but no more than fits; a client's that does not fit is refused."""
+        if job.parameters.max_new_tokens is not None:
+            return job.parameters.max_new_tokens
+        room = max(self.info.max_total_tokens - length, 0)
+        return room if job.default_max_new_tokens is None else min(room, job.default_max_new_tokens)
+
+    def _check_length(
+        self, length: int, max_new_tokens: int, name: str, *, is_tgi: bool, is_bound: bool = False
+    ) -> None:
+        if is_tgi:
+            check(length_rules(length, max_new_tokens, self.info, name, is_bound=is_bound))
         else:
-            check(context_rules(length, max_new_tokens, self.info, job.name), ContextLengthExceeded)
+            check(context_rules(length, max_new_tokens, self.info, name, is_bound=is_bound), ContextLengthExceeded)
 
     async def _prompt(self, job: PromptJob) -> Prompt:
         truncate = job.parameters.truncate
         check(job.source.rules(job.name))
         check(truncate_rules(truncate, self.info))
+        if truncate is None:
+            self.check_fits(job.source.min_tokens(self), job.name, is_tgi=job.is_tgi)
         prompt = await job.source.tokenize(self)
         return prompt if truncate is None else Prompt(prompt.text, prompt.ids[-truncate:])
 

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from peregrine_router.http.auth import PublicPaths
-from peregrine_router.http.errors import ErrorResponse, Unhealthy
+from peregrine_router.http.errors import ErrorResponse
+from peregrine_router.http.exceptions import Unhealthy
 from peregrine_router.interfaces import EngineClient, ModelInfo
 
 PAGE = """<!doctype html>
@@ -30,7 +31,7 @@ class HealthApi:
     """The routes that load balancers, monitors and browsers ask for without being told of them."""
 
     public_paths: ClassVar[PublicPaths] = frozenset(
-        {("GET", "/health"), ("GET", "/ping"), ("GET", "/"), ("GET", "/favicon.ico")}
+        {("GET", path) for path in ("/health", "/ping", "/livez", "/", "/favicon.ico")}
     )
     """Orchestrators and browsers hold no key."""
     engine: EngineClient
@@ -42,6 +43,7 @@ class HealthApi:
         router = APIRouter(tags=["Health"])
         for path in ("/health", "/ping"):
             router.add_api_route(path, self.health, response_class=Response, responses=HEALTHY)
+        router.add_api_route("/livez", self.live, include_in_schema=False)
         router.add_api_route("/", self.root, response_class=Response, responses=HEALTHY)
         router.add_api_route("/favicon.ico", self.icon, include_in_schema=False)
         return router
@@ -50,6 +52,10 @@ class HealthApi:
         """200 if the server can generate tokens, else 503."""
         if not self.engine.is_healthy:
             raise Unhealthy
+        return Response()
+
+    async def live(self) -> Response:
+        """200 whenever the event loop answers, tokens or none: what only a restart would mend is not the shards'."""
         return Response()
 
     async def root(self, request: Request) -> Response:

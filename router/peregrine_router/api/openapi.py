@@ -14,6 +14,7 @@ INVALID = "The request is invalid; the message says why."
 DESCRIPTIONS = {
     400: INVALID,
     401: "API key missing or invalid.",
+    403: "The API key lacks the scope of this route.",
     404: "Not found.",
     408: "The request body did not arrive in time.",
     413: "The request body is larger than --payload-limit.",
@@ -78,6 +79,18 @@ CHAT_EVENTS = events(
     "ChatChunk",
     "OpenAiErrorResponse",
 )
+RESPONSE_EVENTS = events(
+    'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":4,'
+    '"item_id":"msg_1","output_index":0,"content_index":0,"delta":" a","logprobs":[]}\n\n',
+    "LifecycleEvent",
+    "OutputItemEvent",
+    "ContentPartEvent",
+    "TextDeltaEvent",
+    "TextDoneEvent",
+    "ArgumentsDeltaEvent",
+    "ArgumentsDoneEvent",
+    "ResponseErrorEvent",
+)
 TGI_EVENTS = events(TGI_EVENT, "StreamResponse", "ErrorResponse")
 INVOCATION_EVENTS = events(TGI_EVENT, "StreamResponse", "ChatChunk", "Completion", "ErrorResponse")
 
@@ -99,6 +112,6 @@ def without_framework_errors(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-UNAUTHORIZED = errors(401)
+UNAUTHORIZED = errors(401, 403)
 ERRORS = errors(*(status for status in DESCRIPTIONS if status not in (400, 404)))
 OPENAI_ERRORS = errors(*(status for status in DESCRIPTIONS if status not in (404, 422, 424)), model=OpenAiErrorResponse)

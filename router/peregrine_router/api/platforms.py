@@ -10,6 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from peregrine_router.admission.api_limits import api_limits
+from peregrine_router.admission.fields import Objects
 from peregrine_router.admission.validator import PromptJob, tgi_prompt_job
 from peregrine_router.api.openai.answer_schemas import ChatCompletion, Completion
 from peregrine_router.api.openai.routes import OpenAiApi
@@ -20,8 +21,10 @@ from peregrine_router.api.tgi.routes import TgiApi
 from peregrine_router.api.tgi.schemas import CompatGenerateRequest, GenerateRequest, GenerateResponse
 from peregrine_router.http.auth import PublicPaths
 from peregrine_router.http.disconnect import unless_client_leaves
-from peregrine_router.http.errors import BatchTooLarge, json_response
+from peregrine_router.http.errors import json_response
+from peregrine_router.http.exceptions import BatchTooLarge
 from peregrine_router.http.request_body import json_route
+from peregrine_router.http.response_headers import warnings
 
 Invocation = Annotated[
     CompatGenerateRequest | ChatRequest | CompletionRequest,
@@ -35,7 +38,7 @@ class VertexRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    instances: list[Instance] = Field(min_length=1, examples=[[{"inputs": "My name is Olivier and I"}]])
+    instances: Objects[Instance] = Field(min_length=1, examples=[[{"inputs": "My name is Olivier and I"}]])
 
 
 class VertexResponse(TypedDict):
@@ -80,10 +83,11 @@ class PlatformApi:
         async with self.openai.live.new(request) as lifecycle:
             if len(body.instances) > limit:
                 raise BatchTooLarge(limit)
-            await lifecycle.start([self._job(instance) for instance in body.instances])
+            await unless_client_leaves(request, lifecycle.start([self._job(instance) for instance in body.instances]))
             groups = await unless_client_leaves(request, lifecycle.collect())
             best = [max(group, key=lambda output: output.mean_logprob) for group in groups]
-            return json_response(200, {"predictions": [output.end.generated_text for output in best]})
+            predictions = [output.end.generated_text for output in best]
+            return json_response(200, {"predictions": predictions}, warnings(lifecycle))
 
     def _job(self, instance: GenerateRequest | ChatRequest) -> PromptJob:
         if isinstance(instance, GenerateRequest):

@@ -44,14 +44,16 @@ class Deadlines:
         """Whether no request has a deadline."""
         return not self._timers
 
-    def drop_unmeetable(self, waiting: Iterable[tuple[Request, Callable[[], int]]], max_step_tokens: int) -> None:
+    def drop_unmeetable(self, waiting: Iterable[tuple[Request, int, Callable[[], int]]], max_step_tokens: int) -> None:
         """Ends the waiting requests that cannot get their next token in time, before any work is spent on them.
 
-        `waiting`: each request with a function that counts the tokens to compute before its next one.
+        `waiting`: each request with its length in tokens, and a function that counts those to compute before its next
+        one. The function looks for the whole prompt in the cache, so it is called only if time is short without that.
         """
         now = time.monotonic()
-        for request, count in list(waiting):
-            if request.deadline is not None and request.deadline - now < self._needed(count(), max_step_tokens):
+        for request, length, count in list(waiting):
+            seconds = float("inf") if request.deadline is None else request.deadline - now
+            if seconds < self._needed(length, max_step_tokens) and seconds < self._needed(count(), max_step_tokens):
                 self._end(request.id, DeadlineExceeded(TIME_IS_SHORT))
 
     def _needed(self, num_tokens: int, max_step_tokens: int) -> float:

@@ -1,5 +1,6 @@
 """The streams of all requests that have not ended."""
 
+from copy import copy
 from functools import partial
 
 from peregrine_router.admission.limits import QueueLimit
@@ -7,7 +8,7 @@ from peregrine_router.engine.deadlines import Deadlines
 from peregrine_router.engine.prompt_scores import PromptScores
 from peregrine_router.engine.step_times import StepTimes
 from peregrine_router.engine.token_stream import RequestStream
-from peregrine_router.request import Cancelled, GenerationFailed, InvalidRequest, Request
+from peregrine_router.request import Cancelled, InvalidRequest, Request
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.scheduling.sequence import Sequence
 from peregrine_router.text.tokenizer import Tokenizer
@@ -36,10 +37,7 @@ class OpenStreams:
         ids = {request.id for request in group}
         if len(ids) < len(group) or ids & self.by_id.keys():
             raise InvalidRequest(f"request id {group[0].id} is in use: send another, or none")
-        try:
-            sequences = self._scheduler.submit_group(group)
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
+        sequences = self._scheduler.submit_group(group)
         scores = PromptScores(len(group[0].prompt_ids)) if group[0].sampling.prompt_logprobs else None
         streams = [RequestStream(self.cancel, each, self._tokenizer, scores) for each in sequences]
         for stream in streams:
@@ -77,10 +75,15 @@ class OpenStreams:
         """Ends a request without another token; its reader gets `Cancelled`. False if it is not open."""
         return self.end(request_id, Cancelled("the request was cancelled"))
 
+    def end_all(self, error: Exception) -> None:
+        """Ends every open request with `error`."""
+        for request_id in list(self.by_id):
+            self.end(request_id, copy(error))
+
     def fail_all(self, error: Exception) -> None:
-        """Fails every open request because the shards are gone."""
+        """Fails every open request because the shards are gone. The scheduler, which may have failed, is left alone."""
         for request_id, stream in list(self.by_id.items()):
-            stream.events.fail(GenerationFailed(str(error)))
+            stream.events.fail(copy(error))
             self.close(request_id)
 
     def drop_unmeetable(self) -> None:
@@ -88,5 +91,7 @@ class OpenStreams:
         if self._deadlines.are_none:
             return
         count = self._scheduler.prefixes.num_to_compute
-        waiting = ((each.request, partial(count, each)) for each in self._scheduler.waiting_sequences())
+        waiting = (
+            (each.request, len(each.token_ids), partial(count, each)) for each in self._scheduler.waiting_sequences()
+        )
         self._deadlines.drop_unmeetable(waiting, self._scheduler.max_step_tokens)

@@ -4,8 +4,9 @@ import time
 
 from peregrine_router.engine.open_streams import OpenStreams
 from peregrine_router.engine.output_batching import OutputBatcher
+from peregrine_router.engine.result_check import check_result
 from peregrine_router.engine.token_stream import RequestStream
-from peregrine_router.request import FinishReason, GenerationFailed
+from peregrine_router.request import FinishReason, GenerationFailed, ShardFault
 from peregrine_router.scheduling.in_flight import NewToken
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import PromptLogprobs, SequenceFailed, Step, StepResult, TopTokens
@@ -18,7 +19,9 @@ not fill the memory."""
 class OutputProcessor:
     """Commits results and turns their tokens into the events of streams."""
 
-    def __init__(self, scheduler: Scheduler, streams: OpenStreams) -> None:
+    def __init__(self, scheduler: Scheduler, streams: OpenStreams, vocab_size: int) -> None:
+        """`vocab_size`: above every id that the shards may sample."""
+        self._vocab_size = vocab_size
         self._scheduler = scheduler
         self._streams = streams
         self._batcher = OutputBatcher()
@@ -35,7 +38,9 @@ class OutputProcessor:
 
     def commit(self, result: StepResult) -> list[NewToken]:
         """Ends the sequences that failed, keeps log-probabilities of prompts, and commits the tokens of the oldest step
-        in flight, which are then to be delivered."""
+        in flight, which are then to be delivered. Raises WrongResult or ValueError if the result is not that step's."""
+        if result.id == self._scheduler.in_flight[0].step.id:  # otherwise the scheduler refuses it
+            check_result(self._scheduler.in_flight[0], result, self._vocab_size)
         self._fail(result.failed)
         self._keep_prompt_logprobs(result.prompt_logprobs)
         self._batcher.start_step()
@@ -71,7 +76,9 @@ class OutputProcessor:
     def _fail(self, failures: list[SequenceFailed]) -> None:
         for failure in failures:
             if (stream := self._stream_in(failure.slot)) is not None:
-                self._streams.end(stream.sequence.request.id, GenerationFailed(failure.message))
+                error = GenerationFailed(failure.message)
+                error.__cause__ = ShardFault(failure.detail) if failure.detail else None
+                self._streams.end(stream.sequence.request.id, error)
 
     def _keep_prompt_logprobs(self, chunks: list[PromptLogprobs]) -> None:
         for chunk in chunks:

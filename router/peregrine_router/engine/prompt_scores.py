@@ -19,6 +19,8 @@ class PromptScores:
         """Sets the scores of a chunk's tokens."""
         values = unpack_floats(chunk.logprobs).tolist()
         end = chunk.start + len(values)
+        if not 0 < chunk.start <= end <= len(self._logprobs):
+            raise ValueError(f"the shards scored tokens {chunk.start} to {end} of a prompt of {len(self._logprobs)}")
         self._logprobs[chunk.start : end] = values
         if chunk.top_token_ids:
             ids = unpack(chunk.top_token_ids).reshape(len(values), -1).tolist()

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
 
 from peregrine_router.engine.step_times import num_tokens
 from peregrine_router.interfaces import Shards, StepObserver
@@ -26,6 +27,8 @@ class StepPipeline:
         self._observers = tuple(observers)
         self._idle_since = 0.0
         """When the last result came."""
+        self._is_timed = True
+        """Whether the time from `_idle_since` to the next result is that of its step: not if that came first."""
         self._result: asyncio.Task[StepResult] | None = None
         """The oldest step's result, while it is waited for beside a clock."""
 
@@ -38,6 +41,11 @@ class StepPipeline:
     def num_in_flight(self) -> int:
         """Steps whose results were not committed."""
         return len(self._in_flight)
+
+    @property
+    def oldest(self) -> StepInFlight | None:
+        """The oldest step in flight."""
+        return self._in_flight[0] if self._in_flight else None
 
     @property
     def started_at(self) -> float | None:
@@ -69,6 +77,15 @@ class StepPipeline:
         result, self._result = self._result or self._receive(), None
         return result
 
+    @contextmanager
+    def timing(self, phase: str) -> Iterator[None]:
+        """Tells the observers how long the block took, as the router's part of a step."""
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        for observer in self._observers:
+            observer.spent(phase, seconds)
+
     def close(self) -> None:
         """Cancels a `wait` that was not followed by `receive`."""
         if self._result is not None:
@@ -84,7 +101,8 @@ class StepPipeline:
                 observer.failed(oldest.step)
             raise
         now = time.monotonic()
-        seconds, self._idle_since = now - max(oldest.sent_at, self._idle_since), now
+        seconds = now - max(oldest.sent_at, self._idle_since)
         for observer in observers:
-            observer.answered(oldest.step, result, seconds)
+            observer.answered(oldest.step, result, seconds if self._is_timed and seconds > 0.0 else None)
+        self._idle_since, self._is_timed = now, not self._shards.has_result
         return result

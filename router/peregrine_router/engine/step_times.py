@@ -24,9 +24,10 @@ class StepTimes(StepObserver):
         self._rates: dict[int, float] = {}
         """Moving mean of the seconds per token, by size."""
 
-    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+    def answered(self, step: Step, result: StepResult, seconds: float | None) -> None:
         """Records a step's time."""
-        self.observe(num_tokens(step), seconds)
+        if seconds is not None:
+            self.observe(num_tokens(step), seconds)
 
     def observe(self, num_tokens: int, seconds: float) -> None:
         """Records how long a step of `num_tokens` took."""

@@ -1,4 +1,4 @@
-"""Cancels work whose client has closed the connection."""
+"""Work that ends when its client has closed the connection, or when other work beside it ends."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
-from peregrine_router.http.errors import ClientLeft
+from peregrine_router.http.exceptions import ClientLeft
 
 T = TypeVar("T")
 
@@ -25,6 +25,19 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs all until one of them ends, and cancels the others. Raises what that one raises."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def disconnected(receive: Receive) -> None:

@@ -4,7 +4,6 @@ TGI's routes answer {"error", "error_type"}, OpenAI's (/v1/...) {"error": {"mess
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,24 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic refuses typing's before Python 3.12.
 
 from peregrine_router.admission.api_limits import set_by
+from peregrine_router.http.exceptions import (
+    BatchTooLarge,
+    ClientLeft,
+    Forbidden,
+    IncompleteGeneration,
+    SuffixUnsupported,
+    ToolError,
+    Unauthorized,
+    Unhealthy,
+    UnknownItem,
+    UnknownModel,
+    UnknownPreviousResponse,
+    UnknownResponse,
+)
+from peregrine_router.http.failure_log import log_cause
+from peregrine_router.http.malformed_body import first_error
+from peregrine_router.http.methods import allowed, methods_of
+from peregrine_router.http.parameter_names import OPENAI_NAMES, first_name, names_of, renamed
 from peregrine_router.request import (
     Cancelled,
     ContextLengthExceeded,
@@ -24,16 +41,17 @@ from peregrine_router.request import (
     GenerationFailed,
     InvalidRequest,
     Overloaded,
+    ServerStopping,
 )
-from peregrine_router.text.template_process import TemplateError
+from peregrine_router.text.template_process import TemplateError, TemplateProcessDied
 
 UNHEALTHY_RETRY_SECONDS = 1
 """`Retry-After` of a 503. Short, because a health check is cheap and succeeds as soon as a token can be made."""
 OPENAI_PREFIX = "/v1/"
-
-
 OPENAI_STATUSES = {422: 400, 424: 500}
 """TGI's status -> OpenAI's. Invalid input is a 400 there, and its clients send again what a 500 has lost."""
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+"""Status -> `type` of OpenAI's errors, where it is not invalid_request_error or server_error."""
 
 
 class ErrorResponse(TypedDict):
@@ -57,38 +75,6 @@ class OpenAiErrorResponse(TypedDict):
     """Body of every error on the routes under /v1."""
 
     error: OpenAiError
-
-
-class IncompleteGeneration(RuntimeError):
-    """The engine ended a sequence without its last event."""
-
-
-class Unhealthy(RuntimeError):
-    """No token can be made now."""
-
-
-class ClientLeft(RuntimeError):
-    """The client closed the connection before its answer was complete."""
-
-
-class Unauthorized(RuntimeError):
-    """The request has no valid API key."""
-
-
-class UnknownModel(ValueError):
-    """The request is for a model that is not served."""
-
-
-class ToolError(ValueError):
-    """`tools`, `tool_choice` and the parameters beside them contradict each other."""
-
-
-class SuffixUnsupported(ValueError):
-    """The request has OpenAI's `suffix`."""
-
-
-class BatchTooLarge(ValueError):
-    """The request has more prompts than --max-client-batch-size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +104,24 @@ ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
     ContextLengthExceeded: replace(INVALID, openai_text="{}", openai_code="context_length_exceeded"),
     InvalidRequest: INVALID,
     TemplateError: ErrorSpec(422, "template_error", "Template error: {}", "template"),
+    TemplateProcessDied: ErrorSpec(503, "template_process", "Chats cannot be rendered now; try again", "template"),
     UnknownModel: ErrorSpec(
         404, "model_not_found", "The model '{}' does not exist: GET /v1/models lists what is served"
+    ),
+    UnknownResponse: ErrorSpec(404, "not_found", "Response with id '{}' not found."),
+    UnknownPreviousResponse: ErrorSpec(
+        422,
+        "previous_response_not_found",
+        "Previous response with id '{}' not found. `previous_response_id` names a response of the same API key that is "
+        "still stored: send the conversation as `input` instead",
+        "validation",
+    ),
+    UnknownItem: ErrorSpec(
+        404,
+        "not_found",
+        "Item with id '{}' not found. Items are not persisted when `store` is set to false, and expire: send the item "
+        "itself, or remove it from your `input`.",
+        "validation",
     ),
     ToolError: ErrorSpec(422, "tool_error", "Tool error: {}", "validation"),
     SuffixUnsupported: ErrorSpec(422, "suffix not supported", NO_SUFFIX, "validation"),
@@ -135,6 +137,11 @@ ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
         "Send an API key of this server: `Authorization: Bearer <key>`",
         openai_code="invalid_api_key",
     ),
+    Forbidden: ErrorSpec(
+        403,
+        "forbidden",
+        "This API key may not call this route: the operator gives it the scope {} in the file of --api-key-file",
+    ),
     Overloaded: ErrorSpec(
         429,
         "overloaded",
@@ -146,6 +153,7 @@ ERRORS_BY_TYPE: dict[type[Exception], ErrorSpec] = {
     DeadlineExceeded: ErrorSpec(504, "timeout", "Request timed out: {}", "timeout"),
     GenerationFailed: ErrorSpec(424, "generation", "Request failed during generation: {}", "generation"),
     IncompleteGeneration: ErrorSpec(500, "incomplete_generation", "Incomplete generation", "incomplete"),
+    ServerStopping: ErrorSpec(503, "stopping", "Request ended: {}", "stopping"),
     Unhealthy: ErrorSpec(503, "healthcheck", "unhealthy"),
     # 499 is what nginx logs for a request that its client ended.
     Cancelled: ErrorSpec(499, "cancelled", "The request was cancelled", "cancelled"),
@@ -161,14 +169,8 @@ HTTP_TYPES: Mapping[int, str] = {
     413: "payload_too_large",
     415: "unsupported_media_type",
     422: "validation",
+    429: "overloaded",
 }
-OPENAI_NAMES = {
-    "max_new_tokens": "max_tokens",
-    "top_n_tokens": "top_logprobs",
-    "grammar": "response_format",
-}
-"""TGI's parameter -> OpenAI's name of it."""
-_QUOTED_NAME = re.compile(r"`(\w+)(?=[`.])")
 
 
 def spec_of(error: Exception, table: Mapping[type[Exception], ErrorSpec] = ERRORS_BY_TYPE) -> ErrorSpec:
@@ -186,17 +188,19 @@ def tgi_error(spec: ErrorSpec, message: str) -> ErrorResponse:
     return {"error": spec.text.format(message), "error_type": spec.error_type}
 
 
-def openai_error(spec: ErrorSpec, message: str) -> OpenAiErrorResponse:
-    """The error in the format of OpenAI's routes. `param` is the first name in backticks in the message."""
+def openai_error(spec: ErrorSpec, message: str, names: Mapping[str, str] = OPENAI_NAMES) -> OpenAiErrorResponse:
+    """The error in the format of OpenAI's routes. `param` is the first name in backticks in the message.
+
+    `names`: the route's own names of parameters.
+    """
     text = (spec.openai_text or spec.text).format(message)
-    text = _QUOTED_NAME.sub(lambda name: f"`{OPENAI_NAMES.get(name[1], name[1])}", text)
-    param = _QUOTED_NAME.search(text) if spec.openai_status == 400 else None
-    type = {401: "authentication_error", 429: "rate_limit_error"}.get(spec.status, "invalid_request_error")
+    text = renamed(text, names)
+    type = OPENAI_TYPES.get(spec.status, "invalid_request_error")
     return {
         "error": {
             "message": text,
             "type": "server_error" if spec.openai_status >= 500 else type,
-            "param": param[1] if param else None,
+            "param": first_name(text) if spec.openai_status == 400 else None,
             "code": spec.openai_code or spec.error_type,
             "http_status_code": spec.openai_status,  # TGI's only field besides the message.
         }
@@ -225,7 +229,8 @@ def error_response(path: str, error: Exception) -> Response:
 
 
 def _respond(path: str, spec: ErrorSpec, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    render, status = (openai_error, spec.openai_status) if is_openai(path) else (tgi_error, spec.status)
+    status = spec.openai_status if is_openai(path) else spec.status
+    body = openai_error(spec, message, names_of(path)) if is_openai(path) else tgi_error(spec, message)
     special = {
         401: {"WWW-Authenticate": "Bearer"},
         503: {"Retry-After": str(UNHEALTHY_RETRY_SECONDS)},
@@ -233,27 +238,30 @@ def _respond(path: str, spec: ErrorSpec, message: str, headers: Mapping[str, str
     if spec is INTERNAL:
         # Starlette re-raises the exception and uvicorn then closes the connection: say so, or the next request fails.
         special[spec.status] = {"Connection": "close"}
-    return json_response(status, render(spec, message), {**special.get(spec.status, {}), **(headers or {})})
+    return json_response(status, body, {**special.get(spec.status, {}), **(headers or {})})
 
 
 async def _answer(request: Request, error: Exception) -> Response:
+    log_cause(error)
     return error_response(request.url.path, error)
 
 
 async def _answer_malformed(request: Request, error: Exception) -> Response:
     """Reports the first error of a body that is JSON of the wrong shape."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return _respond(request.url.path, INVALID, f"`{where}`: {first['msg']}")
+    return _respond(request.url.path, INVALID, first_error(error.errors(), error.body))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path, method = request.url.path, request.method
+    path, headers = request.url.path, dict(error.headers or {})
+    # Starlette's Allow has the methods of the path's first route alone.
+    methods = methods_of(getattr(request.app, "all_routes", ()), request.scope)
+    if error.status_code == 405 and methods:
+        headers["Allow"] = allowed(methods)
     text = {
         "Not Found": f"There is no {path} here; GET /docs lists the routes",
-        "Method Not Allowed": f"{path} does not take {method}, but {(error.headers or {}).get('Allow')}",
+        "Method Not Allowed": f"{path} does not take {request.method}, but {' and '.join(sorted(methods))}",
     }.get(error.detail, error.detail)
     spec = ErrorSpec(error.status_code, HTTP_TYPES.get(error.status_code, "http"), "{}")
-    return _respond(path, spec, text, error.headers)
+    return _respond(path, spec, text, headers)

@@ -6,6 +6,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peregrine_router.observability.log import log_context
+
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID_LENGTH = 128
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:-]")
@@ -24,6 +26,7 @@ class RequestIds:
         request_id = clean_request_id(Headers(scope=scope).get(REQUEST_ID, ""))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        log_context.set({"id": request_id})
         # Streams write body chunks through this `send` directly: none of the six middlewares changes a body chunk, and
         # passing each chunk through them costs as much as encoding it.
         state["send_chunk"] = send

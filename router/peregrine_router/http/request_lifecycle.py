@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from peregrine_router.admission.limits import ConcurrencyLimit
 from peregrine_router.admission.validator import PromptGroup, PromptJob, Validator
-from peregrine_router.http.errors import ClientLeft, IncompleteGeneration, spec_of
+from peregrine_router.http.errors import spec_of
+from peregrine_router.http.exceptions import ClientLeft, IncompleteGeneration
 from peregrine_router.http.sequence_output import EventBatch, SequenceOutput, collect, merge
 from peregrine_router.interfaces import EngineClient, TokenStream
 from peregrine_router.observability.observer import RequestObservers, RequestRecord, Timings
@@ -29,8 +30,9 @@ class RequestLifecycle:
         tenant: Tenant,
         timeout: str | None,
         on_close: Callable[["RequestLifecycle"], None],
+        operation: str = "text_completion",
     ) -> None:
-        """`timeout`: the value of the header of that name, unparsed."""
+        """`timeout`: the value of the header of that name, unparsed. `operation`: that of the `RequestRecord`."""
         self.groups: list[PromptGroup] = []
         """One group for each prompt; empty before validation."""
         self._engine = engine
@@ -40,10 +42,9 @@ class RequestLifecycle:
         self._tenant = tenant
         self._timeout = timeout
         self._on_close = on_close
-        self._record = RequestRecord(request_id, time.monotonic())
+        self._record = RequestRecord(request_id, time.monotonic(), operation)
         self._permits = 0
         self._streams: list[TokenStream] = []
-        self._has_token = False
         self._is_cancelled = False
         observers.arrived(self._record)
 
@@ -61,14 +62,16 @@ class RequestLifecycle:
     async def start(self, jobs: Sequence[PromptJob]) -> None:
         """Admits, validates and queues the request. Raises the error to answer with; no byte is sent before it returns.
 
-        Raises Overloaded, InvalidRequest, TemplateError, Cancelled or GenerationFailed.
+        Raises Overloaded, InvalidRequest, TemplateError, TemplateProcessDied, Cancelled or GenerationFailed.
         """
         permits = sum(map(self._validator.num_permits, jobs))
         self._admission.acquire(permits, self._tenant.name)
         self._permits = permits
         self.groups = await self._validate(jobs)
         self._record.requests = tuple(request for group in self.groups for request in group.requests)
+        self._record.prompts = tuple(group.prompt.text for group in self.groups)
         self._record.num_prompt_tokens = self.num_prompt_tokens
+        self._record.num_choices = len(self.groups[0].requests) if self.groups else 1
         self._observers.validated(self._record)
         if self._is_cancelled:
             raise Cancelled
@@ -91,7 +94,8 @@ class RequestLifecycle:
                     for number, request in enumerate(self.requests)
                 ]
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            first = errors.exceptions[0]
+            raise first from first.__cause__
         outputs = iter([task.result() for task in tasks])
         return [[next(outputs) for _ in group.requests] for group in self.groups]
 
@@ -134,8 +138,8 @@ class RequestLifecycle:
 
     @property
     def num_cached_tokens(self) -> int:
-        """Prompt tokens found in the prefix cache. All sequences of a prompt report the same hit; it counts once."""
-        return sum(finished.cached_tokens for finished in self._record.finished) // len(self.groups[0].requests)
+        """Prompt tokens found in the prefix cache."""
+        return self._record.num_cached_tokens
 
     @property
     def dropped_keywords(self) -> tuple[str, ...]:
@@ -175,8 +179,8 @@ class RequestLifecycle:
 
     def _report_first_token(self, now: float) -> None:
         """Reports a sequence's first token if it is the request's first."""
-        if not self._has_token:
-            self._has_token = True
+        if self._record.first_token_at is None:
+            self._record.first_token_at = now
             self._record.scheduled_at = self._scheduled_at
             self._observers.first_token(self._record, now)
 

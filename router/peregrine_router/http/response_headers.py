@@ -37,8 +37,7 @@ class ResponseHeaders:
     def stream(self, lifecycle: RequestLifecycle) -> dict[str, str]:
         """Headers of a stream."""
         headers = {"x-compute-type": self._compute_type, "x-compute-characters": str(lifecycle.num_prompt_characters)}
-        dropped = lifecycle.dropped_keywords
-        return headers | {WARNING: dropped_warning(dropped)} if dropped else headers
+        return headers | warnings(lifecycle)
 
     def whole(self, lifecycle: RequestLifecycle, num_tokens: int) -> dict[str, str]:
         """Headers of a whole answer of `num_tokens` generated tokens; milliseconds, but x-compute-time in seconds."""
@@ -54,6 +53,12 @@ class ResponseHeaders:
             "x-generated-tokens": str(num_tokens),
             "x-cached-tokens": str(lifecycle.num_cached_tokens),
         }
+
+
+def warnings(lifecycle: RequestLifecycle) -> dict[str, str]:
+    """Header with the keywords of a schema that are not enforced; none if all are."""
+    dropped = lifecycle.dropped_keywords
+    return {WARNING: dropped_warning(dropped)} if dropped else {}
 
 
 def dropped_warning(keywords: Sequence[str]) -> str:

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from peregrine_router.http.disconnect import disconnected
+from peregrine_router.http.disconnect import disconnected, until_first_ends
 from peregrine_router.http.errors import INTERNAL, STREAM_ERRORS, ErrorSpec, spec_of
+from peregrine_router.http.failure_log import log_cause
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.request import TokenEvent
 
@@ -31,6 +32,9 @@ _encode = msgspec.json.Encoder().encode
 class EventFormatter(Protocol):
     """Turns the tokens of a request into the events of one API."""
 
+    def start(self) -> bytes:
+        """Encoded events to send before the first token; none, for most APIs."""
+
     def event(self, number: int, event: TokenEvent) -> object:
         """The JSON object to send for a token of sequence `number`, or a list of such."""
 
@@ -38,12 +42,17 @@ class EventFormatter(Protocol):
         """Encoded events to send after the last token."""
 
     def error(self, spec: ErrorSpec, message: str) -> object:
-        """The JSON object that ends a stream that fails."""
+        """The JSON object that ends a stream that fails, or a list of such."""
 
 
 def encode_events(*bodies: object) -> bytes:
     """One event for each object, each a single line whatever a client takes for a line break."""
     return escape_line_breaks(b"data: %b\n\n" % b"\n\ndata: ".join(map(_encode, bodies)))
+
+
+def encode_named_events(*bodies: Mapping[str, Any]) -> bytes:
+    """The same, with each object's `type` as the name of its event."""
+    return b"".join(b"event: %b\n%b" % (body["type"].encode(), encode_events(body)) for body in bodies)
 
 
 def escape_line_breaks(json: bytes) -> bytes:
@@ -64,31 +73,31 @@ class EventStreamResponse(EventSourceResponse):
     """
 
     def __init__(
-        self, lifecycle: RequestLifecycle, formatter: EventFormatter, headers: Mapping[str, str], send_timeout: float
+        self,
+        lifecycle: RequestLifecycle,
+        formatter: EventFormatter,
+        headers: Mapping[str, str],
+        send_timeout: float,
+        encode: Callable[..., bytes] = encode_events,
     ) -> None:
-        """`send_timeout`: seconds after which a write that the client does not read ends the stream."""
+        """`send_timeout`: seconds after which a write that the client does not read ends the stream. `encode`: of the
+        objects that the formatter makes."""
         self._batches = lifecycle.events()
         headers = {"cache-control": "no-cache", **headers}
         super().__init__(self._batches, headers=headers, ping=KEEP_ALIVE_SECONDS)
         self._lifecycle = lifecycle
         self._formatter = formatter
         self._send_timeout = send_timeout
+        self._encode = encode
         self._sent_at = time.monotonic()
         self._is_sending = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the stream until its end, or until the client leaves or reads too slowly to be sent more."""
         send_chunk = scope["state"]["send_chunk"]
-        works = (self._stream(send, send_chunk), self._watch(send_chunk), disconnected(receive))
-        tasks = [asyncio.create_task(work) for work in works]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_first_ends(self._stream(send, send_chunk), self._watch(send_chunk), disconnected(receive))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self._lifecycle.close()
 
     async def _stream(self, start: Send, send: Send) -> None:
@@ -96,9 +105,11 @@ class EventStreamResponse(EventSourceResponse):
         # However long the first token takes, the client is not slow.
         self._is_sending, self._sent_at = False, time.monotonic()
         try:
+            if chunk := self._formatter.start():
+                await self._send(send, chunk)
             async with contextlib.aclosing(self._batches) as batches:
                 async for number, events in batches:
-                    if chunk := self._encode(number, events):
+                    if chunk := self._encode_all([self._formatter.event(number, event) for event in events]):
                         await self._send(send, chunk)
             end = self._formatter.end()
         except Exception as error:
@@ -107,20 +118,21 @@ class EventStreamResponse(EventSourceResponse):
         self._is_sending, self._sent_at = True, time.monotonic()
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
-    def _encode(self, number: int, events: list[TokenEvent]) -> bytes:
+    def _encode_all(self, made: list[object]) -> bytes:
+        """The events of what the formatter made: objects and lists of objects."""
         bodies: list[object] = []
-        for event in events:
-            body = self._formatter.event(number, event)
+        for body in made:
             bodies += body if isinstance(body, list) else [body]
-        return encode_events(*bodies) if bodies else b""
+        return self._encode(*bodies) if bodies else b""
 
     async def _explain(self, error: Exception) -> bytes:
         """The error event; the request ends with that error."""
         await self._lifecycle.close(error)
+        log_cause(error)
         spec = spec_of(error, STREAM_ERRORS)
         if spec is INTERNAL:
             log.exception("a stream failed")
-        return encode_events(self._formatter.error(spec, str(error)))
+        return self._encode_all([self._formatter.error(spec, str(error))])
 
     async def _send(self, send: Send, body: bytes) -> None:
         self._is_sending, self._sent_at = True, time.monotonic()

@@ -1,6 +1,8 @@
 """Resolves a model id to a folder: the demo model, a local folder, or the hub's cache (downloaded if need be)."""
 
+import os
 import re
+import stat
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -19,6 +21,9 @@ import peregrine_server
 DEMO_MODEL_ID = "peregrine/falcon-demo"
 SMALL_FILES = ["*.json", "*.jinja", "*.txt"]
 """Patterns of config, tokenizer, chat template, indices. Never *.py: remote code is neither fetched nor run."""
+TEXT_SUFFIXES = (".json", ".jinja", ".txt")
+MAX_TEXT_BYTES = 256 * 2**20
+"""Bound on a file that is read as a whole: the largest tokenizers have 40 MB."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -37,6 +42,8 @@ def resolve_model(model_id: str | None, revision: str | None, cache: str | None)
         return demo_path()
     local = Path(model_id).expanduser()
     if local.is_dir():
+        if not os.access(local, os.R_OK | os.X_OK):
+            raise ModelNotFound(f"{model_id} may not be read: check its permissions, and the server's user")
         return local
     if local.is_absolute() or model_id.startswith((".", "~")):
         raise ModelNotFound(f"{model_id} is not a folder: check --model-id")
@@ -54,11 +61,32 @@ def resolve_model(model_id: str | None, revision: str | None, cache: str | None)
         ) from None
     except (HFValidationError, ValueError) as error:
         raise ModelNotFound(f"{model_id} is neither a folder nor a model id ({_first_line(error)})") from None
+    except PermissionError as error:
+        raise ModelNotFound(
+            f"{model_id} cannot be read or downloaded: user {os.getuid()} has no access to {error.filename}: "
+            "give it to this user, or run as its owner (docker run --user)"
+        ) from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelNotFound(
             f"{model_id} is not in the local cache and the hub cannot be reached ({_first_line(error)}): "
             "connect, or give --model-id a local folder"
         ) from None
+
+
+def check_files(path: Path) -> None:
+    """Refuses what in a model's folder would never end or fill the memory: devices, pipes, huge text files.
+
+    Raises ModelNotFound. Links are followed: the hub's cache consists of them.
+    """
+    for file in path.iterdir():
+        try:
+            status = file.stat()
+        except OSError:
+            continue  # As if it were not there; what needs it says so.
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise ModelNotFound(f"{file} is a device or a pipe, not a file: remove it from the model's folder")
+        if file.suffix in TEXT_SUFFIXES and status.st_size > MAX_TEXT_BYTES:
+            raise ModelNotFound(f"{file} is larger than {MAX_TEXT_BYTES} bytes: it is not the model's; remove it")
 
 
 def commit_of(path: Path) -> str | None:
@@ -81,7 +109,8 @@ def _download(model_id: str, revision: str | None, cache: str | None) -> str:
 
     path = fetch("*.safetensors")
     # An adapter's safetensors may lie beside a model in the legacy format.
-    return path if any(Path(path).glob("model*.safetensors*")) else fetch("*.bin")
+    names = ("model*.safetensors*", "gptq_model*.safetensors*", "awq_model*.safetensors*")
+    return path if any(any(Path(path).glob(name)) for name in names) else fetch("*.bin")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,63 +1,91 @@
-"""Histograms for what is observed at every token or step: a tenth of the cost of prometheus_client's."""
+"""Histograms that are cheap to observe, at every token and step, and cheap to scrape: a tenth of the time of
+prometheus_client's for both."""
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
 
+class Histogram:
+    """Counts of values by bucket, without a lock: it is observed on the event loop only."""
 
-class TokenHistogram(Collector):
-    """A histogram without labels and without a lock: it is observed on the event loop only."""
-
-    def __init__(self, name: str, help: str, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: Sequence[float]) -> None:
         """`bounds`: the upper bounds of the buckets, ascending; the bucket up to infinity is added."""
-        self._name = name
-        self._help = help
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self._exemplars: dict[int, str] = {}
+        """Number of a bucket -> its last exemplar, as OpenMetrics writes it."""
+        self.sum = 0.0
 
-    def observe(self, value: float, count: int = 1) -> None:
-        """Adds `value`, `count` times, to the first bucket whose bound is not below it."""
-        self._counts[bisect_left(self._bounds, value)] += count
-        self._sum += value * count
+    def observe(self, value: float, count: int = 1, trace_id: str = "") -> None:
+        """Adds `value`, `count` times, to the first bucket whose bound is not below it. `trace_id`: that of the trace
+        that shows how the value came about, if there is one."""
+        bucket = bisect_left(self._bounds, value)
+        self._counts[bucket] += count
+        self.sum += value * count
+        if trace_id:
+            self._exemplars[bucket] = f' # {{trace_id="{trace_id}"}} {value} {time.time():.3f}'
 
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        """The series' name and help, for the registry."""
-        return [HistogramMetricFamily(self._name, self._help)]
+    def cumulative(self) -> list[int]:
+        """For each bucket the number of values not above its bound; the last is their total."""
+        return list(accumulate(self._counts))
 
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """The series as Prometheus defines it: each bucket counts the values of all smaller ones as well."""
-        return [HistogramMetricFamily(self._name, self._help, buckets=self.buckets(), sum_value=self._sum)]
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """(upper bound, number of values not above it) of every bucket."""
-        bounds = [*map(str, self._bounds), "+Inf"]
-        return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
-
-    def add_to(self, family: HistogramMetricFamily, label: str) -> None:
-        """Adds its buckets and sum to `family` under that value of the label."""
-        family.add_metric([label], self.buckets(), self._sum)
+    def exemplars(self) -> Mapping[int, str]:
+        """Number of a bucket -> what stands behind its value in OpenMetrics."""
+        return self._exemplars
 
 
-class LabelledHistograms(Collector):
-    """Several histograms as one series with a label, exposed under one or more names."""
+class HistogramFamily:
+    """Histograms of the same bounds, told apart by labels, exposed under one name or several."""
 
-    def __init__(self, names: Mapping[str, str], label: str, histograms: Mapping[str, TokenHistogram]) -> None:
-        """`names`: name -> help; `histograms`: value of the label -> histogram."""
+    def __init__(self, names: Mapping[str, str], bounds: Sequence[float], **labels: str) -> None:
+        """`names`: name -> help. `labels`: those that all have in common."""
         self._names = names
-        self._label = label
-        self._histograms = histograms
+        self._bounds = bounds
+        self._labels = labels
+        self._children: dict[tuple[tuple[str, str], ...], Histogram] = {}
+        self._heads: dict[tuple[str, Histogram], list[str]] = {}
+        """Every line of a histogram under a name, up to its value."""
 
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        """The names and helps, for the registry."""
-        return [HistogramMetricFamily(name, help, labels=[self._label]) for name, help in self._names.items()]
+    def child(self, **labels: str) -> Histogram:
+        """The histogram with these labels, made if need be. Their values must be few: no client may choose them."""
+        key = tuple(labels.items())
+        if key not in self._children:
+            child = self._children[key] = Histogram(self._bounds)
+            for name in self._names:
+                self._heads[name, child] = list(_heads(name, self._bounds, {**self._labels, **labels}))
+        return self._children[key]
 
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """One family for each name, with all histograms in it."""
-        for family in self.describe():
-            for value, histogram in self._histograms.items():
-                histogram.add_to(family, value)
-            yield family
+    def text(self, *, is_openmetrics: bool) -> Iterator[str]:
+        """The exposition, in parts of whole lines."""
+        for name, help in self._names.items():
+            yield f"# HELP {name} {help}\n# TYPE {name} histogram\n"
+            for child in self._children.values():
+                yield _child_text(child, self._heads[name, child], is_openmetrics=is_openmetrics)
+
+
+def _child_text(histogram: Histogram, heads: Sequence[str], *, is_openmetrics: bool) -> str:
+    counts, exemplars = histogram.cumulative(), histogram.exemplars() if is_openmetrics else {}
+    lines = list(map("%s%d\n".__mod__, zip(heads, [*counts, counts[-1]], strict=False)))
+    for bucket, exemplar in exemplars.items():
+        lines[bucket] = f"{heads[bucket]}{counts[bucket]}{exemplar}\n"
+    return "".join([*lines, f"{heads[-1]}{histogram.sum}\n"])
+
+
+def _heads(name: str, bounds: Sequence[float], labels: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a histogram without their values: buckets, count, sum."""
+    for bound in (*map(str, bounds), "+Inf"):
+        yield f"{name}_bucket{braces({**labels, 'le': bound})} "
+    yield f"{name}_count{braces(labels)} "
+    yield f"{name}_sum{braces(labels)} "
+
+
+def braces(labels: Mapping[str, str]) -> str:
+    """Labels as both formats write them behind a name; nothing if there are none."""
+    pairs = ",".join(f'{label}="{_escape(value)}"' for label, value in sorted(labels.items()))
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -23,14 +23,23 @@ class RequestRecord:
     id: str
     """The answer's `x-request-id`."""
     arrived_at: float
+    operation: str = "text_completion"
+    """The GenAI conventions' name of what is asked for: this, or `chat`."""
+    trace_id: str = ""
+    """32 hex digits of the request's trace, by which metrics refer to it; empty: it is not recorded."""
     queued_at: float | None = None
     scheduled_at: float | None = None
     """The first step that worked on it; known when that step's token has come, or the request has ended."""
+    first_token_at: float | None = None
     ended_at: float | None = None
     requests: tuple[Request, ...] = ()
     """Every sequence, prompt by prompt; empty before validation."""
+    prompts: tuple[str, ...] = ()
+    """Text of every prompt, after templating. Recorded in traces only, and there only if the operator asks for it."""
     num_prompt_tokens: int = 0
     """Tokens of all prompts."""
+    num_choices: int = 1
+    """Sequences of each prompt."""
     finished: list[Finished] = field(default_factory=list)
     """The end of each sequence, in the order in which they ended."""
 
@@ -38,6 +47,11 @@ class RequestRecord:
     def num_generated_tokens(self) -> int:
         """Tokens of all sequences that have ended."""
         return sum(each.generated_tokens for each in self.finished)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Prompt tokens found in the prefix cache. All sequences of a prompt report the same hit; it counts once."""
+        return sum(each.cached_tokens for each in self.finished) // self.num_choices
 
     def timings(self, now: float) -> Timings:
         """Duration of each phase up to `now`; a phase that has not begun takes no time."""

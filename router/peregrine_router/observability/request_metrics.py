@@ -16,7 +16,7 @@ class RequestMetrics(RequestObserver):
         self._metrics.request_count.inc()
 
     def first_token(self, request: RequestRecord, now: float) -> None:
-        self._metrics.time_to_first_token.observe(now - request.arrived_at)
+        self._metrics.time_to_first_token.observe(now - request.arrived_at, trace_id=request.trace_id)
 
     def tokens(self, request: RequestRecord, count: int, seconds: float | None) -> None:
         # Of several tokens read at once, all but the first come no time after the one before.
@@ -30,7 +30,7 @@ class RequestMetrics(RequestObserver):
         metrics, timings = self._metrics, request.timings(request.ended_at)
         longest = max(each.generated_tokens for each in request.finished)
         metrics.request_success.inc()
-        metrics.request_duration.observe(timings.total)
+        metrics.request_duration.observe(timings.total, trace_id=request.trace_id)
         metrics.validation_duration.observe(timings.validation)
         metrics.queue_duration.observe(timings.queue)
         metrics.inference_duration.observe(timings.inference)

@@ -1,4 +1,4 @@
-"""The metrics of the shards' steps: TGI's tgi_batch_* series, and the tokens that speculation gains."""
+"""The metrics of the shards' steps: TGI's tgi_batch_* series, the router's part, the tokens that speculation gains."""
 
 import numpy as np
 
@@ -22,11 +22,12 @@ class StepMetrics(StepObserver):
             if _num_sequences(step) > num_new:
                 metrics.batch_concat.labels("chunking").inc()
 
-    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+    def answered(self, step: Step, result: StepResult, seconds: float | None) -> None:
         """Observes the step's duration and, if drafts were allowed in it, how many of each sequence were accepted."""
         metrics, method = self._metrics, _method(step)
         metrics.steps_answered[method].inc()
-        metrics.step_seconds[method].observe(seconds)
+        if seconds is not None:
+            metrics.step_seconds[method].observe(seconds)
         if step.max_draft_tokens:
             # A result names a sequence's slot once for each of its tokens: one sampled, the others accepted drafts.
             for num_tokens in np.unique(unpack(result.slots), return_counts=True)[1].tolist():
@@ -34,7 +35,11 @@ class StepMetrics(StepObserver):
 
     def failed(self, step: Step) -> None:
         """Counts the failure."""
-        self._metrics.batch_failure.labels(_method(step)).inc()
+        self._metrics.steps_failed[_method(step)].inc()
+
+    def spent(self, phase: str, seconds: float) -> None:
+        """Observes the router's own part of a step."""
+        self._metrics.phase_seconds[phase].observe(seconds)
 
 
 def _num_sequences(step: Step) -> int:

@@ -35,6 +35,11 @@ class BlockPool:
         """Free blocks that a prompt may find in the prefix cache."""
         return self._cache.num_idle
 
+    @property
+    def num_evictions(self) -> int:
+        """Cached blocks that gave way to others so far."""
+        return self._cache.num_evictions
+
     def num_blocks_for(self, num_tokens: int) -> int:
         """Number of blocks that hold `num_tokens` tokens."""
         return -(-num_tokens // self.block_size)

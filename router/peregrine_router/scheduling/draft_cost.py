@@ -48,9 +48,9 @@ class VerificationCostModel(StepObserver):
         """Mean seconds of a plain step, by the number of its decodes."""
         self._fits: dict[int, _Fit] = {}
 
-    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+    def answered(self, step: Step, result: StepResult, seconds: float | None) -> None:
         """Records a step that consisted of decodes."""
-        if len(step.slots) // 4 == step.num_decodes:  # int32
+        if seconds is not None and len(step.slots) // 4 == step.num_decodes:  # int32
             self.observe(step.num_decodes, result.num_draft_tokens, seconds)
 
     def observe(self, num_decodes: int, num_draft_tokens: int, seconds: float) -> None:

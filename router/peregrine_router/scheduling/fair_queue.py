@@ -26,6 +26,8 @@ first, which may starve long prompts."""
 EXPECTED_TOKENS = 16_384
 """Another tenant counts as active until this many virtual tokens have been served since its last request (about a
 minute on a CPU)."""
+KEPT_TENANTS = 1024
+"""Idle tenants are forgotten once there are this many tenants, or twice as many as could not be forgotten last time."""
 _RESUMED, _ARRIVED = 0, 1
 
 
@@ -59,6 +61,9 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant[T]] = {}
+        self._waiting: dict[str, _Tenant[T]] = {}
+        """The tenants with requests in the queue."""
+        self._forget_at = KEPT_TENANTS
         self._ranks: dict[T, Rank] = {}
         self._last_served = _Tenant[T]()
         """The tenant whose request started last."""
@@ -83,8 +88,7 @@ class FairQueue(Generic[T]):
         tenant = self._tenant_of(item)
         if not tenant.waiting:
             tenant.counter = max(tenant.counter, self._least())
-        self._arrivals.pop(item.request.tenant, None)
-        self._arrivals[item.request.tenant] = self._clock
+        self._record_arrival(item.request.tenant)
         item.virtual_deadline = self._clock + LENGTH_WEIGHT * num_tokens
         self._insert(item, (_ARRIVED, -item.request.priority, item.virtual_deadline, self._take_number()))
 
@@ -99,25 +103,22 @@ class FairQueue(Generic[T]):
 
     def take(self, item: T) -> None:
         """Removes a queued request because it starts to run, and charges its tenant for the prompt if it is new."""
-        tenant, rank = self._tenant_of(item), self._ranks.pop(item)
-        tenant.waiting.remove((rank, item))
+        tenant, rank = self._tenant_of(item), self._remove(item)
         self._last_served = tenant
         if rank[0] == _ARRIVED:
             self._charge(tenant, INPUT_WEIGHT * len(item.request.prompt_ids))
 
     def remove(self, item: T) -> None:
         """Removes a queued request without charging for it."""
-        self._tenant_of(item).waiting.remove((self._ranks.pop(item), item))
+        self._remove(item)
 
     def replace(self, item: T, successor: T) -> None:
         """`successor`, of the same tenant, takes the place of a queued request."""
-        rank = self._ranks[item]
-        self.remove(item)
-        self._insert(successor, rank)
+        self._insert(successor, self._remove(item))
 
     @property
     def num_tenants(self) -> int:
-        """Tenants that have ever sent a request."""
+        """Tenants whose counters are kept: those that wait or were served of late, and up to KEPT_TENANTS others."""
         return len(self._tenants)
 
     def num_waiting(self, tenant: str) -> int:
@@ -149,7 +150,8 @@ class FairQueue(Generic[T]):
 
     def check_integrity(self) -> None:
         """Raises AssertionError unless every request is in the queue of its tenant, once, and in order."""
-        entries = [entry for tenant in self._tenants.values() for entry in tenant.waiting]
+        assert self._waiting == {name: tenant for name, tenant in self._tenants.items() if tenant.waiting}
+        entries = [entry for tenant in self._waiting.values() for entry in tenant.waiting]
         assert len(entries) == len(self._ranks), "a request is queued twice, or lost"
         assert all(self._ranks.get(item) == rank for rank, item in entries), "a request has lost its rank"
         for tenant in self._tenants.values():
@@ -167,26 +169,54 @@ class FairQueue(Generic[T]):
     def _tenant(self, name: str) -> _Tenant[T]:
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = _Tenant()
+            self._forget_idle()
+            # A tenant that was forgotten while it ran had received no more than this.
+            tenant = self._tenants[name] = _Tenant(self._least())
         return tenant
+
+    def _record_arrival(self, name: str) -> None:
+        self._arrivals.pop(name, None)
+        self._arrivals[name] = self._clock
+        while self._clock - self._arrivals[first := next(iter(self._arrivals))] >= EXPECTED_TOKENS:
+            del self._arrivals[first]
+
+    def _forget_idle(self) -> None:
+        """Forgets tenants to whom it makes no difference: returning, they would be lifted as a new one is."""
+        if len(self._tenants) < self._forget_at:
+            return
+        least = self._least()
+        self._tenants = {
+            name: tenant
+            for name, tenant in self._tenants.items()
+            if tenant.waiting or tenant.counter > least or name in self._arrivals
+        }
+        self._forget_at = max(KEPT_TENANTS, 2 * len(self._tenants))
 
     def _take_number(self) -> int:
         self._next_number += 1
         return self._next_number
 
     def _insert(self, item: T, rank: Rank) -> None:
+        tenant = self._tenant_of(item)
         self._ranks[item] = rank
-        insort(self._tenant_of(item).waiting, (rank, item), key=_rank)
+        self._waiting[item.request.tenant] = tenant
+        insort(tenant.waiting, (rank, item), key=_rank)
+
+    def _remove(self, item: T) -> Rank:
+        tenant, rank = self._tenant_of(item), self._ranks.pop(item)
+        tenant.waiting.remove((rank, item))
+        if not tenant.waiting:
+            del self._waiting[item.request.tenant]
+        return rank
 
     def _least(self) -> int:
         """The counter to which a returning tenant is lifted."""
-        waiting = [tenant.counter for tenant in self._tenants.values() if tenant.waiting]
-        return min(waiting, default=self._last_served.counter)
+        return min((tenant.counter for tenant in self._waiting.values()), default=self._last_served.counter)
 
     def _next(self, exclude: Collection[str]) -> _Tenant[T] | None:
         # A lifted tenant equals those it was lifted to: of these the one that was served less is next.
         return min(
-            (tenant for name, tenant in self._tenants.items() if tenant.waiting and name not in exclude),
+            (tenant for name, tenant in self._waiting.items() if name not in exclude),
             key=lambda tenant: (tenant.counter, tenant.served, tenant.waiting[0][0]),
             default=None,
         )

@@ -17,6 +17,8 @@ class StepInFlight:
     step: Step
     sequences: dict[int, Sequence]
     """By slot, the sequences that still wait for the result: one that ends or is preempted leaves."""
+    sampled: frozenset[int] = frozenset()
+    """The slots for which the result has at least a token each."""
     sent_at: float = 0.0
     """`time.monotonic()`; the engine sets it as it sends the step, because scheduling reads no clock."""
 

@@ -36,6 +36,8 @@ class PrefixCache:
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._idle_of: dict[bytes, OrderedDict[int, None]] = {}
         """Idle blocks by salt, the least recently used first."""
+        self.num_evictions = 0
+        """Blocks evicted so far."""
 
     @property
     def num_idle(self) -> int:
@@ -85,6 +87,7 @@ class PrefixCache:
         return set(self._idle)
 
     def _evict_block(self, block: int) -> int:
+        self.num_evictions += 1
         self.pin(block)
         hash, _ = self._key_of.pop(block)
         del self._block_of[hash]

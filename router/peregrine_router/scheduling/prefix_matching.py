@@ -16,6 +16,8 @@ class PrefixMatcher:
     def __init__(self, pool: BlockPool, *, is_on: bool) -> None:
         self.num_cached_tokens = 0
         """Prompt tokens found in the cache so far."""
+        self.num_prompt_tokens = 0
+        """Tokens of the prompts that were looked for."""
         self._pool = pool
         self._is_on = is_on
 
@@ -40,6 +42,7 @@ class PrefixMatcher:
         """Counts the tokens that the sequence and its siblings found in the cache, on its first admission only."""
         if sequence.num_prefix_hit_tokens is not None:
             return
+        self.num_prompt_tokens += len(sequence.request.prompt_ids)
         self.num_cached_tokens += sequence.num_computed
         for each in (sequence, *sequence.siblings):
             each.num_prefix_hit_tokens = sequence.num_computed

@@ -23,7 +23,7 @@ Cached prefixes are not computed again: see `PrefixMatcher`. Speculation gains s
 
 from collections.abc import Iterator
 
-from peregrine_router.request import FinishReason, Request
+from peregrine_router.request import FinishReason, InvalidRequest, Request
 from peregrine_router.scheduling.block_pool import BlockPool
 from peregrine_router.scheduling.decode_scheduling import DecodeScheduler
 from peregrine_router.scheduling.draft_budget import DraftBudget
@@ -36,6 +36,7 @@ from peregrine_router.scheduling.running_batch import RunningBatch
 from peregrine_router.scheduling.sequence import Sequence, prompt_key
 from peregrine_router.scheduling.step_builder import StepBuilder
 from peregrine_router.scheduling.step_limits import StepBudget
+from peregrine_router.scheduling.step_totals import StepTotals
 from peregrine_server.protocol import Step, StepResult
 
 
@@ -67,6 +68,9 @@ class Scheduler:
         self.waiting = policy.waiting
         self.speculation = speculation or DraftBudget(0, 0)
         self.prefixes = PrefixMatcher(pool, is_on=caches_prefixes)
+        self.totals = StepTotals()
+        self.num_generated = 0
+        """Tokens generated so far."""
         self._policy = policy
         self._eos_token_ids = eos_token_ids
         self._max_group_size = max_batch_size if can_fork else 1
@@ -103,12 +107,12 @@ class Scheduler:
             yield from prompt_owner.siblings
 
     def submit_group(self, requests: list[Request]) -> list[Sequence]:
-        """Queues requests of one prompt, which is computed once if sequences can fork. Raises ValueError if one could
-        never fit the cache."""
+        """Queues requests of one prompt, which is computed once if sequences can fork. Raises InvalidRequest if one
+        could never fit the cache."""
         assert len(set(map(prompt_key, requests))) == 1, "a group has one prompt"
         total = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
         if self.pool.num_blocks_for(total) > self.pool.num_blocks:
-            raise ValueError(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
+            raise InvalidRequest(f"{total} tokens never fit {self.pool.num_blocks} blocks of {self.pool.block_size}")
         sequences = [Sequence(request, list(request.prompt_ids)) for request in requests]
         for start in range(0, len(sequences), self._max_group_size):
             prompt_owner, *siblings = sequences[start : start + self._max_group_size]
@@ -172,6 +176,7 @@ class Scheduler:
             if (sequence := running.get(slot)) is not None
         ]
         self.in_flight.popleft()
+        self.num_generated += len(new_tokens)
         self.waiting.charge_outputs([each.sequence.request.tenant for each in new_tokens])
         return new_tokens
 
@@ -203,12 +208,18 @@ class Scheduler:
         for sequence, num_tokens in zip(builder.scheduled, builder.num_tokens, strict=True):
             sequence.num_computed += num_tokens
         running = builder.scheduled + [fork for fork, _ in builder.forks]
+        sampled = []
         for sequence in running:
-            sequence.num_pending += sequence.num_computed == len(sequence.token_ids) + sequence.num_pending
+            if sequence.num_computed == len(sequence.token_ids) + sequence.num_pending:
+                sequence.num_pending += 1
+                sampled.append(sequence.slot)
             sequence.num_draft_in_flight += step.max_draft_tokens
             if sequence.num_computed // block_size > sequence.num_cached_blocks:
                 self.prefixes.cache_blocks(sequence)
-        self.in_flight.append(StepInFlight(step, {sequence.slot: sequence for sequence in running}))
+        if builder.scheduled:
+            self.totals.add(builder)
+        sequences = {sequence.slot: sequence for sequence in running}
+        self.in_flight.append(StepInFlight(step, sequences, frozenset(sampled)))
         self._next_step_id += 1
         return step
 

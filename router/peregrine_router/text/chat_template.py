@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from peregrine_router.text.template_files import (
     read_templates,
 )
 from peregrine_router.text.template_process import TemplateError, TemplateProcess
+from peregrine_router.text.token_spans import TokenSpans
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_router.text.tokenizer_files import read_tokenizer_config
 
@@ -54,6 +57,21 @@ USER_LABEL = "\nUser"
 """How the user's turn begins in all of them. A model may write it where its own turn ends, whatever the template."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Rendering of a chat: what a request may say of it beside messages and tools."""
+
+    is_continued: bool | None = None
+    """Whether the prompt ends within the last message. None: if that is the assistant's, and text."""
+    adds_generation_prompt: bool = True
+    """Whether the assistant's turn is begun, if the last message is not continued."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template."""
+
+
+DEFAULT_RENDERING = Rendering()
+
+
 class Chat:
     """Renders conversations for one model."""
 
@@ -73,6 +91,8 @@ class Chat:
         self._process = None if template is None else TemplateProcess(template)
         self._tool_process = self._process if tool_template is None else TemplateProcess(tool_template)
         self._special = SpecialTokenEscaper(tokenizer)
+        # One thread: several would take the GIL in turns, and the event loop would wait for all of them.
+        self._escaping = ThreadPoolExecutor(1, thread_name_prefix="escape")
         self.speaker_labels = speaker_labels
         self.knows_tools = re.search(r"\btools\b", tool_template or template or "") is not None
         """Whether the template renders `tools` itself."""
@@ -98,43 +118,59 @@ class Chat:
         labels = (USER_LABEL,) if family else ()
         return cls(tokenizer, templates.get(DEFAULT), tokens, labels, templates.get(TOOL_USE))
 
-    async def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> EscapedPrompt:
-        """The prompt. If the last message is the assistant's, the prompt ends with it, to be continued.
+    async def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        rendering: Rendering = DEFAULT_RENDERING,
+    ) -> EscapedPrompt:
+        """The prompt. If the last message is continued, the prompt ends with it.
 
-        Raises TemplateError, InvalidRequest.
+        Raises TemplateError, TemplateProcessDied, InvalidRequest.
         """
         process = self._process if tools is None else self._tool_process
         if process is None:
             raise TemplateError(NO_TEMPLATE)
         # On a thread: escaping a message of megabytes would block the event loop.
-        sentinel, tag, given = await asyncio.to_thread(self._protect, messages, tools)
-        is_continued = _is_continued(messages[-1])
+        variables = {**rendering.variables, "messages": messages, "tools": tools}
+        sentinel, tag, given = await asyncio.get_running_loop().run_in_executor(
+            self._escaping, self._protect, variables
+        )
+        is_continued = _is_continued(messages[-1]) if rendering.is_continued is None else rendering.is_continued
         if is_continued:
             given["messages"][-1]["content"] += tag
-        text = await process.render({**self.special_tokens, **given, "add_generation_prompt": not is_continued})
+        given["add_generation_prompt"] = rendering.adds_generation_prompt and not is_continued
+        prompt = asyncio.ensure_future(process.render({**self.special_tokens, **given}))
+        prompt.add_done_callback(_retrieve)
+        # A client that leaves does not end the process, whose start the next client would wait for.
+        text = await asyncio.shield(prompt)
         return EscapedPrompt(_until(text, tag) if is_continued else text, sentinel)
 
-    def _protect(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
-    ) -> tuple[str, str, dict[str, Any]]:
+    def _protect(self, variables: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """(sentinel, tag of the last message's end, variables): both characters occur in no message and template."""
         # `documents` is None for transformers' templates: undefined, `is not none` would hold.
-        given = {"messages": messages, "tools": tools, "documents": None}
+        given = {"documents": None, **variables}
         present = json.dumps(given, ensure_ascii=False) + self._sources
         sentinel = self._special.unused_sentinel(present)
         tag = self._special.unused_sentinel(present + sentinel)
-        return sentinel, tag, self._special.protect(given, sentinel)
+        # The names of variables are the template's.
+        protected = {name: self._special.protect(each, sentinel) for name, each in given.items()}
+        # Roles are not the client's to choose, and templates compare them.
+        for message, original in zip(protected["messages"], given["messages"], strict=True):
+            message["role"] = original["role"]
+        return sentinel, tag, protected
 
     def encode(self, prompt: EscapedPrompt) -> tuple[int, ...]:
         """Token ids of a rendered prompt. Takes long for a long one: call it on a thread."""
         return self._special.encode(prompt)
 
-    def spans(self, prompt: EscapedPrompt) -> list[tuple[int, int, int]]:
-        """(id, start, stop) of each token; `start` and `stop` count characters of `prompt.plain`."""
+    def spans(self, prompt: EscapedPrompt) -> TokenSpans:
+        """The tokens, and where they stand in `prompt.plain`."""
         return self._special.spans(prompt)
 
     async def close(self) -> None:
         """Ends the templates' processes."""
+        self._escaping.shutdown(wait=False, cancel_futures=True)
         for process in (self._process, self._tool_process):
             if process is not None:
                 await process.close()
@@ -142,6 +178,12 @@ class Chat:
 
 def _is_continued(last: dict[str, Any]) -> bool:
     return last["role"] == "assistant" and not last.get("tool_calls") and bool(str(last.get("content") or "").strip())
+
+
+def _retrieve(rendering: "asyncio.Future[str]") -> None:
+    """Looks at the error of a rendering that nobody waits for any more, or asyncio would log it."""
+    if not rendering.cancelled():
+        rendering.exception()
 
 
 def _until(text: str, tag: str) -> str:

@@ -1,6 +1,7 @@
 """Finds stop sequences in text that comes in pieces, special tokens that the text leaves out among them."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 _FIRST_MARK = 0xD800
 _MAX_MARKS = 0x800
@@ -32,6 +33,8 @@ class StopFinder:
         self.marks = self._mark(special_tokens or {})
         """Token id -> what to `push` for a special token, which adds nothing to the text."""
         self._unmarked = {ord(mark): None for mark in self.marks.values()}
+        self._overlaps = dict.fromkeys(self._stop, 0)
+        """Text to look for -> length of its longest beginning with which the text so far ends."""
         self._window = ""
         self._num_shown = 0
         self.matched: str | None = None
@@ -47,7 +50,7 @@ class StopFinder:
             end, start, self.matched = min(found)
             self._window, shown = "", self._num_shown
             return self._text(window[shown : start if self._hides_stop else end])
-        return self._decided(window)
+        return self._decided(window, delta)
 
     def flush(self) -> str:
         """The rest of the text, when the sequence has ended."""
@@ -55,9 +58,12 @@ class StopFinder:
         end = len(rest) - (max((_label_length(rest, label) for label in self._labels), default=0))
         return self._text(rest[self._num_shown : end])
 
-    def _decided(self, window: str) -> str:
-        """The part of `window` not yet returned, without a suffix that may begin a hidden stop sequence."""
-        undecided = max(_overlap(window, text) for text in self._stop)
+    def _decided(self, window: str, delta: str) -> str:
+        """The part of `window` not yet returned, without a suffix that may begin a hidden stop sequence; it ends with
+        `delta`."""
+        for text, overlap in self._overlaps.items():
+            self._overlaps[text] = _overlap(text, overlap, delta)
+        undecided = max(self._overlaps.values())
         undecided = max(undecided, *(_label_length(window, label) for label in self._labels), 0)
         at, shown = len(window) - undecided, self._num_shown
         self._window = window[at:]
@@ -80,12 +86,31 @@ class StopFinder:
         return {special_tokens[text]: mark for text, mark in marks.items()}
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
-    at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
-    while at >= 0 and not stop.startswith(text[at:]):
-        at = text.find(stop[0], at + 1)
-    return len(text) - at if at >= 0 else 0
+def _overlap(stop: str, overlap: int, delta: str) -> int:
+    """Length of the longest suffix of a text that is a proper prefix of `stop`; before `delta` came it was `overlap`.
+
+    Knuth, Morris and Pratt's search: linear in `delta`, whatever the stop sequence.
+    """
+    if not overlap and stop[0] not in delta:
+        return 0
+    borders = _borders(stop)
+    for character in delta:
+        while overlap and stop[overlap] != character:
+            overlap = borders[overlap - 1]
+        overlap += stop[overlap] == character
+    return overlap
+
+
+@lru_cache(256)
+def _borders(stop: str) -> tuple[int, ...]:
+    """For each prefix, the length of its longest proper prefix that is its suffix too."""
+    borders = [0]
+    for character in stop[1:]:
+        length = borders[-1]
+        while length and stop[length] != character:
+            length = borders[length - 1]
+        borders.append(length + (stop[length] == character))
+    return tuple(borders)
 
 
 def _label_length(text: str, label: str) -> int:

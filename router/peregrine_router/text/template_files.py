@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from peregrine_router.text.tokenizer_files import read_json
+from peregrine_router.text.tokenizer_files import TokenizerError, read_json
 
 DEFAULT, TOOL_USE = "default", "tool_use"
 """Names of templates: of every chat, and of one with tools if there is one of that name."""
@@ -37,7 +37,14 @@ def _jinja_files(path: Path) -> dict[str, str]:
     files = {file.stem: file for file in sorted((path / "additional_chat_templates").glob("*.jinja"))}
     if (path / "chat_template.jinja").is_file():
         files[DEFAULT] = path / "chat_template.jinja"
-    return {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+    return {name: _read(file) for name, file in files.items()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{file} is no text ({error}): download it again") from None
 
 
 def _text(token: Any) -> str | None:

@@ -11,6 +11,9 @@ _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cl
 _MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
+DEFAULT_EOS = dict.fromkeys(("falcon", "RefinedWeb", "RefinedWebModel"), 11)
+"""`model_type` -> end of text where config.json has no `eos_token_id`: the default of transformers' FalconConfig."""
+
 
 class TokenizerError(ValueError):
     """The tokenizer's files are missing or unreadable; the message is one line for the operator."""
@@ -22,7 +25,9 @@ def read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except OSError as error:
+        raise TokenizerError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{file} is not valid JSON ({error}): download it again") from None
     return content if isinstance(content, dict) else {}
 
@@ -75,7 +80,8 @@ def eos_token_ids(
     own = _ids(backend.token_to_id(token_text(config.get("eos_token"))))
     declared = _ids(generation.get("eos_token_id"))
     if not declared or generation.get("_from_model_config"):
-        declared = declared or _ids(read_json(path / "config.json").get("eos_token_id"))
+        model = read_json(path / "config.json")
+        declared = declared or _ids(model.get("eos_token_id", DEFAULT_EOS.get(str(model.get("model_type")))))
         if own:
             declared &= frozenset(backend.get_added_tokens_decoder())
     return frozenset(id for id in declared | own if vocab_size is None or id < vocab_size)

@@ -118,6 +118,15 @@ class Batch:
         draft_tokens = _draft_after_row(drafts, len(sampled)) if drafts else None
         return ForwardInput(inputs, slots, starts, num_tokens, sampled, lengths, sample_rows, draft_tokens)
 
+    @property
+    def max_blocks(self) -> int:
+        """Blocks that a sequence may have."""
+        return int(self._block_tables.shape[1])
+
+    def progress(self, slots: _Ints) -> tuple[_Ints, _Ints, _Ints]:
+        """Computed tokens, known tokens and blocks of slots int64[N], each int64[N]."""
+        return self._computed[slots], self.lengths[slots], self._num_blocks[slots]
+
     def append(self, slots: _Ints, lengths: _Ints, token_ids: Tensor) -> None:
         """Appends tokens (int64[S], on the device) to slots int64[S] at positions `lengths` int64[S].
 

@@ -1,14 +1,13 @@
-"""Tensor parallelism: the collectives of one group of ranks on this machine."""
+"""Tensor parallelism: the collectives of one group of ranks."""
 
-import os
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from peregrine_server.distributed.one_shot_all_reduce import OneShotAllReduce, is_eligible, one_shot_all_reduce_or_none
+from peregrine_server.distributed.rendezvous import Rendezvous
 
 
 class TensorParallel:
@@ -22,22 +21,23 @@ class TensorParallel:
 
     @staticmethod
     def join(
-        rank: int, size: int, device: torch.device, rendezvous: str | Path, timeout: timedelta = timedelta(minutes=5)
+        rank: int, size: int, device: torch.device, rendezvous: Rendezvous, timeout: timedelta = timedelta(minutes=5)
     ) -> "TensorParallel":
-        """Joins the other ranks through the file `rendezvous`, which must not be left from an earlier group.
+        """Joins the other ranks.
 
-        The backend is gloo on a CPU and NCCL on CUDA, with the one-shot all-reduce for small messages where it works.
+        The backend is gloo on a CPU and NCCL on CUDA, on one machine with the one-shot all-reduce for small messages
+        where it works.
         Raises RuntimeError if a rank does not join, or does not join a later collective, within `timeout`.
         """
         if size > 1:
-            _stay_on_loopback()
-            store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]  # not in its __all__
-            store.set_timeout(timeout)
+            rendezvous.use_interface()
+            store = rendezvous.store(rank, size, timeout)
             backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
             dist.init_process_group(
                 backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=device_id
             )
-        one_shot = one_shot_all_reduce_or_none(device) if size > 1 and device.type == "cuda" else None
+        can_map = size > 1 and device.type == "cuda" and rendezvous.is_of_one_machine
+        one_shot = one_shot_all_reduce_or_none(device) if can_map else None
         return TensorParallel(rank, size, one_shot)
 
     def all_reduce(self, x: Tensor) -> None:
@@ -59,12 +59,3 @@ class TensorParallel:
         """Leaves the group."""
         if self.size > 1:
             dist.destroy_process_group()
-
-
-def _stay_on_loopback() -> None:
-    """Makes gloo and NCCL listen on loopback alone, because all ranks share this machine.
-
-    By default both listen on the address that the host's name resolves to. Replaces values set in the environment.
-    """
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    os.environ["NCCL_SOCKET_IFNAME"] = "lo"

@@ -7,8 +7,11 @@ from peregrine_kernels.native import library
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_device(name: str, rank: int, num_shards: int) -> torch.device:
-    """`name` is cpu, cuda or auto. Shards share a CPU's cores; raises ValueError if they would have to share a GPU."""
+def choose_device(name: str, index: int, num_shards: int) -> torch.device:
+    """`name` is cpu, cuda or auto, `index` a GPU's among those of `num_shards` shards of this machine.
+
+    Shards share a CPU's cores; raises ValueError if they would have to share a GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -18,7 +21,7 @@ def choose_device(name: str, rank: int, num_shards: int) -> torch.device:
     devices = torch.cuda.device_count()
     if num_shards > devices:
         raise ValueError(f"--num-shard {num_shards}, but this host has {devices} CUDA devices; use at most that many")
-    return torch.device(name, rank)
+    return torch.device(name, index)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -7,9 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peregrine_server.protocol import PromptLogprobs, StepResult, TopTokens, pack
+from peregrine_server.protocol import PromptLogprobs, SequenceFailed, StepResult, TopTokens, pack
 from peregrine_server.sampling.host_copy import PendingCopy
 from peregrine_server.sampling.sampled import Sampled
+
+NOT_FINITE = "the model computed no finite logits for it: if that recurs, the operator should try another --dtype"
+"""Error of a sequence, for its client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,19 @@ def _result(step: PendingStep, sampled: Sampled) -> StepResult:
         pack_floats(sampled.logprobs) if sampled.logprobs is not None else b"",
         top_tokens=[TopTokens(row, pack(ids.tolist()), pack_floats(logprobs)) for row, ids, logprobs in sampled.top],
         prompt_logprobs=step.prompt_logprobs,
-        failed=list(sampled.failed),
+        failed=[*sampled.failed, *_not_finite(step.slots, sampled)],
         num_draft_tokens=step.num_draft_tokens,
     )
+
+
+def _not_finite(slots: NDArray[np.int64], sampled: Sampled) -> list[SequenceFailed]:
+    """The sequences whose logits are infinite or no numbers: their weights, or numbers too large for the dtype."""
+    if sampled.scores is None:
+        return []
+    is_finite = np.isfinite(sampled.scores.numpy())
+    if is_finite.all():
+        return []
+    return [SequenceFailed(slot, NOT_FINITE) for slot in dict.fromkeys(slots[~is_finite].tolist())]
 
 
 def pack_floats(values: Tensor) -> bytes:

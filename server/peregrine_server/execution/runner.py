@@ -15,15 +15,18 @@ from peregrine_kernels.kv_cache import KV_DTYPES, GraphDecodeRows
 from peregrine_server.batch.batch import Batch, ForwardInput
 from peregrine_server.batch.slot_parameters import Rows
 from peregrine_server.batch.transfer import to_device
+from peregrine_server.container import available_memory
+from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
+from peregrine_server.execution.memory_budget import num_blocks_of, num_blocks_that_fit
 from peregrine_server.execution.memory_profile import OutOfMemory, profile_memory
 from peregrine_server.execution.pending_step import PendingStep, pack_floats
+from peregrine_server.execution.step_check import StepCheck
 from peregrine_server.execution.warm_up import warm_up_steps
-from peregrine_server.models.formats.registry import weight_format
 from peregrine_server.models.interface import Cache, ForwardContext, Model, ModelContext
-from peregrine_server.models.registry import load_config, load_model, weight_bytes
-from peregrine_server.protocol import CacheSpec, PromptLogprobs, Ready, ShardConfig, Step, StepResult, pack
+from peregrine_server.models.registry import footprint, load_config, load_format, load_model
+from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, pack
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
 from peregrine_server.sampling.registry import PROCESSORS, Processor, sampling_fields
 from peregrine_server.sampling.sampler import Sampler
@@ -53,6 +56,7 @@ class Runner:
 
         `processors`: see `Sampler`.
         """
+        _check_tokens_fit(config)
         self.model, context = model, model.context
         sizes = (config.max_batch_size, config.max_total_tokens)
         fields = sampling_fields(processors)
@@ -67,6 +71,7 @@ class Runner:
         self._sampler = Sampler(self._batch, self._grammar_masks, context.backend, processors)
         self._copier = DeviceToHostCopier(context.device)
         num_blocks = _num_blocks(config, model)
+        self._check = StepCheck(self._batch, config, num_blocks, vocab_size)
         self._cache = model.allocate_cache(num_blocks, config.block_size, config.max_batch_size)
         self._graphs = None if capture is None else _graphs(config, model, self._cache, capture)
         self.ready = Ready(
@@ -78,18 +83,23 @@ class Runner:
             block_size=config.block_size,
             cache=model.cache_spec,
             kernels=context.backend.kernels(context.dtype),
+            device_name=torch.cuda.get_device_name(context.device) if context.device.type == "cuda" else "",
         )
 
     @classmethod
     def load(cls, config: ShardConfig, progress: Callable[[int, int], None]) -> "Runner":
         """Joins the other ranks and reads this rank's slices. Errors are one line and say what to do."""
         torch.set_num_threads(config.num_threads)
-        device = choose_device(config.device, config.rank, config.num_shards)
+        index, num_here = config.rank, config.num_shards
+        if config.device_index is not None:
+            index, num_here = config.device_index, config.device_index + 1
+        device = choose_device(config.device, index, num_here)
         if device.type == "cuda":
             torch.cuda.set_device(device)  # where kernels and streams go that are not told
         path = Path(config.model_path)
-        model_config = load_config(path)
-        parallel = TensorParallel.join(config.rank, config.num_shards, device, config.rendezvous)
+        model_config = load_config(path, config.hf_overrides)
+        meeting = Rendezvous(config.rendezvous, config.interface, config.store_fd)
+        parallel = TensorParallel.join(config.rank, config.num_shards, device, meeting)
         context = _model_context(config, parallel, device)
         try:
             model = load_model(path, model_config, context, progress)
@@ -97,7 +107,7 @@ class Runner:
             if device.type == "cuda":
                 runner.warm_up(config)
         except torch.OutOfMemoryError:
-            size = weight_bytes(path, model_config, config.num_shards, context.dtype_name, context.format)
+            size = footprint(path, model_config, context.layout).weight_bytes
             raise OutOfMemory.of(size, config.num_shards, device) from None
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
@@ -114,13 +124,14 @@ class Runner:
 
     @torch.inference_mode()
     def launch(self, step: Step) -> PendingStep:
-        """Starts one step: applies the delta, runs the model, samples, appends the tokens.
+        """Starts one step: applies the delta, runs the model, samples, appends the tokens. Raises WrongStep.
 
         On CUDA the host waits for the device only where it must: for the previous step's tokens where this one may
         propose draft tokens, and for its own tokens to verify them; for the previous token of a sequence with a
         grammar, once the model is launched; for prompt log-probabilities and `top_n_tokens`; and for the largest k of
         the batch where top-k is applied outside of the fused sampling kernel (`keep_top_k`).
         """
+        self._check(step)
         self._grammar_masks.apply(step)
         if (blocks := self._batch.apply(step)) is not None:
             self._cache.copy_blocks(*blocks)
@@ -213,21 +224,27 @@ def _model_context(config: ShardConfig, parallel: TensorParallel, device: torch.
     context = ModelContext(
         parallel=parallel,
         backend=backend,
-        format=weight_format(config.quantize, backend),
+        format=load_format(Path(config.model_path), config.quantize, backend),
         device=device,
         dtype=choose_dtype(config.dtype, device),
         kv_dtype=None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype],
     )
     if context.format.compute_dtype not in (None, context.dtype_name):
         raise ValueError(
-            f"--quantize {config.quantize} computes in {context.format.compute_dtype}: leave --dtype {config.dtype} out"
+            f"{context.format.name} weights compute in {context.format.compute_dtype}: leave --dtype {config.dtype} out"
         )
     return context
 
 
-def _tokens_that_fit(spec: CacheSpec, num_bytes: int, num_slots: int) -> int:
-    """Tokens of KV cache that `num_bytes` hold beside the state of every slot."""
-    return max(num_bytes - num_slots * spec.state_bytes_per_slot, 0) // max(spec.kv_bytes_per_token, 1)
+def _check_tokens_fit(config: ShardConfig) -> None:
+    """Raises ValueError if the batch's token ids alone take more memory than there is: config.json may claim a context
+    of millions of tokens."""
+    needed = 8 * config.max_batch_size * config.max_total_tokens
+    if needed > available_memory():
+        raise ValueError(
+            f"{config.max_batch_size} sequences of --max-total-tokens {config.max_total_tokens} do not fit into memory"
+            ": lower that, which is the context length of config.json by default, or --max-batch-size"
+        )
 
 
 def _num_blocks(config: ShardConfig, model: Model) -> int:
@@ -235,12 +252,18 @@ def _num_blocks(config: ShardConfig, model: Model) -> int:
 
     Raises ValueError if the longest request allowed would not fit.
     """
-    needed = -(-config.max_total_tokens // config.block_size)
-    tokens, profile = config.max_batch_total_tokens, None
-    if tokens is None:
-        profile, most = profile_memory(model, config), config.max_batch_size * needed * config.block_size
-        tokens = min(_tokens_that_fit(model.cache_spec, profile.kv_bytes, config.max_batch_size), most)
-    blocks = tokens // config.block_size
+    needed, profile = num_blocks_of(config.max_total_tokens, config.block_size), None
+    if config.max_batch_total_tokens is not None:
+        blocks = config.max_batch_total_tokens // config.block_size
+    else:
+        profile = profile_memory(model, config)
+        blocks = num_blocks_that_fit(
+            model.cache_spec,
+            profile.kv_bytes,
+            max_batch_size=config.max_batch_size,
+            max_total_tokens=config.max_total_tokens,
+            block_size=config.block_size,
+        )
     if blocks < needed:
         raise ValueError(
             f"the KV cache holds {blocks * config.block_size} tokens, fewer than --max-total-tokens "

@@ -5,10 +5,11 @@ Imports no torch: the router reads configurations through it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from peregrine_server.protocol import CacheSpec
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from peregrine_kernels import Backend, PagedBatch
     from peregrine_server.distributed.tensor_parallel import TensorParallel
     from peregrine_server.models.formats.interface import WeightFormat
-    from peregrine_server.models.loading.weights import Progress
+    from peregrine_server.models.loading.tensor_spec import TensorSpec
+    from peregrine_server.models.loading.weights import Progress, TensorSource
+
+
+class LinearWeights(NamedTuple):
+    """Weights of a model's linear layers, by how often they are multiplied."""
+
+    layers: int
+    """With every token."""
+    head: int
+    """With every token after which one is sampled."""
 
 
 class ModelConfig(Protocol):
@@ -31,6 +42,10 @@ class ModelConfig(Protocol):
     @property
     def max_positions(self) -> int:
         """The length in tokens that the model was trained for."""
+
+    @property
+    def linear_weights(self) -> LinearWeights:
+        """Weights that tokens are multiplied with, of all ranks, by which metrics count operations."""
 
     def summary(self) -> str:
         """The shape in a few words, for the start-up lines."""
@@ -63,6 +78,32 @@ class ForwardContext:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Layout:
+    """How a model is stored on its devices, as far as that decides its bytes."""
+
+    num_ranks: int
+    dtype: str
+    """ "bfloat16", ..."""
+    format: WeightFormat
+    has_8_bit_kv: bool = False
+    packs_weights: bool = False
+    """Whether linears are packed for the device, as on a CPU: a head is then no view of the embedding table."""
+
+
+class Footprint(NamedTuple):
+    """Bytes that a model takes on one rank: every rank takes the same."""
+
+    weight_bytes: int
+    unread_bytes: int
+    """Bytes of the weights that a step looks rows up in, and does not read whole."""
+    cache: CacheSpec
+    activation_bytes_per_token: int
+    """The peak of a step beyond the weights, for each of its tokens."""
+    scratch_bytes: int = 0
+    """The peak of a step of any size besides, on a GPU: weights that are dequantized for a GEMM."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelContext:
     """The rank, device and formats that a model is loaded for."""
 
@@ -78,6 +119,16 @@ class ModelContext:
     def dtype_name(self) -> str:
         """ "bfloat16", ..."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(
+            num_ranks=self.parallel.size,
+            dtype=self.dtype_name,
+            format=self.format,
+            has_8_bit_kv=self.kv_dtype is not None,
+            packs_weights=self.device.type == "cpu",
+        )
 
 
 class Model(Protocol):
@@ -110,14 +161,34 @@ class Model(Protocol):
         """The cache for num_blocks * block_size tokens and the state of num_slots sequences."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceCheckpoint:
+    """A checkpoint of floating-point weights, to be written in another format."""
+
+    weights: TensorSource
+    dtype: str
+    """The type that it is read in: the one that it was published in."""
+    tensors: Callable[[WeightFormat], Mapping[str, TensorSpec]]
+    """The tensors of the same model in a format, in the order in which they are read."""
+    file_name: Callable[[str], str]
+    """The name that files have of a tensor."""
+
+
 class Family(Protocol):
     """A kind of model. Its module imports no torch until `load` is called."""
 
     def config(self, hf: Mapping[str, Any]) -> ModelConfig:
         """Reads config.json's content. Raises ConfigError, UnsupportedModel."""
 
-    def weight_bytes(self, config: Any, num_ranks: int, dtype: str, format: WeightFormat) -> int:
-        """Bytes of one rank's weights in `dtype` ("bfloat16", ...), its linears in `format`."""
+    @property
+    def published(self) -> Mapping[str, Mapping[str, Any]]:
+        """Names of the hub -> config.json of the models that this family knows without a download."""
+
+    def footprint(self, config: Any, layout: Layout) -> Footprint:
+        """The bytes of a model whose `config` is this family's."""
+
+    def open(self, path: Path, config: Any) -> AbstractContextManager[SourceCheckpoint]:
+        """Opens the checkpoint of floating-point weights in `path`, each accounted for. Raises CheckpointError."""
 
     def load(self, path: Path, config: Any, context: ModelContext, progress: Progress | None) -> Model:
         """Reads this rank's share of the checkpoint in `path`; `config` is this family's. Raises CheckpointError."""

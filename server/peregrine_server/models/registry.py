@@ -7,13 +7,25 @@ its value a `Family`, as in `[project.entry-points."peregrine.model_families"] m
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from peregrine_server.models.errors import ConfigError, UnsupportedModel
-from peregrine_server.models.formats.interface import WeightFormat
-from peregrine_server.models.interface import Family, Model, ModelConfig, ModelContext
+from peregrine_server.models.formats.interface import ALL_KERNELS, WeightFormat, WeightKernels
+from peregrine_server.models.formats.registry import stored_format
+from peregrine_server.models.interface import (
+    Family,
+    Footprint,
+    Layout,
+    Model,
+    ModelConfig,
+    ModelContext,
+    SourceCheckpoint,
+)
 from peregrine_server.models.plugins import plugin
 
 if TYPE_CHECKING:
@@ -28,16 +40,33 @@ FAMILIES = {
 DEFAULT_FAMILY = "falcon"
 """The family that explains to the operator why it does not take an unknown model_type."""
 ENTRY_POINTS = "peregrine.model_families"
+SETTINGS = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+"""Files that older tools wrote beside config.json instead of its `quantization_config` -> its quant_method."""
 
 
-def load_config(path: Path) -> ModelConfig:
-    """Reads `path`/config.json. Raises ConfigError or UnsupportedModel, one line each."""
+def load_config(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> ModelConfig:
+    """Reads `path`/config.json, whose values `overrides` replace.
+
+    Raises ConfigError or UnsupportedModel, one line each.
+    """
     file = path / "config.json"
-    hf = _read(file)
+    hf = {**_read(file), **overrides}
     try:
-        return _family_of(hf).config(hf)
+        return family_of(hf).config(hf)
     except (ConfigError, UnsupportedModel) as error:
         raise type(error)(f"{file}: {error}") from None
+
+
+def load_format(path: Path, quantize: str | None, kernels: WeightKernels = ALL_KERNELS) -> WeightFormat:
+    """The format of the weights in directory `path`: as they are quantized there, else as --quantize says.
+
+    Raises ConfigError, UnsupportedModel, ValueError or UnsupportedWeight, one line each.
+    """
+    file, quantization = _quantization(path)
+    try:
+        return stored_format(quantization, quantize, kernels)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{file}: {error}") from None
 
 
 def load_model(path: Path, config: ModelConfig, context: ModelContext, progress: Progress | None = None) -> Model:
@@ -45,15 +74,21 @@ def load_model(path: Path, config: ModelConfig, context: ModelContext, progress:
 
     Raises CheckpointError.
     """
-    return _family_of(_read(path / "config.json")).load(path, config, context, progress)
+    return family_of(_read(path / "config.json")).load(path, config, context, progress)
 
 
-def weight_bytes(path: Path, config: ModelConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
-    """Bytes of one rank's weights of that model in `dtype` ("bfloat16", ...), its linears in `format`."""
-    return _family_of(_read(path / "config.json")).weight_bytes(config, num_ranks, dtype, format)
+def open_checkpoint(path: Path, config: ModelConfig) -> AbstractContextManager[SourceCheckpoint]:
+    """Opens the floating-point weights in directory `path`, to write them in another format. Raises CheckpointError."""
+    return family_of(_read(path / "config.json")).open(path, config)
 
 
-def _family_of(hf: dict[str, Any]) -> Family:
+def footprint(path: Path, config: ModelConfig, layout: Layout) -> Footprint:
+    """The bytes of that model on one rank."""
+    return family_of(_read(path / "config.json")).footprint(config, layout)
+
+
+def family_of(hf: Mapping[str, Any]) -> Family:
+    """The family of a config.json; of an unknown one the family that says what is supported."""
     model_type = str(hf.get("model_type"))
     if model_type not in FAMILIES:
         plugged: Family | None = plugin(ENTRY_POINTS, model_type)
@@ -61,6 +96,25 @@ def _family_of(hf: dict[str, Any]) -> Family:
             return plugged
     family: Family = import_module(FAMILIES.get(model_type, FAMILIES[DEFAULT_FAMILY])).FAMILY
     return family
+
+
+def published_models() -> dict[str, Mapping[str, Any]]:
+    """Names of the hub -> config.json of the models that are known without a download."""
+    families = (import_module(module).FAMILY for module in dict.fromkeys(FAMILIES.values()))
+    return {name: hf for family in families for name, hf in family.published.items()}
+
+
+def _quantization(path: Path) -> tuple[Path, dict[str, Any] | None]:
+    """The file that says how the weights in directory `path` are quantized, and what it says; None: they are not."""
+    file = path / "config.json"
+    quantization = _read(file).get("quantization_config")
+    if quantization is not None and not isinstance(quantization, dict):
+        raise ConfigError(f"{file}: quantization_config must be an object, not {quantization!r:.80}")
+    if quantization is None:
+        for name, method in SETTINGS.items():
+            if (path / name).exists():
+                return path / name, {"quant_method": method, **_read(path / name)}
+    return file, quantization
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -16,12 +16,16 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(scores: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens int64[R] of scores [R, V], by inverting the cumulative distribution function at uniform float64[R]."""
-    cumulative = scores.softmax(-1).double().cumsum(-1)
+def cumulative_probabilities(scores: Tensor) -> Tensor:
+    """float64[R, V] of scores [R, V]. A row ends in 1, or in no number if one of its scores is infinite or none."""
+    return scores.softmax(-1).double().cumsum(-1)
+
+
+def draw(cumulative: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens int64[R], by inverting the cumulative distribution function [R, V] at uniform float64[R]."""
     targets = uniform * cumulative[:, -1]
     ids = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]
-    return ids.clamp(max=scores.shape[-1] - 1)
+    return ids.clamp(max=cumulative.shape[-1] - 1)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

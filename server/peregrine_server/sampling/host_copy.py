@@ -28,6 +28,7 @@ class DeviceToHostCopier:
                 sampled,
                 token_ids=_to_pinned(sampled.token_ids, stream),
                 logprobs=None if sampled.logprobs is None else _to_pinned(sampled.logprobs, stream),
+                scores=None if sampled.scores is None else _to_pinned(sampled.scores, stream),
                 top=tuple(
                     (row, _to_pinned(ids, stream), _to_pinned(values, stream)) for row, ids, values in sampled.top
                 ),
@@ -56,6 +57,7 @@ class PendingCopy:
             sampled,
             token_ids=sampled.token_ids[at],
             logprobs=None if sampled.logprobs is None else sampled.logprobs[at],
+            scores=None if sampled.scores is None else sampled.scores[at],
             top=tuple((row_of[row], ids, values) for row, ids, values in sampled.top if row in row_of),
         )
         return PendingCopy(selected, self.copied)

@@ -1,6 +1,6 @@
 """The rows of a step that use one logits processor, and what the processor may need to know of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ class SampledRows:
     """int64[R]: known tokens of each row's sequence, which is the position of the token to sample."""
     failed: list[SequenceFailed]
     """Output: sequences that a processor found unable to go on."""
+
+    def only(self, index: int) -> "SampledRows":
+        """One of the rows."""
+        at = slice(index, index + 1)
+        return replace(self, slots=self.slots[at], lengths=self.lengths[at])
 
     @property
     def params(self) -> list[SamplingParams]:

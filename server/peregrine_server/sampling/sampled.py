@@ -18,4 +18,6 @@ class Sampled:
     top: tuple[tuple[int, Tensor, Tensor], ...] = ()
     """(row, ids, log-probabilities) for each row that asks for its likeliest tokens."""
     failed: tuple[SequenceFailed, ...] = ()
-    """Sequences whose grammar cannot be followed any further."""
+    """Sequences that a processor could not go on with, such as one whose grammar has come to a dead end."""
+    scores: Tensor | None = None
+    """float32[S]: the score of each token, finite unless logits of its row are infinite or no numbers."""

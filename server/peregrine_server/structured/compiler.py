@@ -1,6 +1,7 @@
 """Compilation of grammars by llguidance. Imports no torch, because the router checks grammars with it as well."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +20,16 @@ STACK_BYTES = 512 * 2**20
 """Stack size in bytes of a thread that runs llguidance. It recurses along chains of rules and `$ref`s, and a stack
 overflow ends the process: 1,200 schemas that each refer to the next overflow the usual 8 MiB. A level takes up to 19
 KiB of stack and at least 7 bytes of grammar, so MAX_GRAMMAR_BYTES need 180 MiB. Unused pages are never committed."""
-LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-"""Bounds on a matcher, in work instead of seconds, so that every rank gives up at the same token. A lexer state takes 1
-to 2 kB."""
+MAX_LEXER_STATES = 50_000
+"""Upper bound on the states of a lexer, which all sequences of a grammar share."""
+LIMITS = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+"""Bounds on a matcher, in work instead of seconds, so that every rank gives up at the same token."""
+MAX_GRAMMAR_MEMORY = MAX_LEXER_STATES * 2_000
+"""Upper bound on the bytes of a compiled grammar, most of which are lexer states of 1 to 2 kB each."""
+MAX_ERROR_CHARACTERS = 400
+"""Length of an error, which may quote a name of the grammar."""
+_PANIC = re.compile(r"\bpanic(: |ked at )|\.rs:\d")
+"""Marks of a panic in llguidance's words: its own prefix, Rust's, and the place in a source file."""
 WHITESPACE = " "
 """Whitespace between the parts of a JSON text: one space at most, because small models write whitespace without end
 where any amount is allowed."""
@@ -45,7 +53,7 @@ def load_grammar_tokenizer(path: Path, vocab_size: int, eos_token_ids: tuple[int
         content["added_tokens"] = [*content.get("added_tokens", ()), *_undeclared(content, eos_token_ids)]
         return LLTokenizer(json.dumps(content), n_vocab=vocab_size, eos_token=list(eos_token_ids))
     except Exception as error:  # llguidance raises whatever its parsers raise.
-        raise ValueError(f"the model's tokenizer cannot constrain text ({str(error).partition(chr(10))[0]})") from None
+        raise ValueError("the model's tokenizer cannot constrain text") from error
 
 
 def _undeclared(content: dict[str, Any], eos_token_ids: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -57,29 +65,55 @@ def _undeclared(content: dict[str, Any], eos_token_ids: tuple[int, ...]) -> list
 
 
 def compile_grammar(tokenizer: LLTokenizer, grammar: Grammar) -> LLMatcher:
-    """Returns a matcher at the grammar's start. Raises GrammarError. Must run on one of the GrammarThreads."""
+    """Returns a matcher at the start of the grammar. Raises GrammarError; a panic is a BaseException. Must run on
+    one of the GrammarThreads."""
     try:
         if len(grammar.source.encode()) > MAX_GRAMMAR_BYTES:
             raise GrammarError(f"it is longer than {MAX_GRAMMAR_BYTES:,} bytes")
-        source = _SOURCES[grammar.kind](grammar.source)
+        matcher = LLMatcher(tokenizer, _SOURCES[grammar.kind](grammar.source), limits=LIMITS, log_level=0)
+    except UnicodeEncodeError:
+        raise GrammarError("it has lone surrogates, which are no characters") from None
     except ValueError as error:
-        raise GrammarError(str(error)) from None
-    matcher = LLMatcher(tokenizer, source, limits=LIMITS, log_level=0)
+        raise grammar_error(error)  # noqa: B904 - it has its cause.
     if matcher.is_error():
-        raise GrammarError(matcher.get_error().removesuffix("<non-verbose/>").strip())
+        raise grammar_error(GrammarError(matcher.get_error().removesuffix("<non-verbose/>")))
     return matcher
+
+
+def grammar_error(error: BaseException) -> GrammarError:
+    """The part of an error of `compile_grammar` or a matcher that a client may read. A panic in llguidance is a
+    BaseException, or an error that names a place in its source: its text is the cause alone."""
+    if isinstance(error, ValueError) and not _PANIC.search(str(error)):
+        return GrammarError(_one_line(str(error)))
+    opaque = GrammarError("llguidance cannot read it")
+    opaque.__cause__ = error.with_traceback(None)
+    return opaque
+
+
+def _one_line(error: str) -> str:
+    """An error without the grammar's text, which llguidance quotes in full behind the place, and underlines."""
+    lines = [line.strip() for line in error.strip().splitlines()] or ["no reason is known"]
+    place, is_regex, _ = lines[0].partition("invalid regex")
+    for line in lines:
+        if line.startswith("error: "):
+            return f"{place if is_regex else ''}invalid regex: {line.removeprefix('error: ')}"[:MAX_ERROR_CHARACTERS]
+    return lines[0][:MAX_ERROR_CHARACTERS]
 
 
 class GrammarThreads(ThreadPoolExecutor):
     """Threads with a stack of STACK_BYTES, for llguidance."""
 
+    _STARTING = threading.Lock()
+    """Held while the stack size of new threads, which is the process's, is STACK_BYTES."""
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """As ThreadPoolExecutor.submit, which is where that class starts its threads."""
-        previous = threading.stack_size(STACK_BYTES)
-        try:
-            return super().submit(fn, *args, **kwargs)
-        finally:
-            threading.stack_size(previous)
+        """As ThreadPoolExecutor.submit, which is where that class starts its threads. Any thread may call it."""
+        with self._STARTING:
+            previous = threading.stack_size(STACK_BYTES)
+            try:
+                return super().submit(fn, *args, **kwargs)
+            finally:
+                threading.stack_size(previous)
 
 
 def _json_grammar(source: str) -> str:

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
@@ -13,13 +13,24 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from peregrine_server.protocol import Grammar, SequenceFailed, Step, unpack
-from peregrine_server.structured.compiler import GrammarThreads, allowed_tokens, compile_grammar, load_grammar_tokenizer
+from peregrine_server.structured.compiler import (
+    MAX_GRAMMAR_MEMORY,
+    GrammarError,
+    GrammarThreads,
+    allowed_tokens,
+    compile_grammar,
+    grammar_error,
+    load_grammar_tokenizer,
+)
 
 NUM_THREADS = 2
 """Threads that compute masks. A mask takes 20 to 100 microseconds on average, so two serve dozens of sequences in a
 step."""
-MAX_COMPILED = 32
-"""Compiled grammars in the LRU cache. Each may hold LIMITS.max_lexer_states: 100 MB."""
+MAX_COMPILED_BYTES = 2**30
+"""Size of the LRU cache of compiled grammars. Each counts as what it may grow to: its lexer, which all sequences of the
+grammar share, adds states as they go on. One of 50,000 states was measured at 20 to 60 MB."""
+MAX_COMPILED = MAX_COMPILED_BYTES // MAX_GRAMMAR_MEMORY
+"""Compiled grammars in the cache. One more to compile takes 10 ms, at most 250."""
 FREE_WAIT_SECONDS = 0.02
 """Wait for a sequence's mask that each step allows for free."""
 MAX_WAIT_SECONDS = 1.0
@@ -35,8 +46,14 @@ class _MatcherState:
     """bool[V]: the mask of the next token."""
     matcher: LLMatcher | None
     """None after an error."""
+    tokens: list[int] = field(default_factory=list)
+    """Tokens that the matcher has consumed: a list that the slot's next state goes on with."""
+    is_alone: bool = False
+    """Whether no other sequence shares the matcher's lexer."""
     error: str = ""
     """Reason why the grammar cannot be followed. The mask then allows every token, and the sampled one is invalid."""
+    detail: str = ""
+    """Detail for the log alone."""
     waited_for_token: float = 0.0
     """Seconds that the thread waited for the sampled token, which do not count against the grammar."""
 
@@ -83,7 +100,9 @@ class GrammarMasks:
         """Masks bool[R, V] of R constrained slots, and the sequences among them that cannot go on."""
         states = [self._wait(slot) for slot in slots.tolist()]
         failed = [
-            SequenceFailed(slot, state.error) for slot, state in zip(slots.tolist(), states, strict=True) if state.error
+            SequenceFailed(slot, state.error, state.detail)
+            for slot, state in zip(slots.tolist(), states, strict=True)
+            if state.error
         ]
         return np.stack([state.allowed for state in states]), failed
 
@@ -95,7 +114,9 @@ class GrammarMasks:
         """
         for row, slot in enumerate(slots.tolist()):
             if (constrained := self._constrained.get(slot)) is not None:
-                constrained.state = self._threads.submit(self._advance_state, constrained.state.result(), tokens, row)
+                constrained.state = self._threads.submit(
+                    self._advance_state, constrained.grammar, constrained.state.result(), tokens, row
+                )
 
     def has_any(self) -> bool:
         """Whether any running sequence has a grammar."""
@@ -108,7 +129,7 @@ class GrammarMasks:
         state = constrained.state.result()
         constrained.waited += max(time.perf_counter() - start - state.waited_for_token - FREE_WAIT_SECONDS, 0.0)
         if constrained.waited > MAX_WAIT_SECONDS:
-            return self._failed("it is too complex: make it smaller or less ambiguous")
+            return self._failed(GrammarError("it is too complex: make it smaller or less ambiguous"))
         return state
 
     def _start(self, slot: int, grammar: Grammar, generated: list[int]) -> None:
@@ -126,8 +147,8 @@ class GrammarMasks:
             matcher = self._compile(grammar)
         # A panic in llguidance is a BaseException. Any error concerns this sequence alone.
         except BaseException as error:
-            return self._failed(str(error))
-        return self._consume(_MatcherState(np.empty(0, dtype=np.bool_), matcher), generated)
+            return self._failed(error)
+        return self._consume(grammar, _MatcherState(np.empty(0, dtype=np.bool_), matcher), generated)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         with self._lock:
@@ -141,31 +162,47 @@ class GrammarMasks:
                 self._compiled.popitem(last=False)
         return matcher
 
-    def _advance_state(self, state: _MatcherState, tokens: Callable[[], list[int]], row: int) -> _MatcherState:
+    def _advance_state(
+        self, grammar: Grammar, state: _MatcherState, tokens: Callable[[], list[int]], row: int
+    ) -> _MatcherState:
         start = time.perf_counter()
         token_id = tokens()[row]
         waited_for_token = time.perf_counter() - start
-        return replace(self._consume(state, [token_id]), waited_for_token=waited_for_token)
+        return replace(self._consume(grammar, state, [token_id]), waited_for_token=waited_for_token)
 
-    def _consume(self, state: _MatcherState, token_ids: list[int]) -> _MatcherState:
+    def _consume(self, grammar: Grammar, state: _MatcherState, token_ids: list[int]) -> _MatcherState:
         matcher = state.matcher
         if matcher is None:
             return state
+        state.tokens.extend(token_ids)
         try:
             matcher.consume_tokens(token_ids)
             allowed = allowed_tokens(matcher, self._vocab_size)
+            if matcher.is_error() and not state.is_alone:
+                return self._consume_alone(grammar, state.tokens)
         except BaseException as error:
-            return self._failed(str(error))
+            return self._failed(error)
         if not allowed.any():
-            return self._failed(matcher.get_error() or "no token of this model continues it")
-        return _MatcherState(allowed, matcher)
+            return self._failed(GrammarError(matcher.get_error() or "no token of this model continues it"))
+        return replace(state, allowed=allowed)
 
-    def _failed(self, reason: str) -> _MatcherState:
-        line = reason.strip().partition("\n")[0]
-        return _MatcherState(np.ones(self._vocab_size, dtype=np.bool_), None, f"the grammar cannot be followed: {line}")
+    def _consume_alone(self, grammar: Grammar, token_ids: list[int]) -> _MatcherState:
+        """The state after these tokens on a lexer of the sequence's own: the states of a shared one may be used up by
+        others, for all sequences of the grammar and all to come."""
+        with self._lock:
+            self._compiled.pop(grammar, None)
+        matcher = compile_grammar(self._tokenizer.result(), grammar)
+        return self._consume(grammar, _MatcherState(np.empty(0, dtype=np.bool_), matcher, is_alone=True), token_ids)
+
+    def _failed(self, error: BaseException) -> _MatcherState:
+        reason = grammar_error(error)
+        allowed = np.ones(self._vocab_size, dtype=np.bool_)
+        detail = str(reason.__cause__ or "")
+        return _MatcherState(allowed, None, error=f"the grammar cannot be followed: {reason}", detail=detail)
 
 
 def _copy(parent: "Future[_MatcherState]") -> _MatcherState:
     state = parent.result()
     matcher = state.matcher
-    return state if matcher is None else _MatcherState(state.allowed, matcher.deep_copy(), state.error)
+    # A copy shares the lexer.
+    return state if matcher is None else _MatcherState(state.allowed, matcher.deep_copy(), [*state.tokens])

@@ -23,6 +23,8 @@ def parse(spec: dict[str, Any]) -> Grammar | None:
         ({"type": "json", "value": SCHEMA}, Grammar("json_schema", TEXT)),
         ({"type": "json_object", "value": TEXT}, Grammar("json_schema", TEXT)),
         ({"type": "json_object"}, Grammar("json_schema", '{"type":"object"}')),
+        ({"type": "json_object", "schema": SCHEMA}, Grammar("json_schema", TEXT)),
+        ({"type": "json_object", "schema": None}, Grammar("json_schema", '{"type":"object"}')),
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}, Grammar("json_schema", TEXT)),
         ({"type": "json_schema", "value": {"name": "x", "schema": SCHEMA}}, Grammar("json_schema", TEXT)),
         ({"type": "regex", "value": "a+"}, Grammar("regex", "a+")),
@@ -45,10 +47,12 @@ def test_text_is_unconstrained() -> None:
     [
         ({"type": "regex", "value": ""}, "must be the text of a regex grammar"),
         ({"type": "lark", "value": {"a": 1}}, "must be the text of a lark grammar"),
-        ({"type": "regex", "value": "a" * 101}, "more than 100 characters"),
+        ({"type": "regex", "value": "a" * 101}, "more than 100 bytes"),
+        ({"type": "regex", "value": "é" * 51}, "more than 100 bytes"),
         ({"type": "regex", "value": "a\0"}, "NUL"),
         ({"type": "json", "value": "[" * 100_000}, "the schema is no JSON"),
         ({"type": "json", "value": 1}, "must be an object"),
+        ({"type": "json_object", "schema": 1}, "must be an object"),
         ({"type": "json_schema", "json_schema": {"name": "x"}}, "must be an object"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_new_parameter_is_one_row() -> None:
         "statuses": [200, 422, 200, 200, 400],
         "refusal": "Input validation error: `toy` must be >= 0.0 and <= 1.0",
         "sampled": [0.25, 0.0, 0.5],
-        "documented": ["ChatRequest", "CompletionRequest", "GenerateParameters"],
+        "documented": ["ChatRequest", "CompletionRequest", "GenerateParameters", "ResponseRequest"],
     }
 
 

@@ -109,7 +109,7 @@ async def refusal(inputs: str = "the", **given: Any) -> str:
         ({"grammar": {"type": "json_schema"}}, "grammar is not valid: a JSON schema must be an object"),
         (
             {"grammar": REGEX, "settings": {"max_grammar_length": 2}},
-            f"grammar is not valid: it has more than 2 characters{BY} --max-grammar-length",
+            f"grammar is not valid: it has more than 2 bytes{BY} --max-grammar-length",
         ),
         ({"adapter_id": "x"}, "adapter_id is not supported"),
     ],

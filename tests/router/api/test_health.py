@@ -37,6 +37,14 @@ def test_a_browser_sees_the_health(server: Server) -> None:
     assert server.client.get("/", headers=BROWSER).status_code == 503
 
 
+def test_liveness_is_of_the_router_alone(engine: FakeEngine) -> None:
+    """GET /livez needs no key, and is 200 though no token can be made: to restart the router would not help."""
+    engine.is_healthy = False
+    with serve(engine, api_key="k") as server:
+        assert server.client.get("/health").status_code == 503
+        assert server.client.get("/livez").status_code == 200
+
+
 def test_no_icon(engine: FakeEngine) -> None:
     """GET /favicon.ico needs no key, is no error, and is asked for once a day."""
     with serve(engine, api_key="k") as server:

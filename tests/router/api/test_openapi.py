@@ -25,15 +25,25 @@ def test_documentation_is_complete(server: Server) -> None:
     api = server.client.get("/openapi.json").json()
     routes = {
         "post": "/ /generate /generate_stream /invocations /vertex /tokenize /detokenize /chat_tokenize "
-        "/v1/completions /v1/chat/completions /cancel/{id}",
-        "get": "/ /info /health /ping /metrics /tokenizer_info /v1/models /v1/models/{id}",
+        "/v1/completions /v1/chat/completions /v1/responses /v1/responses/{id}/cancel /cancel/{id}",
+        "get": "/ /info /health /ping /metrics /tokenizer_info /v1/models /v1/models/{id} /v1/responses/{id} "
+        "/v1/responses/{id}/input_items",
+        "delete": "/v1/responses/{id}",
     }
     for method, paths in routes.items():
         for path in paths.split():
             operation = api["paths"][path][method]
             assert operation["description"]
             assert operation["responses"]["200"]["description"]
-    for name in ("GenerateParameters", "CompletionRequest", "ChatRequest", "Message", "Function"):
+    for name in (
+        "GenerateParameters",
+        "CompletionRequest",
+        "ChatRequest",
+        "Message",
+        "Function",
+        "ResponseRequest",
+        "InputItem",
+    ):
         for field, described in api["components"]["schemas"][name]["properties"].items():
             assert {"description", "examples", "$ref", "const", "anyOf"} & set(described), (name, field)
     assert {"401", "413", "415", "422", "429", "500"} <= set(api["paths"]["/generate"]["post"]["responses"])
@@ -80,6 +90,8 @@ def event_fields(api: dict[str, Any], path: str) -> list[set[str]]:
         ("/invocations", "choices"),
         ("/v1/completions", "choices"),
         ("/v1/chat/completions", "choices"),
+        ("/v1/responses", "response"),
+        ("/v1/responses", "delta"),
     ],
 )
 def test_events_have_fields(server: Server, path: str, field: str) -> None:

@@ -63,3 +63,24 @@ def test_too_many_instances(server: Server) -> None:
     """The limit on prompts per request applies to instances too."""
     answer = server.client.post("/vertex", json={"instances": [{"inputs": "the"}] * 5})
     assert answer.json()["error_type"] == "batch size exceeded"
+
+
+GRAMMAR = {"type": "json", "value": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}
+INSTANCES: list[dict[str, Any]] = [
+    {"inputs": "the", "parameters": {"grammar": GRAMMAR}},
+    {"messages": MESSAGES, "response_format": GRAMMAR},
+]
+
+
+@pytest.mark.parametrize("instance", INSTANCES)
+def test_what_is_not_enforced_is_said(server: Server, instance: dict[str, Any]) -> None:
+    """The keywords of a schema that the grammar leaves out are in a header on both platforms, also of a stream."""
+    for path, body in (
+        ("/invocations", instance),
+        ("/invocations", {**instance, "stream": True}),
+        ("/vertex", {"instances": [{"inputs": "the"}, instance]}),
+    ):
+        answer = server.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert "uniqueItems" in answer.headers["x-peregrine-warning"]
+    assert "x-peregrine-warning" not in server.client.post("/vertex", json={"instances": [{"inputs": "a"}]}).headers

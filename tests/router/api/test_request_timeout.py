@@ -20,6 +20,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/vertex": {"instances": [{"inputs": "the"}]},
     "/v1/completions": {"prompt": "the", "max_tokens": 5},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "the"}], "max_tokens": 5},
+    "/v1/responses": {"input": "the", "max_output_tokens": 5},
 }
 
 

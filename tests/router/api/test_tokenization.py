@@ -42,6 +42,27 @@ def test_tokenize_as_vllm(server: Server) -> None:
     assert post(server, "/tokenize", prompt="")["count"] == 0
 
 
+def test_tokenize_a_chat(engine: FakeEngine) -> None:
+    """With `messages` the answer is vLLM's too: the tokens of the prompt that the model would get, tools included."""
+    template = "{{ tools }}{% for m in messages %}{{ eos_token }}{{ m.content }}{% endfor %}"
+    with serve(engine, chat=Chat(engine.tokenizer, template, {"eos_token": EOS})) as server:
+        messages = [{"role": "user", "content": f"the{EOS}"}]
+        answer = post(server, "/tokenize", model="x", messages=messages, return_token_strs=True)
+        assert answer["tokens"].count(0) == 1
+        assert "".join(answer["token_strs"]) == f"None{EOS}the{EOS}"
+        assert (answer["count"], answer["max_model_len"]) == (len(answer["tokens"]), 80)
+        tool = {"type": "function", "function": {"name": "dive"}}
+        assert post(server, "/tokenize", messages=messages, tools=[tool])["count"] > answer["count"]
+        assert server.client.post("/tokenize", json={"messages": []}).status_code == 422
+
+
+def test_a_chat_needs_a_template(server: Server) -> None:
+    """A base model's is refused as by /v1/chat/completions."""
+    answer = server.client.post("/tokenize", json={"messages": [{"role": "user", "content": "a"}]})
+    assert answer.status_code == 422
+    assert "no chat template" in answer.json()["error"]
+
+
 def test_detokenize_inverts_tokenize(server: Server) -> None:
     """The text of a prompt's tokens is the prompt, special tokens included unless they are to be left out."""
     ids = post(server, "/tokenize", prompt=TEXT)["tokens"]

@@ -15,7 +15,7 @@ from peregrine_router.request import (
     TokenEvent,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def in_time(name: str, seconds: float, num_input: int = 1, count: int = 40) -> Request:

@@ -8,11 +8,14 @@ from engines import Rig, make_request, read, running, until
 from fake_shards import expected
 from peregrine_router.engine import engine as engine_module
 from peregrine_router.request import (
+    EngineDead,
     GenerationFailed,
     InvalidRequest,
     Request,
     SamplingParams,
+    ServerStopping,
 )
+from peregrine_server.protocol import StepResult
 
 
 async def test_a_group_is_queued_whole_or_not_at_all() -> None:
@@ -82,12 +85,23 @@ async def test_a_failed_shard_fails_every_request_and_health() -> None:
     assert rig.engine.is_healthy
     rig.shards.failure = RuntimeError("shard 0 was killed")
     assert not rig.engine.is_healthy
-    with pytest.raises(GenerationFailed, match="shard 0 was killed"):
+    with pytest.raises(EngineDead, match="the server has failed: send the request again"):
         await read(stream)
     with pytest.raises(RuntimeError, match="shard 0 was killed"):
         await task
     with pytest.raises(GenerationFailed):
         rig.submit([2], 1)
+
+
+async def test_an_idle_engine_ends_with_its_shards() -> None:
+    """At once: it does not wait for the next heartbeat to find out."""
+    rig = Rig(64, 0.0)
+    task = asyncio.create_task(rig.engine.run())
+    await asyncio.sleep(0.05)
+    rig.shards.give_up("shard 0 was killed")
+    async with asyncio.timeout(1):
+        with pytest.raises(RuntimeError, match="shard 0 was killed"):
+            await task
 
 
 async def test_a_stalled_step_makes_the_server_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +125,65 @@ async def test_a_stall_is_noticed_with_two_steps_in_flight(monkeypatch: pytest.M
             assert rig.engine.is_healthy
         rig.shards.step_seconds = 5.0
         await until(lambda: not rig.engine.is_healthy)
+
+
+async def test_a_step_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shards live, and one step makes no progress: the engine ends, and so does every request."""
+    monkeypatch.setattr(engine_module, "WATCH_SECONDS", 0.02)
+    rig = Rig(64, 0.0, step_timeout=0.2)
+    hung = asyncio.Event()
+    give_up = rig.shards.give_up
+    receive = rig.shards.receive
+
+    async def receive_or_hang() -> StepResult:
+        if len(rig.model.batch_sizes) > 3:
+            await hung.wait()
+        return await receive()
+
+    def give_up_and_wake(reason: str) -> None:
+        give_up(reason)
+        hung.set()
+
+    monkeypatch.setattr(rig.shards, "receive", receive_or_hang)
+    monkeypatch.setattr(rig.shards, "give_up", give_up_and_wake)
+    stream = rig.submit([1], 200)
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="the shards did not finish a step in 0 s"):
+            await rig.engine.run()
+        with pytest.raises(EngineDead):
+            await read(stream)
+
+
+async def test_steps_that_end_are_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long many of them take together, and however long the engine is idle."""
+    monkeypatch.setattr(engine_module, "WATCH_SECONDS", 0.01)
+    async with running(step_seconds=0.02, step_timeout=0.2) as rig:
+        assert len(await read(rig.submit([1], 25))) == 25
+        await asyncio.sleep(0.3)
+        assert rig.shards.failure is None
+
+
+async def test_shards_that_show_no_sign_of_life_are_unhealthy() -> None:
+    """Also while no step is in flight."""
+    async with running() as rig:
+        assert rig.engine.is_healthy
+        rig.shards.is_responsive = False
+        assert not rig.engine.is_healthy
+
+
+async def test_a_stopped_engine_ends_and_refuses_requests() -> None:
+    """With the error that it was stopped with; blocks and slots are free."""
+    async with running(step_seconds=0.01) as rig:
+        streams = [rig.submit([number], 200) for number in range(10)]
+        await streams[0].take()
+        rig.engine.stop(ServerStopping("the end"))
+        for stream in streams:
+            with pytest.raises(ServerStopping, match="the end"):
+                await read(stream)
+        with pytest.raises(ServerStopping, match="the end"):
+            rig.submit([1], 1)
+        assert not rig.engine.is_healthy
+        await until(lambda: rig.scheduler.pool.num_used == 0)
 
 
 async def test_an_idle_engine_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,13 +57,15 @@ async def test_a_reader_that_does_not_read_is_cancelled(monkeypatch: pytest.Monk
 
 
 async def test_a_sequence_that_fails_fails_alone() -> None:
-    """A shard that gives up on one sequence ends that stream with its message; the other goes on."""
+    """A shard that gives up on one sequence ends that stream with its message, whose cause is for the log; the other
+    goes on."""
     async with running(step_seconds=0.001) as rig:
         bad, good = rig.submit([1], 100), rig.submit([2], 100)
         await bad.take()
         rig.shards.failed_slot = bad.sequence.slot
-        with pytest.raises(GenerationFailed, match="no way on"):
+        with pytest.raises(GenerationFailed, match=r"^no way on$") as raised:
             await read(bad)
+        assert str(raised.value.__cause__) == "KeyError: 3"
         rig.shards.failed_slot = None
         assert (await read(good))[-1].token.id == expected([2], 100)[-1]
         assert rig.scheduler.pool.num_used == 0

@@ -15,6 +15,7 @@ from peregrine_router.scheduling.policy import FairPolicy
 from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_server.protocol import Step, StepResult
 
+pytestmark = pytest.mark.alone
 BLOCK_SIZE = 4
 
 
@@ -24,17 +25,25 @@ class Listener(StepObserver):
     def __init__(self) -> None:
         self.sent_ids: list[int] = []
         self.seconds: dict[int, float] = {}
+        self.untimed_ids: list[int] = []
         self.failed_ids: list[int] = []
+        self.spent_seconds: dict[str, float] = {}
 
     def sent(self, step: Step) -> None:
         self.sent_ids.append(step.id)
 
-    def answered(self, step: Step, result: StepResult, seconds: float) -> None:
+    def answered(self, step: Step, result: StepResult, seconds: float | None) -> None:
         assert result.id == step.id
-        self.seconds[step.id] = seconds
+        if seconds is None:
+            self.untimed_ids.append(step.id)
+        else:
+            self.seconds[step.id] = seconds
 
     def failed(self, step: Step) -> None:
         self.failed_ids.append(step.id)
+
+    def spent(self, phase: str, seconds: float) -> None:
+        self.spent_seconds[phase] = seconds
 
 
 class Rig:
@@ -73,6 +82,32 @@ async def test_two_steps_in_flight_are_timed_apart() -> None:
     assert rig.listener.sent_ids == [0, 1]
     assert all(seconds >= 0.02 for seconds in rig.listener.seconds.values())
     assert 0.04 <= sum(rig.listener.seconds.values()) <= time.monotonic() - start
+
+
+async def test_a_result_that_waited_for_the_one_before_is_not_timed() -> None:
+    """Both came while the router was busy: the time between their takings is the router's own."""
+    rig = Rig()
+    for _ in range(2):
+        await rig.send()
+    rig.shards.has_result = True
+    await rig.receive(0.02)
+    rig.shards.has_result = False
+    await rig.receive()
+    await rig.send()
+    await rig.receive(0.02)
+    assert rig.listener.untimed_ids == [1]
+    assert list(rig.listener.seconds) == [0, 2]
+
+
+async def test_no_step_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stood still between two results has timed nothing."""
+    rig = Rig()
+    monkeypatch.setattr("peregrine_router.engine.step_pipeline.time.monotonic", lambda: 7.0)
+    for _ in range(2):
+        await rig.send()
+    for _ in range(2):
+        await rig.receive()
+    assert rig.listener.untimed_ids == [0, 1]
 
 
 async def test_time_without_a_step_in_flight_is_no_steps() -> None:
@@ -136,3 +171,14 @@ async def test_the_start_of_the_oldest_step_is_known() -> None:
     assert second is not None
     assert start <= first < start + 0.02 <= second
     assert rig.pipeline.started_at is None
+
+
+def test_the_routers_part_is_timed() -> None:
+    """Observers are told how long a phase took; of one that failed they are told nothing."""
+    rig = Rig()
+    with rig.pipeline.timing("deliver"):
+        time.sleep(0.01)
+    assert 0.01 <= rig.listener.spent_seconds["deliver"] < 1.0
+    with pytest.raises(RuntimeError), rig.pipeline.timing("wait"):
+        raise RuntimeError
+    assert "wait" not in rig.listener.spent_seconds

@@ -62,28 +62,26 @@ def test_any_of_the_keys_opens(locked: Server) -> None:
         assert locked.client.post("/generate", json=body, headers={"authorization": header}).status_code == 401
 
 
-def test_keys_of_a_file_are_read_again(engine: FakeEngine, tmp_path: Path) -> None:
-    """A file holds keys or their hashes; changing it takes effect at once, also when it becomes empty."""
+def test_a_key_opens_what_its_scopes_name(engine: FakeEngine, tmp_path: Path) -> None:
+    """A key of /metrics generates nothing and one of inference reads no metrics: 403, in the shape of the route."""
     file = tmp_path / "keys"
-    file.write_text(f"# ours\nplain\n{hashlib.sha256(b'hashed').hexdigest()}\n\n")
+    file.write_text("watcher metrics\nclient infer\nold\nboss infer, metrics, admin\n")
     with serve(engine, api_key_file=str(file)) as server:
 
-        def status(key: str) -> int:
-            return server.client.get("/info", headers={"authorization": f"Bearer {key}"}).status_code
+        def statuses(key: str) -> list[int]:
+            headers = {"authorization": f"Bearer {key}"}
+            answers = [server.client.get(path, headers=headers) for path in ("/metrics", "/v1/models", "/info")]
+            answers.append(server.client.post("/generate", json={"inputs": "the"}, headers=headers))
+            return [answer.status_code for answer in answers]
 
-        assert [status(key) for key in ("plain", "hashed", "new")] == [200, 200, 401]
-        file.write_text("new\n")
-        assert [status(key) for key in ("plain", "hashed", "new")] == [401, 401, 200]
-        file.write_text("")
-        assert status("new") == 401
-        file.unlink()
-        assert status("new") == 401
-
-
-def test_unreadable_file_is_refused_at_the_start(engine: FakeEngine) -> None:
-    """A server whose keys cannot be read does not start open."""
-    with pytest.raises(FileNotFoundError), serve(engine, api_key_file="/nowhere/keys"):
-        pass
+        assert statuses("watcher") == [200, 403, 403, 403]
+        assert statuses("client") == [403, 200, 200, 200]
+        assert statuses("old") == statuses("boss") == [200] * 4
+        headers = {"authorization": "Bearer watcher"}
+        refused = server.client.get("/v1/models", headers=headers).json()["error"]
+        assert (refused["type"], refused["code"]) == ("permission_error", "forbidden")
+        assert "scope infer in the file of --api-key-file" in refused["message"]
+        assert server.client.post("/cancel/x", headers=headers).status_code == 403
 
 
 def test_a_tenant_is_its_key(locked: Server) -> None:

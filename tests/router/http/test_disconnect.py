@@ -6,8 +6,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from peregrine_router.http.disconnect import unless_client_leaves
-from peregrine_router.http.errors import ClientLeft
+from peregrine_router.http.disconnect import unless_client_leaves, until_first_ends
+from peregrine_router.http.exceptions import ClientLeft
 
 
 def request_from(*messages: str) -> Request:
@@ -55,3 +55,28 @@ async def test_an_error_of_the_work_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await unless_client_leaves(request_from(), work())
+
+
+async def test_the_first_work_to_end_ends_the_others() -> None:
+    """The others are cancelled, and have ended when the call returns."""
+    ended = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    await until_first_ends(endless(), asyncio.sleep(0), endless())
+    assert ended == [True, True]
+
+
+async def test_an_error_of_the_first_work_to_end_is_raised() -> None:
+    """And the others are cancelled all the same."""
+
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await until_first_ends(broken(), asyncio.sleep(3600))
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -92,7 +92,7 @@ def test_wrong_method(server: Server) -> None:
     answer = server.client.get("/generate")
     assert answer.status_code == 405
     assert answer.json() == {"error": "/generate does not take GET, but POST", "error_type": "method_not_allowed"}
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "OPTIONS, POST"
 
 
 def test_unexpected_exception(tokenizer: Tokenizer) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,5 +69,19 @@ def test_nobody_cancels_anothers_request(engine: FakeEngine) -> None:
         posted = Posted(server, {"inputs": "the"}, headers)
         wait_until(lambda: engine.running)
         assert server.client.post("/cancel/mine", headers=KEY).status_code == 404
+        assert server.client.post("/cancel/mine", headers=headers).status_code == 200
+        assert posted.answer().status_code == 499
+
+
+def test_an_admin_cancels_anybodys_request(engine: FakeEngine, tmp_path: Path) -> None:
+    """A key with the scope `admin` finds the requests of every key, and needs no other scope for it."""
+    engine.delay = 0.3
+    file = tmp_path / "keys"
+    file.write_text("boss admin\n")
+    with serve(engine, api_key="first", api_key_file=str(file)) as server:
+        posted = Posted(server, {"inputs": "the"}, {"x-request-id": "mine", "authorization": "Bearer first"})
+        wait_until(lambda: engine.running)
+        headers = {"authorization": "Bearer boss"}
+        assert server.client.post("/generate", json={"inputs": "the"}, headers=headers).status_code == 403
         assert server.client.post("/cancel/mine", headers=headers).status_code == 200
         assert posted.answer().status_code == 499

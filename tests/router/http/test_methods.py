@@ -64,6 +64,13 @@ def test_other_methods_are_refused(server: Server) -> None:
     assert server.client.head("/nowhere").status_code == server.client.options("/nowhere").status_code == 404
 
 
+def test_a_refusal_names_every_method_of_the_path(server: Server) -> None:
+    """The root has a route for GET and one for POST: `Allow` has both, as OPTIONS answers."""
+    answer = server.client.put("/")
+    assert answer.json()["error"] == "/ does not take PUT, but GET and POST"
+    assert answer.headers["allow"] == server.client.options("/").headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
 def test_keys_hold_for_head(engine: FakeEngine) -> None:
     """Without a key, HEAD answers where GET does, and nowhere else."""
     with serve(engine, api_key="k") as server:

@@ -1,12 +1,17 @@
 """Bodies that are refused before anything is made of them."""
 
 import json
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes import FakeEngine, Server, serve
 from peregrine_router.http import request_body
@@ -14,6 +19,11 @@ from peregrine_router.text.tokenizer import Tokenizer
 
 JSON = {"content-type": "application/json"}
 LIMIT = 5000
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+JSON_VALUES = st.recursive(
+    st.none() | st.integers() | st.text('[{:,"\\a'),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text('[{:,"\\a'), inner),
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +83,55 @@ def test_too_large(server: Server, size: int) -> None:
         assert answer.status_code == 413
         assert answer.json()["error_type"] == "payload_too_large"
         assert str(LIMIT) in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("item", "count", "name"),
+    [
+        ("[]", request_body.MAX_MEMBERS, "objects, arrays and names"),
+        ('{"a":0}', request_body.MAX_MEMBERS // 2, "objects, arrays and names"),
+        ("0", request_body.MAX_VALUES + 1, "values"),
+    ],
+)
+def test_too_many_parts(server: Server, item: str, count: int, name: str) -> None:
+    """A body of more parts than any request needs is answered 413 before anything is made of it."""
+    with serve(server.engine) as roomy:
+        answer = post(roomy, f'{{"inputs": "the", "x": [{",".join([item] * count)}]}}')
+    assert answer.status_code == 413
+    assert answer.json()["error"].endswith(name)
+
+
+def test_marks_in_text_are_not_counted() -> None:
+    """A prompt may be full of brackets, colons and commas, with quotes and backslashes between."""
+    text = '[{:, "quoted" \\ ' * request_body.MAX_VALUES
+    assert request_body.parse_json(json.dumps({"inputs": text, "n": [1, 2]}).encode())["inputs"] == text
+
+
+@given(JSON_VALUES)
+def test_parts_are_counted_outside_strings(value: object) -> None:
+    """As many as are left of the text when its strings are blanked, wherever the chunks of the count end."""
+    text = json.dumps(value)
+    count = sum(mark in "[{:" for mark in STRING.sub("", text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_body, "_CHUNK", 5)
+        assert not request_body.exceeds(count, text.encode(), b"[{:")
+        assert request_body.exceeds(count - 1, text.encode(), b"[{:")
+
+
+def test_large_bodies_are_parsed_on_a_thread(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that takes long to parse does not stop the event loop."""
+    names: list[str] = []
+    parse = request_body.parse_json
+
+    def record(body: bytes) -> Any:
+        names.append(threading.current_thread().name)
+        return parse(body)
+
+    monkeypatch.setattr(request_body, "parse_json", record)
+    with serve(server.engine) as roomy:
+        for size in (10, request_body.INLINE_BYTES):
+            post(roomy, json.dumps({"inputs": "the", "x": "a" * size}))
+    assert [name.startswith("body") for name in names] == [False, True]
 
 
 def test_slow_body(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from fakes import INFO, FakeEngine
 from peregrine_router.admission.generate_parameters import GenerateParameters
 from peregrine_router.admission.limits import ConcurrencyLimit
 from peregrine_router.admission.validator import Validator, tgi_prompt_job
-from peregrine_router.http.errors import IncompleteGeneration
+from peregrine_router.http.exceptions import IncompleteGeneration
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.observability.observer import RequestObserver, RequestObservers, RequestRecord
 from peregrine_router.request import Cancelled, Overloaded, Tenant

@@ -87,6 +87,12 @@ def test_an_error_is_one_line_for_every_client() -> None:
     assert sse.encode_events({"error": "no \u2028"}) == b'data: {"error":"no \\u2028"}\n\n'
 
 
+def test_named_events() -> None:
+    """Each event has the type of its object as its name, before its data."""
+    events = sse.encode_named_events({"type": "a", "n": 1}, {"type": "b.c"})
+    assert events == b'event: a\ndata: {"type":"a","n":1}\n\nevent: b.c\ndata: {"type":"b.c"}\n\n'
+
+
 def test_headers_of_a_stream(engine: FakeEngine) -> None:
     """No cache keeps a stream and no proxy buffers it."""
     with serve(engine) as server:

@@ -1,12 +1,21 @@
 """From a model id to a folder."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peregrine_router.launch import model_files
-from peregrine_router.launch.model_files import DEMO_MODEL_ID, ModelNotFound, commit_of, demo_path, resolve_model
+from peregrine_router.launch.model_files import (
+    DEMO_MODEL_ID,
+    ModelNotFound,
+    check_files,
+    commit_of,
+    demo_path,
+    resolve_model,
+)
 
 COMMIT = "898df1396f35e447d5fe44e0a3ccaaaa69f30d36"
 
@@ -74,3 +83,31 @@ def test_legacy_files_are_downloaded_for_want_of_a_models_safetensors(
     monkeypatch.setattr(model_files, "snapshot_download", download)
     assert resolve_model("x/y", None, None) == tmp_path
     assert ("*.bin" in patterns) == legacy
+
+
+def test_a_cache_without_access_is_named_with_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker makes the folder of a volume as root, and the server is not root."""
+
+    def download(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", "/data/hub")
+
+    monkeypatch.setattr(model_files, "snapshot_download", download)
+    with pytest.raises(ModelNotFound, match=r"user \d+ has no access to /data/hub: give it to this user"):
+        resolve_model("x/y", None, None)
+
+
+def test_what_never_ends_is_no_model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device or a pipe in the folder, or a text file of many megabytes, is refused before anything is read of it."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "missing.json").symlink_to("/nowhere")
+    (tmp_path / "subfolder.json").mkdir()
+    check_files(tmp_path)
+    makers: dict[str, Callable[[Path], None]] = {"a": lambda file: file.symlink_to("/dev/zero"), "b": os.mkfifo}
+    for name, make in makers.items():
+        make(tmp_path / name)
+        with pytest.raises(ModelNotFound, match=f"/{name} is a device or a pipe, not a file"):
+            check_files(tmp_path)
+        (tmp_path / name).unlink()
+    monkeypatch.setattr(model_files, "MAX_TEXT_BYTES", 1)
+    with pytest.raises(ModelNotFound, match=r"config\.json is larger than 1 bytes"):
+        check_files(tmp_path)

@@ -1,7 +1,8 @@
 """How the shards' steps are counted and timed."""
 
+from exposition import parse_metrics
 from fakes import INFO
-from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.metrics import PHASES, Metrics
 from peregrine_router.observability.step_metrics import StepMetrics
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, StepResult, pack
 
@@ -17,15 +18,26 @@ def test_steps_are_measured() -> None:
     ):
         observer.sent(step)
         observer.answered(step, StepResult(step.id, b"", b"", b""), 0.5)
-    text = metrics.render().decode()
-    assert 'tgi_batch_inference_count{method="prefill"} 1.0' in text
-    assert 'tgi_batch_inference_success{method="decode"} 1.0' in text
-    assert 'tgi_batch_forward_duration_count{method="decode"} 1.0' in text
-    assert 'tgi_batch_forward_duration_sum{method="decode"} 0.5' in text
-    assert 'tgi_batch_concat{reason="chunking"} 1.0' in text
-    assert "tgi_batch_next_size_sum 1.0" in text
+    series = parse_metrics(metrics.render().decode())
+    assert series['tgi_batch_inference_count{method="prefill"}'] == 1.0
+    assert series['tgi_batch_inference_success{method="decode"}'] == 1.0
+    assert series['tgi_batch_forward_duration_count{method="decode"}'] == 1.0
+    assert series['tgi_batch_forward_duration_sum{method="decode"}'] == 0.5
+    assert series['tgi_batch_concat{reason="chunking"}'] == 1.0
+    assert series["tgi_batch_next_size_sum"] == 1.0
     observer.failed(Step(id=3, slots=decode, num_decodes=2))
     assert 'tgi_batch_inference_failure{method="decode"} 1.0' in metrics.render().decode()
+
+
+def test_the_routers_part_of_a_step_is_split() -> None:
+    """Scheduling, waiting and delivering are timed apart."""
+    metrics = Metrics(INFO)
+    observer = StepMetrics(metrics)
+    for seconds, phase in enumerate(PHASES, 1):
+        observer.spent(phase, seconds)
+    series = parse_metrics(metrics.render().decode())
+    sums = [series[f'peregrine_step_phase_seconds_sum{{phase="{phase}"}}'] for phase in PHASES]
+    assert sums == [1.0, 2.0, 3.0]
 
 
 def test_slots_that_repeat_are_several_tokens() -> None:

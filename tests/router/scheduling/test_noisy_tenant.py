@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
+from fake_shards import LivingShards
 from fakes import INFO, make_tokenizer
 from peregrine_router.app import build_app
 from peregrine_router.engine.engine import Engine
@@ -28,7 +29,7 @@ from peregrine_router.scheduling.scheduler import Scheduler
 from peregrine_router.settings import Settings
 from peregrine_server.protocol import Step, StepResult, pack, unpack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 STEP_SECONDS = 0.06
 NUM_FLOOD = 200
@@ -36,10 +37,8 @@ NUM_ASKED = 11
 ROOMY = replace(INFO, max_input_tokens=500, max_total_tokens=600)
 
 
-class PacedShards:
+class PacedShards(LivingShards):
     """Every step takes as long, and every sequence says the same token."""
-
-    failure = None
 
     def __init__(self) -> None:
         self._missing: dict[int, int] = {}
@@ -52,7 +51,7 @@ class PacedShards:
         """Keeps the answer."""
         self._sent.append(time.monotonic())
         for new in step.new:
-            self._missing[new.slot] = len(unpack(new.token_ids))
+            self._missing[new.slot] = len(unpack(new.token_ids)) - new.num_cached
         slots = unpack(step.slots).tolist()
         counts = [1] * step.num_decodes + unpack(step.num_tokens).tolist()
         for slot, count in zip(slots, counts, strict=True):

@@ -1,11 +1,10 @@
 """The environment of chat templates, and the errors that they raise."""
 
 import pytest
-from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from peregrine_router.text import template_worker
-from peregrine_router.text.template_worker import environment, guarded, render
+from peregrine_router.text.template_worker import CANNOT, Refusal, environment, guarded, render
 
 
 def text(template: str, **variables: object) -> str:
@@ -49,12 +48,12 @@ def test_a_long_text_is_refused_as_it_grows(monkeypatch: pytest.MonkeyPatch) -> 
     """The limit counts characters, and is named."""
     monkeypatch.setattr(template_worker, "MAX_OUTPUT_CHARACTERS", 10)
     assert text("{{ 'a' * 10 }}") == "a" * 10
-    with pytest.raises(TemplateError, match="more than 10 characters"):
+    with pytest.raises(Refusal, match="more than 10 characters"):
         text("{% for i in range(11) %}a{% endfor %}")
 
 
 def test_every_error_of_a_template_becomes_an_answer() -> None:
-    """Also one without a message, and the want of memory."""
+    """The template's own words, or a plain sentence whose reason is for the log."""
 
     def fails(error: Exception) -> dict[str, str]:
         def work() -> dict[str, str]:
@@ -62,6 +61,24 @@ def test_every_error_of_a_template_becomes_an_answer() -> None:
 
         return guarded(work)
 
-    assert fails(TemplateError("no")) == {"error": "no"}
-    assert fails(ZeroDivisionError()) == {"error": "ZeroDivisionError"}
+    assert fails(Refusal("no")) == {"error": "no"}
+    assert fails(ZeroDivisionError()) == {"error": CANNOT, "detail": "ZeroDivisionError: "}
     assert fails(MemoryError()) == {"error": "the template takes too much memory"}
+
+
+def test_nothing_is_computed_while_a_template_is_compiled() -> None:
+    """The limits are those of a rendering, and what a chat does not reach costs it nothing."""
+    assert text("{% if false %}{{ 9 ** 9 ** 9 }}{{ 10 ** 99999 }}{% endif %}{{ 2 ** 3 + 1 }}") == "9"
+
+
+def test_what_is_no_utf_8_is_no_text() -> None:
+    """A tokenizer cannot read it, nor a client the error."""
+    with pytest.raises(Refusal, match="surrogate"):
+        text("\ud800")
+    assert guarded(lambda: {"text": text("{{ raise_exception('\ud800') }}")}) == {"error": "?"}
+
+
+def test_an_error_is_not_longer_than_a_line() -> None:
+    """Templates raise any text."""
+    answer = guarded(lambda: {"text": text("{{ raise_exception('no' * 99999) }}")})
+    assert len(answer["error"]) == template_worker.MAX_ERROR_CHARACTERS

@@ -22,6 +22,35 @@ def test_special_text_is_text_unless_told() -> None:
     assert TOKENIZER.encode(EOS, has_special_tokens=True) == [0]
 
 
+@pytest.mark.parametrize("name", ["bos_token", "eos_token"])
+def test_a_prompt_may_begin_with_the_token_that_begins_a_document(name: str) -> None:
+    """At its start, the text of the model's own first or last token is that token, as evaluation harnesses write it."""
+    tokenizer = Tokenizer(train_backend(), frozenset({0}), {name: EOS})
+    assert tokenizer.encode_prompt(f"{EOS}the fox") == [0, *tokenizer.encode("the fox")]
+    assert tokenizer.encode_prompt(EOS) == [0]
+    assert tokenizer.encode_prompt(f"{EOS}{EOS}") == [0, *tokenizer.encode(EOS)]
+
+
+def test_elsewhere_in_a_prompt_it_is_text() -> None:
+    """So no text of a user ends what stands before it; and a special token that begins no document is text anywhere."""
+    tokenizer = Tokenizer(train_backend(), frozenset({0}), {"eos_token": EOS})
+    for text in (f"the{EOS}", f" {EOS}the", "the fox"):
+        assert tokenizer.encode_prompt(text) == tokenizer.encode(text)
+        assert 0 not in tokenizer.encode_prompt(text)
+    assert 0 not in TOKENIZER.encode_prompt(EOS)
+
+
+def test_spans_of_a_prompt() -> None:
+    """Spans of a prompt are those of its tokens."""
+    tokenizer = Tokenizer(train_backend(), frozenset({0}), {"eos_token": EOS})
+    for text in (f"{EOS}the é fox", "the fox"):
+        spans = list(tokenizer.prompt_spans(text))
+        assert [id for id, _, _ in spans] == tokenizer.encode_prompt(text)
+        assert "".join(text[start:stop] for _, start, stop in spans if text[start:stop].isascii()) == text.replace(
+            "é", ""
+        )
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=20))
 def test_bytes_of_tokens(text: str) -> None:
@@ -32,7 +61,7 @@ def test_bytes_of_tokens(text: str) -> None:
 def test_spans() -> None:
     """Spans are where the tokens stand in the text."""
     text = "the é😀 fox"
-    spans = TOKENIZER.encode_spans(text)
+    spans = list(TOKENIZER.encode_spans(text))
     assert [id for id, _, _ in spans] == TOKENIZER.encode(text)
     assert all(TOKENIZER.decode([id]) == text[start:stop] for id, start, stop in spans if text[start:stop].isascii())
 

@@ -47,3 +47,29 @@ def test_malformed_declarations_declare_nothing(decoder: Any, tmp_path: Path) ->
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.special_tokens == {EOS: 0}
     assert tokenizer.eos_token_ids == {0}
+
+
+@pytest.mark.parametrize(
+    ("config", "want"),
+    [
+        ({"model_type": "falcon"}, {11}),
+        ({"model_type": "RefinedWebModel"}, {11}),
+        ({"model_type": "falcon", "eos_token_id": None}, set()),
+        ({"model_type": "falcon", "eos_token_id": 3}, {3}),
+        ({"model_type": "toy"}, set()),
+    ],
+)
+def test_a_falcons_default_end_of_text(config: dict[str, Any], want: set[int], tmp_path: Path) -> None:
+    """Where config.json leaves `eos_token_id` out it is FalconConfig's 11; null is none, as in transformers."""
+    train_backend().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Tokenizer.load(tmp_path, 320).eos_token_ids == want
+    assert Tokenizer.load(tmp_path, 11).eos_token_ids == want - {11}
+
+
+def test_the_tokenizers_own_end_of_text_comes_first(tmp_path: Path) -> None:
+    """Beside one that the tokenizer declares, the default is a word like any other."""
+    train_backend().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "falcon"}')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": EOS}))
+    assert Tokenizer.load(tmp_path).eos_token_ids == {0}

@@ -16,6 +16,7 @@ import json, sys
 from datetime import timedelta
 from pathlib import Path
 import torch
+from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 
 def listening():
@@ -25,7 +26,7 @@ def listening():
     return [row[1] for row in rows if f"socket:[{row[9]}]" in files and row[3] == "0A"]
 
 rank, size, file, seconds = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-parallel = TensorParallel.join(rank, size, torch.device("cpu"), file, timedelta(seconds=seconds))
+parallel = TensorParallel.join(rank, size, torch.device("cpu"), Rendezvous(file), timedelta(seconds=seconds))
 total = torch.full((2, 3), rank + 1.0, dtype=torch.bfloat16)
 parallel.all_reduce(total)
 gathered = parallel.all_gather(torch.tensor([[10.0 * rank, 10.0 * rank + 1], [-rank, -rank - 1.0]]))

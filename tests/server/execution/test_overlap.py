@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fake_shards import events_of
+from fake_shards import LivingShards, events_of
 from peregrine_router.engine.engine import Engine
 from peregrine_router.engine.token_stream import RequestStream
 from peregrine_router.launch.model_files import demo_path
@@ -26,10 +26,8 @@ PROMPTS = [tuple(TOKENIZER.encode(f"Once upon a time there was a {who}")) for wh
 REPETITIVE = tuple(TOKENIZER.encode("The fox saw the bird. The bird saw the fox. The fox saw the bird. The bird saw"))
 
 
-class RunnerShards:
+class RunnerShards(LivingShards):
     """A runner in this process: executes what is sent in order, answers after random times."""
-
-    failure: Exception | None = None
 
     def __init__(self, runner: Runner, random: Random) -> None:
         self.runner = runner

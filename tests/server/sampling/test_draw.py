@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import torch
 
-from peregrine_server.sampling.draw import draw, uniforms
+from peregrine_server.sampling.draw import cumulative_probabilities, draw, uniforms
 
 
 def test_neighbouring_seeds_and_positions_are_independent() -> None:
@@ -21,5 +21,5 @@ def test_a_token_of_no_probability_is_never_drawn() -> None:
     """At either end of the unit interval the draw stays among the tokens left by the warpers."""
     scores = torch.full((3, 8), float("-inf"))
     scores[:, 3:5] = 0.0
-    ids = draw(scores, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64))
+    ids = draw(cumulative_probabilities(scores), torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64))
     assert set(ids.tolist()) == {3, 4}

@@ -12,6 +12,7 @@ SAMPLED = Sampled(
     torch.tensor([0.1, 0.2, 0.3, 0.4]),
     tuple((row, torch.tensor([row]), torch.tensor([float(row)])) for row in (1, 2, 3)),
     (SequenceFailed(0, "no"),),
+    torch.tensor([1.0, 2.0, 3.0, 4.0]),
 )
 
 
@@ -28,5 +29,7 @@ def test_selected_rows_keep_their_log_probabilities_and_likeliest_tokens() -> No
     assert selected.token_ids.tolist() == [5, 6, 8]
     assert selected.logprobs is not None
     assert torch.equal(selected.logprobs, torch.tensor([0.1, 0.2, 0.4]))
+    assert selected.scores is not None
+    assert selected.scores.tolist() == [1.0, 2.0, 4.0]
     assert [(row, ids.tolist()) for row, ids, _ in selected.top] == [(1, [1]), (2, [3])]
     assert selected.failed == SAMPLED.failed

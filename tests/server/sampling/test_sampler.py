@@ -24,7 +24,7 @@ from transformers import (
 from peregrine_kernels.reference.backend import ReferenceBackend
 from peregrine_server.batch.batch import Batch
 from peregrine_server.protocol import NewSequence, SamplingParams, Step, pack
-from peregrine_server.sampling.draw import draw, uniforms
+from peregrine_server.sampling.draw import cumulative_probabilities, draw, uniforms
 from peregrine_server.sampling.processors import is_green
 from peregrine_server.sampling.registry import sampling_fields
 from peregrine_server.sampling.sampler import Sampler
@@ -189,7 +189,7 @@ def test_ten_thousand_draws_follow_the_softmax(is_one_seed: bool) -> None:
     logits, params = torch.linspace(-2, 1, 20), SamplingParams(do_sample=True, seed=1234)
     if is_one_seed:
         uniform = uniforms(np.full(10_000, 1234, dtype=np.uint64), np.arange(10_000))
-        ids = draw(logits.expand(10_000, -1), torch.from_numpy(uniform))
+        ids = draw(cumulative_probabilities(logits.expand(10_000, -1)), torch.from_numpy(uniform))
     else:
         sampler = make_sampler([replace(params, seed=seed) for seed in range(10_000)])
         ids = sampler(logits.repeat(10_000, 1), np.arange(10_000)).token_ids
@@ -252,3 +252,13 @@ def test_the_fused_kernel_samples_what_it_knows(neighbour: SamplingParams, is_on
         number = uniforms(np.array([4], dtype=np.uint64), np.array([0]))[0]
         assert parameters[:, 0].tolist() == [0.5, 2**31 - 1, 1.0, number]
         assert (parameters[3, 1] < 0) == (not neighbour.do_sample)
+
+
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(logprobs=True), SamplingParams(do_sample=True)])
+def test_one_score_that_is_no_number_is_noticed(params: SamplingParams) -> None:
+    """Whichever token is chosen, and by whichever kernel: the rest of the row cannot be trusted either."""
+    scores = torch.randn(2, VOCAB)
+    scores[1, 3] = torch.nan
+    sampled = make_sampler([params, params])(scores, np.arange(2))
+    assert sampled.scores is not None
+    assert sampled.scores.isfinite().tolist() == [True, False]

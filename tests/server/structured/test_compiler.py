@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from peregrine_router.launch.model_files import demo_path
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.protocol import Grammar
 from peregrine_server.structured.compiler import (
+    MAX_ERROR_CHARACTERS,
+    STACK_BYTES,
     GrammarError,
     GrammarThreads,
     allowed_tokens,
@@ -99,6 +103,30 @@ def test_grammar_threads_leave_the_stack_size_of_other_threads_alone() -> None:
     assert threading.stack_size() == before
 
 
+def test_grammars_that_come_at_once_all_have_the_large_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread with the usual stack would end the process at a deep grammar."""
+    before, sizes, start = threading.stack_size(), list[int](), threading.Thread.start
+    together = threading.Barrier(8)
+
+    def recorded_start(thread: threading.Thread) -> None:
+        if thread.name.startswith("recorded"):
+            time.sleep(0.005)
+            sizes.append(threading.stack_size())
+        start(thread)
+
+    def submit() -> None:
+        with GrammarThreads(1, thread_name_prefix="recorded") as threads:
+            together.wait()
+            threads.submit(int).result()
+
+    monkeypatch.setattr(threading.Thread, "start", recorded_start)
+    with ThreadPoolExecutor(8) as callers:
+        for caller in [callers.submit(submit) for _ in range(8)]:
+            caller.result()
+    assert sizes == [STACK_BYTES] * 8
+    assert threading.stack_size() == before
+
+
 def test_a_dead_end_is_an_error(tokenizer: LLTokenizer) -> None:
     """After comma and space only a property follows whose name is taken: not even the end of text is allowed."""
     source = {
@@ -111,3 +139,19 @@ def test_a_dead_end_is_an_error(tokenizer: LLTokenizer) -> None:
     matcher.consume_tokens(TOKENIZER.encode('{"ab": 1, '))
     assert not matcher.is_error()
     assert not allowed_tokens(matcher, VOCAB).any()
+
+
+def test_an_error_is_one_line_without_the_grammar(tokenizer: LLTokenizer) -> None:
+    """The place and the reason; llguidance quotes the whole grammar, and underlines it."""
+    for kind, source, words in (
+        ("regex", "ab([", "at 1(8): invalid regex: unclosed character class"),
+        ("regex", "(" * 300 + ")" * 300, "at 1(8): invalid regex: exceed the maximum number of nested parentheses"),
+        ("lark", 'start: "a" nowhere', 'at 1(8): unknown name: "nowhere"'),
+        ("json_schema", '{"type": "string", "pattern": "(["}', "invalid regex: unclosed character class"),
+        ("lark", "start: " + "x" * 60_000, "at 1(8): unknown name"),
+    ):
+        with pytest.raises(GrammarError) as raised:
+            compile_grammar(tokenizer, Grammar(kind, source))  # type: ignore[arg-type]
+        assert str(raised.value).startswith(words)
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) <= MAX_ERROR_CHARACTERS

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from llguidance import LLParserLimits
 
 from fake_shards import submit
 from peregrine_router.launch.model_files import demo_path
@@ -18,6 +19,7 @@ from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.execution.runner import Runner
 from peregrine_server.protocol import Grammar, NewSequence, Step, pack
 from peregrine_server.sampling.sampled import Sampled
+from peregrine_server.structured import compiler
 from peregrine_server.structured import masks as masks_module
 from peregrine_server.structured.masks import GrammarMasks
 from runners import generated, load_runner, make_scheduler, run, run_step
@@ -218,6 +220,40 @@ def test_a_freed_slot_drops_its_grammar() -> None:
     assert grammar_masks.has_any()
     grammar_masks.apply(Step(1, freed=pack([3]), new=[NewSequence(3, pack([5]), 1, SamplingParams())]))
     assert not grammar_masks.has_any()
+
+
+NTH_FROM_THE_END = Grammar("regex", "[ab]*a[ab]{60}")
+"""A grammar whose lexer has a state for every text of 60 letters."""
+
+
+def follow(grammar_masks: GrammarMasks, slot: int, count: int) -> list[str]:
+    """Errors of a sequence that takes `count` random tokens of `NTH_FROM_THE_END`."""
+    random = np.random.default_rng(slot)
+    slots, sampling = np.array([slot]), SamplingParams(grammar=NTH_FROM_THE_END)
+    grammar_masks.apply(Step(slot, new=[NewSequence(slot, pack([5]), 1, sampling)]))
+    for _ in range(count):
+        allowed, failed = grammar_masks.masks(slots)
+        if failed:
+            return [each.message for each in failed]
+        token_id = int(random.choice(allowed[0, 1:].nonzero()[0])) + 1  # not the end of text
+        grammar_masks.advance(slots, lambda token_id=token_id: [token_id])  # type: ignore[misc]
+    return []
+
+
+def test_a_sequence_fails_by_its_own_states_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of a grammar share its lexer and the limit on its states; each is followed as it would be alone."""
+    monkeypatch.setattr(compiler, "LIMITS", LLParserLimits(max_lexer_states=400, verbose_errors=False))
+    grammar_masks = GrammarMasks(demo_path(), 4096, (EOS,))
+    assert [follow(grammar_masks, slot, 10) for slot in range(20)] == [[]] * 20
+    (error,) = follow(grammar_masks, 20, 500)
+    assert error.startswith("the grammar cannot be followed: lexer error: too many states")
+    assert follow(grammar_masks, 21, 10) == []
+
+
+def test_the_cache_of_compiled_grammars_is_bounded_in_bytes() -> None:
+    """As many as fit, were each as large as its limits allow."""
+    assert masks_module.MAX_COMPILED * compiler.MAX_GRAMMAR_MEMORY <= masks_module.MAX_COMPILED_BYTES
+    assert masks_module.MAX_COMPILED >= 8
 
 
 def test_the_cache_of_compiled_grammars_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import time
 from functools import cache
 from importlib.metadata import version
-from typing import ClassVar, TypedDict
+from typing import ClassVar, NotRequired, TypedDict
 
 from peregrine_router.api.openai.answer_schemas import FinishReason, Usage
 from peregrine_router.api.openai.schemas import OpenAiParameters
@@ -25,6 +25,7 @@ class Frame(TypedDict):
     created: int
     model: str
     system_fingerprint: str
+    usage: NotRequired[Usage | None]
 
 
 class OpenAiAnswer:
@@ -45,8 +46,15 @@ class OpenAiAnswer:
             "system_fingerprint": fingerprint(),
         }
         self._streams_usage = bool(body.stream_options and body.stream_options.include_usage)
+        if self._streams_usage:
+            # As OpenAI's: null in every chunk but the last.
+            self._frame["usage"] = None
         self._num_completion_tokens = 0
         """Tokens of the sequences of a stream that have ended."""
+
+    def start(self) -> bytes:
+        """Nothing: the first chunk comes with the first token."""
+        return b""
 
     def end(self) -> bytes:
         """The last events of a stream: usage if asked for, and `[DONE]`."""

@@ -40,8 +40,8 @@ class CompletionChoice(TypedDict):
     finish_reason: FinishReason | None
 
 
-class CompletionChunk(TypedDict):
-    """One event of a stream."""
+class Completion(TypedDict):
+    """The answer, or one chunk of it with `stream`."""
 
     id: str
     object: Literal["text_completion"]
@@ -49,11 +49,6 @@ class CompletionChunk(TypedDict):
     model: str
     system_fingerprint: str
     choices: list[CompletionChoice]
-
-
-class Completion(CompletionChunk):
-    """The answer, or one chunk of it with `stream`."""
-
     usage: NotRequired[Usage | None]
 
 
@@ -72,9 +67,10 @@ class ChatLogprob(TopLogprob):
 
 
 class ChatLogprobs(TypedDict):
-    """Log-probabilities, with one item per token."""
+    """Log-probabilities, with one item per token. None is of a refusal."""
 
     content: list[ChatLogprob]
+    refusal: None
 
 
 class FunctionCallAnswer(TypedDict):
@@ -94,10 +90,11 @@ class ToolCallAnswer(TypedDict):
 
 
 class AssistantMessage(TypedDict):
-    """The text or the tool calls of the model."""
+    """The text or the tool calls of the model, which refuses nothing."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
+    refusal: NotRequired[None]
     tool_calls: NotRequired[list[ToolCallAnswer]]
     function_call: NotRequired[FunctionCallAnswer]
 
@@ -141,6 +138,7 @@ class ChatChunk(TypedDict):
     model: str
     system_fingerprint: str
     choices: list[ChunkChoice]
+    usage: NotRequired[Usage | None]
 
 
 class Model(TypedDict):

@@ -1,8 +1,7 @@
-"""Readers of generated text: what of it is content, and what is tool calls.
+"""Reader of free text, in which calls can be anywhere: what of it is content, and what is tool calls.
 
-`CallReader` reads free text, in which calls can be anywhere. A call is held until it is whole, because only then it is
-known to be one: JSON that breaks off, or names another tool, is content as it stands. `ConstrainedCallReader` reads the
-one call that a grammar guarantees, and passes its arguments on as they come.
+A call is held until it is whole, because only then it is known to be one: JSON that breaks off, or names another tool,
+is content as it stands.
 """
 
 import re
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 
 from peregrine_router.api.openai.call_blocks import FENCE, Block, JsonValue
 from peregrine_router.api.openai.call_syntax import Call
-from peregrine_router.api.openai.json_scan import JsonScan
 
 ARGUMENTS_PIECE = 8
 """Most characters of arguments in a delta of a call that was held: about what two tokens add."""
@@ -153,45 +151,6 @@ class CallReader:
             if self.num_calls != self._max_calls:
                 self._pieces += _deltas(self.num_calls, call)
                 self.num_calls += 1
-
-
-class ConstrainedCallReader:
-    """Incremental parser of one sequence whose grammar is that of `ToolPlan.grammar`. Cut off early, it is text."""
-
-    _HEADER = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
-
-    def __init__(self) -> None:
-        self._pending = ""
-        self._arguments: JsonScan | None = None
-
-    @property
-    def num_calls(self) -> int:
-        """Number of complete calls."""
-        return int(self._arguments is not None and self._arguments.is_complete)
-
-    @property
-    def is_after_call(self) -> bool:
-        """See CallReader."""
-        return self.num_calls > 0
-
-    def push(self, delta: str) -> list[Piece]:
-        """Reads a delta. Returns what is decided by it."""
-        if self._arguments is not None:
-            return self._pieces(self._arguments, None, delta)
-        self._pending += delta
-        header = self._HEADER.match(self._pending)
-        if not header:
-            return []
-        self._arguments, self._pending = JsonScan(), self._pending[header.end() :]
-        return self._pieces(self._arguments, header[1], self._pending)
-
-    def end(self) -> list[Piece]:
-        """Ends the input. Returns the rest."""
-        return [self._pending] if self._pending and self._arguments is None else []
-
-    def _pieces(self, scan: JsonScan, name: str | None, delta: str) -> list[Piece]:
-        arguments = "" if scan.is_complete else delta[: scan.feed(delta)]
-        return [CallDelta(0, name, arguments)] if arguments else []
 
 
 def _deltas(index: int, call: Call) -> list[CallDelta]:

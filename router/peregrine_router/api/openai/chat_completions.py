@@ -3,20 +3,20 @@
 import uuid
 from collections.abc import Sequence
 
-from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason, finite
+from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason
 from peregrine_router.api.openai.answer_schemas import (
     AssistantMessage,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
-    ChatLogprob,
     ChatLogprobs,
     ChunkChoice,
     FinishReason,
     ToolCallAnswer,
-    TopLogprob,
 )
-from peregrine_router.api.openai.call_reader import CallDelta, CallReader, ConstrainedCallReader, Piece
+from peregrine_router.api.openai.call_reader import CallDelta, CallReader, Piece
+from peregrine_router.api.openai.chat_logprobs import chat_logprob
+from peregrine_router.api.openai.constrained_call_reader import ConstrainedCallReader
 from peregrine_router.api.openai.schemas import ChatRequest
 from peregrine_router.api.openai.tools import ToolPlan
 from peregrine_router.http.request_lifecycle import RequestLifecycle
@@ -65,7 +65,7 @@ class ChatAnswer(OpenAiAnswer):
         ]
         if choices:
             choices[0]["logprobs"] = self._logprobs([event.token], [event.top_tokens])
-            choices[-1]["finish_reason"] = _reason(reader, finished) if finished else None
+            choices[-1]["finish_reason"] = chat_finish_reason(reader, finished) if finished else None
         return [{**self._frame, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
 
     def _choice(self, number: int, output: SequenceOutput) -> ChatChoice:
@@ -75,20 +75,14 @@ class ChatAnswer(OpenAiAnswer):
             "index": number,
             "message": _message([*reader.push(text), *reader.end()] if reader else [text]),
             "logprobs": self._logprobs(output.tokens, output.top_tokens),
-            "finish_reason": _reason(reader, output.end),
+            "finish_reason": chat_finish_reason(reader, output.end),
         }
 
     def _logprobs(self, tokens: Sequence[Token], tops: Sequence[tuple[Token, ...]]) -> ChatLogprobs | None:
         if not self._has_logprobs:
             return None
-        return {"content": [self._logprob(token, top) for token, top in zip(tokens, tops, strict=True)]}
-
-    def _logprob(self, token: Token, top: tuple[Token, ...]) -> ChatLogprob:
-        return {**self._top(token), "top_logprobs": [self._top(each) for each in top]}
-
-    def _top(self, token: Token) -> TopLogprob:
-        text = self._tokenizer.describe(token.id).text
-        return {"token": text, "logprob": finite(token.logprob), "bytes": list(self._tokenizer.token_bytes(token.id))}
+        logprobs = [chat_logprob(self._tokenizer, token, top) for token, top in zip(tokens, tops, strict=True)]
+        return {"content": logprobs, "refusal": None}
 
 
 def _deltas(reader: Reader | None, text: str, is_last: bool) -> list[AssistantMessage]:
@@ -117,20 +111,25 @@ def _message(pieces: list[Piece]) -> AssistantMessage:
         elif isinstance(piece, CallDelta):
             calls[-1]["function"]["arguments"] += piece.arguments
     if not calls:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+        return {"role": "assistant", "content": text, "refusal": None}
+    return {"role": "assistant", "content": text or None, "refusal": None, "tool_calls": calls}
 
 
-def _reason(reader: Reader | None, finished: Finished) -> FinishReason:
-    """`tool_calls` if there are any, unless the limit of tokens cut off something behind them."""
+def chat_finish_reason(reader: Reader | None, finished: Finished) -> FinishReason:
+    """OpenAI's reason: `tool_calls` if there are any, unless the limit of tokens cut off something behind them."""
     reason = finish_reason(finished)
     has_calls = reader is not None and reader.num_calls > 0 and (reason == "stop" or reader.is_after_call)
     return "tool_calls" if has_calls else reason
 
 
+def new_call_id() -> str:
+    """An id by which a tool's result names its call."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
 def _call(name: str, arguments: str) -> ToolCallAnswer:
     return {
-        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "id": new_call_id(),
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }

@@ -8,21 +8,24 @@ from peregrine_router.admission.prompts import PromptSource, TextPrompt, TokenPr
 from peregrine_router.admission.rules import check, top_n_rules
 from peregrine_router.admission.validator import PromptJob
 from peregrine_router.api.openai.answer import OpenAiAnswer, finish_reason
-from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice, CompletionChunk
+from peregrine_router.api.openai.answer_schemas import Completion, CompletionChoice
 from peregrine_router.api.openai.completion_logprobs import CompletionLogprobsFormatter
 from peregrine_router.api.openai.parameters import generate_parameters
 from peregrine_router.api.openai.schemas import CompletionRequest
-from peregrine_router.http.errors import BatchTooLarge, SuffixUnsupported
+from peregrine_router.http.exceptions import BatchTooLarge, SuffixUnsupported
 from peregrine_router.http.request_lifecycle import RequestLifecycle
 from peregrine_router.http.sequence_output import SequenceOutput
+from peregrine_router.interfaces import ModelInfo
 from peregrine_router.request import Finished, FinishReason, InvalidRequest, Token, TokenEvent
 from peregrine_router.settings import Settings
 from peregrine_router.text.tokenizer import Tokenizer
 
+DEFAULT_MAX_TOKENS = 16
+"""Most tokens of a completion where neither the request nor the model's generation_config.json says; OpenAI's."""
 EMPTY_PROMPT = "Empty array detected. Do not use an empty array for the prompt."
 
 
-def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJob]:
+def completion_jobs(body: CompletionRequest, settings: Settings, info: ModelInfo) -> list[PromptJob]:
     """One job for each prompt. Raises InvalidRequest, SuffixUnsupported or BatchTooLarge."""
     if body.suffix:
         raise SuffixUnsupported
@@ -33,9 +36,13 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
     check(top_n_rules(body.logprobs or 0, limits, "logprobs"))
     n, best_of = _counts(body)
     # A token must be sampled for the prompt to be computed; `without_sampled` drops it.
-    max_tokens = 1 if _only_scores(body) else body.max_tokens
+    max_tokens = 1 if _only_prompt(body) else body.max_tokens
     parameters = generate_parameters(
-        body, max_tokens=max_tokens, top_n=body.logprobs, has_prompt_logprobs=_has_prompt_logprobs(body)
+        body,
+        max_tokens=max_tokens,
+        top_n=body.logprobs,
+        defaults=info.sampling_defaults,
+        has_prompt_logprobs=_has_prompt_logprobs(body),
     )
     has_logprobs = body.logprobs is not None or best_of > n
     return [
@@ -48,6 +55,7 @@ def completion_jobs(body: CompletionRequest, settings: Settings) -> list[PromptJ
             has_logprobs=has_logprobs,
             name="prompt",
             count_name="best_of" if best_of > n else "n",
+            default_max_new_tokens=info.default_max_new_tokens or DEFAULT_MAX_TOKENS,
         )
         for source in given
     ]
@@ -63,7 +71,7 @@ def best_sequences(body: CompletionRequest, groups: list[list[SequenceOutput]]) 
 
 def without_sampled(body: CompletionRequest, groups: list[list[SequenceOutput]]) -> list[list[SequenceOutput]]:
     """The sequences as they are, but without the token that `max_tokens` of 0 did not ask for."""
-    if not _only_scores(body):
+    if not _only_prompt(body):
         return groups
     return [
         [replace(output, tokens=[], top_tokens=[], finished=_unsampled(output.end)) for output in group]
@@ -94,11 +102,11 @@ class CompletionAnswer(OpenAiAnswer):
         usage = self._usage(num_completion_tokens)
         return {**self._frame, "object": "text_completion", "choices": choices, "usage": usage}
 
-    def event(self, number: int, event: TokenEvent) -> CompletionChunk:
+    def event(self, number: int, event: TokenEvent) -> Completion:
         """The chunk of a token of sequence `number`."""
         logprobs, finished, delta = None, event.finished, event.text_delta
         tokens, tops = [event.token], [event.top_tokens]
-        if finished is not None and _only_scores(self._body):
+        if finished is not None and _only_prompt(self._body):
             tokens, tops, delta, finished = [], [], "", _unsampled(finished)
         if self._body.logprobs is not None:
             formatter = self._logprobs.setdefault(number, self._logprobs_formatter())
@@ -146,11 +154,9 @@ def _prompts(body: CompletionRequest) -> list[PromptSource]:
         return [TextPrompt(given)]
     if not given:
         raise InvalidRequest(EMPTY_PROMPT)
-    ids = [each for each in given if isinstance(each, int)]
-    if ids:
-        return [TokenPrompt(tuple(ids))]
-    texts_or_ids = [each for each in given if not isinstance(each, int)]
-    return [TextPrompt(each) if isinstance(each, str) else TokenPrompt(tuple(each)) for each in texts_or_ids]
+    if isinstance(given[0], int):
+        return [TokenPrompt(tuple(given))]
+    return [TextPrompt(each) if isinstance(each, str) else TokenPrompt(tuple(each)) for each in given]
 
 
 def _counts(body: CompletionRequest) -> tuple[int, int]:
@@ -163,9 +169,9 @@ def _counts(body: CompletionRequest) -> tuple[int, int]:
     return n, best_of
 
 
-def _only_scores(body: CompletionRequest) -> bool:
-    """Whether the prompt is all that the answer is to hold."""
-    return bool(body.echo) and body.max_tokens == 0
+def _only_prompt(body: CompletionRequest) -> bool:
+    """Whether the prompt, with `echo`, or nothing is all that the answer is to hold."""
+    return body.max_tokens == 0
 
 
 def _has_prompt_logprobs(body: CompletionRequest) -> bool:

@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
-from peregrine_router.api.openai.schemas import ContentPart, Message, ToolCall
+from peregrine_router.api.openai.schemas import ChatRendering, ChatRequest, ContentPart, Message, ToolCall
 from peregrine_router.api.openai.tools import ToolPlan, tool_definitions
 from peregrine_router.request import InvalidRequest
+from peregrine_router.text.chat_template import Chat, Rendering
+from peregrine_router.text.special_tokens import EscapedPrompt
 
 TOOL_PROMPT = (
     'To call a function, answer with nothing but JSON of the form {"name": <its name>, "arguments": <an object>}. '
@@ -13,6 +15,8 @@ TOOL_PROMPT = (
 )
 TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
 """OpenAI's role -> the role by which chat templates know it."""
+RESERVED = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template")
+"""Arguments of transformers' apply_chat_template that are no variables of a client's own."""
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 """Types of content parts that are text: of chat completions, and of responses, whose parts clients send here too."""
 
@@ -20,6 +24,30 @@ TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 def plain_messages(messages: list[Message]) -> list[dict[str, Any]]:
     """Converts messages: content as one text, arguments of calls as objects. Raises InvalidRequest."""
     return [_plain(message) for message in messages]
+
+
+async def render_chat(chat: Chat, body: ChatRequest, plan: ToolPlan) -> EscapedPrompt:
+    """Renders a request's prompt. Raises InvalidRequest or TemplateError."""
+    messages, rendering = plain_messages(body.messages), rendering_of(body, body.messages[-1])
+    if chat.knows_tools:
+        return await chat.render(messages, tool_definitions(plan) or None, rendering)
+    return await chat.render(explain_tools(messages, plan, body.tool_prompt), None, rendering)
+
+
+def rendering_of(body: ChatRendering, last: Message) -> Rendering:
+    """Resolves the fields that say how to render; `last` is the last message. Raises InvalidRequest."""
+    is_begun, is_continued = body.add_generation_prompt, body.continue_final_message
+    variables = body.chat_template_kwargs or {}
+    if name := next((name for name in RESERVED if name in variables), None):
+        raise InvalidRequest(f"`chat_template_kwargs` cannot hold `{name}`: give it as a field of the request")
+    if is_continued and is_begun:
+        raise InvalidRequest("`continue_final_message` and `add_generation_prompt` cannot both be true")
+    if is_continued and (last.tool_calls or last.function_call or not _content(last).strip()):
+        raise InvalidRequest("`continue_final_message` needs a last message with text and without calls")
+    if is_begun is not None and is_continued is None:
+        # Who asks for the next turn, or for none, does not mean the last one to go on.
+        is_continued = False
+    return Rendering(is_continued, is_begun is not False, variables)
 
 
 def explain_tools(messages: list[dict[str, Any]], plan: ToolPlan, prompt: str | None) -> list[dict[str, Any]]:

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from peregrine_router.admission.fields import Items, Objects
 from peregrine_router.admission.generate_parameters import U32, CommonParameters
 from peregrine_router.admission.grammar_schema import GrammarSpec
 from peregrine_router.admission.parameters import Float, optional
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-TokenIds = Annotated[list[U32], Field(min_length=1)]
+TokenIds = Annotated[Items[U32], Field(min_length=1)]
 
 
 class Body(BaseModel):
@@ -28,10 +30,12 @@ class OpenAiParameters(CommonParameters):
     """Parameters of completions and chat. Many of `CommonParameters` go beyond OpenAI's."""
 
     model: str | None = optional("Any name; the answer repeats it.", "tgi")
-    max_tokens: U32 | None = optional("Maximum number of tokens to generate. Not set: as many as fit.", 20)
-    temperature: Float | None = optional("0 is greedy decoding. Not set: 1.", 0.7)
+    max_tokens: U32 | None = optional(
+        "Maximum number of tokens to generate. Not set: the model's default, else as many as fit.", 20
+    )
+    temperature: Float | None = optional("0 is greedy decoding. Not set: the model's default, else 1.", 0.7)
     n: U32 | None = optional("Number of answers to each prompt.", 1)
-    stop: str | list[str] | None = optional("Stop before any of these texts, which is left out.", ["\nUser:"])
+    stop: str | Items[str] | None = optional("Stop before any of these texts, which is left out.", ["\nUser:"])
     stream: bool | None = optional("Stream the answer as server-sent events.", False)
     stream_options: StreamOptions | None = optional("Only with `stream`.", {"include_usage": True})
     seed: Seed | None = optional("Seed of sampling: the same seed gives the same tokens. Not set: random.", 42)
@@ -42,10 +46,13 @@ class OpenAiParameters(CommonParameters):
 class CompletionRequest(OpenAiParameters):
     """One prompt or several, and generation parameters."""
 
-    prompt: str | list[str] | TokenIds | list[TokenIds] = Field(
+    prompt: str | Items[str] | TokenIds | Items[TokenIds] = Field(
         description="Text or token ids, or a list of either.", examples=["My name is Olivier and I"]
     )
     suffix: str | None = optional("Not supported.", None)
+    max_tokens: U32 | None = optional(
+        "Maximum number of tokens to generate. Not set: the model's default, else 16.", 20
+    )
     echo: bool | None = optional(
         "Prepend the prompt to the text. With `max_tokens` 0 the prompt is all, for its `logprobs`.", False
     )
@@ -80,10 +87,10 @@ class Message(Body):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(examples=["user"])
-    content: str | list[ContentPart] | None = Field(None, examples=["What is a falcon?"])
+    content: str | Objects[ContentPart] | None = Field(None, examples=["What is a falcon?"])
     name: str | None = Field(None, examples=["alice"])
     refusal: str | None = Field(None, description="The assistant's refusal, in place of `content`.")
-    tool_calls: list[ToolCall] | None = Field(None, description="Tool calls of the assistant.")
+    tool_calls: Objects[ToolCall] | None = Field(None, description="Tool calls of the assistant.")
     function_call: FunctionCall | None = Field(None, description="Older form of a single tool call.")
     tool_call_id: str | None = Field(None, examples=["call_1"])
 
@@ -126,7 +133,7 @@ class AllowedTools(Body):
     """The tools that may be called, out of all; `required`: one of them must be."""
 
     mode: Literal["auto", "required"] = "auto"
-    tools: list[ToolChoice] = Field(min_length=1)
+    tools: Objects[ToolChoice] = Field(min_length=1)
 
 
 class AllowedToolsChoice(Body):
@@ -136,23 +143,55 @@ class AllowedToolsChoice(Body):
     allowed_tools: AllowedTools
 
 
-class ChatRequest(OpenAiParameters):
+class ChatRendering(Body):
+    """Fields by which a client says how its chat becomes a prompt. Names and meanings are vLLM's."""
+
+    add_generation_prompt: bool | None = optional(
+        "Begin the assistant's turn. Not set: unless the last message is the assistant's, which is continued.", True
+    )
+    continue_final_message: bool | None = optional(
+        "End the prompt within the last message, whoever's it is. Not with `add_generation_prompt`.", False
+    )
+    chat_template_kwargs: dict[str, Any] | None = optional(
+        "Further variables of the chat template.", {"enable_thinking": False}
+    )
+
+
+class ChatRequest(OpenAiParameters, ChatRendering):
     """A conversation and generation parameters."""
 
-    messages: list[Message] = Field(min_length=1, description="The conversation so far, oldest message first.")
+    messages: Objects[Message] = Field(min_length=1, description="The conversation so far, oldest message first.")
     max_completion_tokens: U32 | None = optional("Newer name of `max_tokens`.", 20)
     logprobs: bool | None = optional("Return log-probabilities.", True)
     top_logprobs: U32 | None = optional("With `logprobs`: also those of this many most probable tokens.", 2)
-    tools: list[Tool] | None = Field(None, description="Functions that the model may call.")
+    tools: Objects[Tool] | None = Field(None, description="Functions that the model may call.")
     tool_choice: str | ToolChoice | AllowedToolsChoice | None = optional(
-        "auto: the model may call tools; required: it must call one; none: it must not; a name or object: it must call "
-        "that one; an object of the type allowed_tools: as auto or required, with these tools only.",
+        "auto: the model may call tools; required: it must call one; none: it must not; a name or object: "
+        "it must call that one; an object of the type allowed_tools: as auto or required, with these tools only.",
         "auto",
     )
-    functions: list[Function] | None = Field(None, description="Older form of `tools`.")
+    functions: Objects[Function] | None = Field(None, description="Older form of `tools`.")
     function_call: str | FunctionName | None = optional("Older form of `tool_choice`, for `functions`.", "auto")
-    tool_prompt: str | None = optional("Instructions for tools, if the chat template does not support tools.", None)
-    parallel_tool_calls: bool | None = optional("false: an answer has one call at most.", False)
+    tool_prompt: str | None = optional(
+        "Instructions for tools, if the chat template does not support tools. With it, as with the model `tgi`, "
+        "`tool_choice: auto` is TGI's: a call or `no_tool`, by a grammar.",
+        None,
+    )
+    parallel_tool_calls: bool | None = optional(
+        "false: an answer has one call at most; true: one that must call tools may call several.", False
+    )
+    modalities: Items[Literal["text"]] | None = optional("Only text is supported.", ["text"])
+    audio: dict[str, Any] | None = optional("Not supported.", None)
+    moderation: dict[str, Any] | None = optional("Not supported.", None)
+    web_search_options: dict[str, Any] | None = optional("Not supported.", None)
+
+    @field_validator("audio", "moderation", "web_search_options")
+    @classmethod
+    def _refuse(cls, given: Any) -> Any:
+        """Refuses what would change the answer: a client that gets one without would not know."""
+        if given is not None:
+            raise PydanticCustomError("unsupported", "this is not supported; leave it out")
+        return given
 
     @model_validator(mode="after")
     def _map_functions(self) -> Self:

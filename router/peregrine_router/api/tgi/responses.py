@@ -48,6 +48,10 @@ class StreamAnswer:
             answer.details = _stream_details(self._request, event.finished) if self._has_details else None
         return answer
 
+    def start(self) -> bytes:
+        """Nothing precedes the first token of a TGI stream."""
+        return b""
+
     def end(self) -> bytes:
         """Nothing follows the last token of a TGI stream."""
         return b""

@@ -1,5 +1,6 @@
 """TGI's routes: generation, cancellation, information and metrics."""
 
+from functools import partial
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -29,7 +30,9 @@ from peregrine_router.http.request_body import json_route
 from peregrine_router.http.response_headers import ResponseHeaders
 from peregrine_router.http.sse import EventStreamResponse
 from peregrine_router.interfaces import ModelInfo
+from peregrine_router.observability.exposition import OPENMETRICS, TEXT, prefers_openmetrics
 from peregrine_router.observability.metrics import Metrics
+from peregrine_router.observability.scrape_cache import ScrapeCache
 from peregrine_router.settings import Settings
 
 TGI_VERSION = "3.3.6"
@@ -58,7 +61,10 @@ class TgiApi:
         headers: ResponseHeaders,
     ) -> None:
         self._live = live
-        self._metrics = metrics
+        self._scrapes = {
+            is_openmetrics: ScrapeCache(partial(metrics.render, is_openmetrics=is_openmetrics))
+            for is_openmetrics in (False, True)
+        }
         self._settings = settings
         self._info = info
         self._headers = headers
@@ -73,7 +79,7 @@ class TgiApi:
         }
         for path, (handler, responses) in answers.items():
             router.add_api_route(path, handler, methods=["POST"], responses=responses, openapi_extra=TIMEOUT_HEADER)
-        cancelled: dict[int | str, dict[str, Any]] = {200: {"model": CancelResponse}, **errors(401, 404)}
+        cancelled: dict[int | str, dict[str, Any]] = {200: {"model": CancelResponse}, **errors(401, 403, 404)}
         router.add_api_route("/cancel/{id}", self.cancel, methods=["POST"], responses=cancelled)
         router.add_api_route("/info", self.get_info, responses={200: {"model": Info}, **UNAUTHORIZED})
         router.add_api_route("/metrics", self.get_metrics, response_class=PlainTextResponse, responses=UNAUTHORIZED)
@@ -130,16 +136,18 @@ class TgiApi:
         }
         return json_response(200, answer)
 
-    async def get_metrics(self) -> Response:
-        """Prometheus metrics."""
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+    async def get_metrics(self, request: Request) -> Response:
+        """Prometheus metrics: plain text, or OpenMetrics, which has exemplars, if `Accept` prefers it."""
+        is_openmetrics = prefers_openmetrics(request.headers.get("accept", ""))
+        text = self._scrapes[is_openmetrics].text()
+        return Response(text, media_type=OPENMETRICS if is_openmetrics else TEXT)
 
     async def answer(
         self, request: Request, body: GenerateRequest, has_prompt: bool
     ) -> tuple[GenerateResponse, dict[str, str]]:
         """Generates the whole answer of a TGI route, and its headers."""
         async with self._live.new(request) as lifecycle:
-            await lifecycle.start([tgi_prompt_job(body.inputs, body.parameters)])
+            await unless_client_leaves(request, lifecycle.start([tgi_prompt_job(body.inputs, body.parameters)]))
             (outputs,) = await unless_client_leaves(request, lifecycle.collect())
             ranked = sorted(outputs, key=lambda output: output.mean_logprob, reverse=True)
             answer = format_answer(ranked, body, prefix=_prefix(body, has_prompt))
@@ -147,7 +155,9 @@ class TgiApi:
 
     async def _stream(self, request: Request, body: GenerateRequest, has_prompt: bool) -> Response:
         async with self._live.opening(request) as lifecycle:
-            await lifecycle.start([tgi_prompt_job(body.inputs, body.parameters, is_stream=True)])
+            await unless_client_leaves(
+                request, lifecycle.start([tgi_prompt_job(body.inputs, body.parameters, is_stream=True)])
+            )
             answer = StreamAnswer(lifecycle.requests[0], body, prefix=_prefix(body, has_prompt))
             headers = self._headers.stream(lifecycle)
             return EventStreamResponse(lifecycle, answer, headers, self._settings.slow_client_timeout)

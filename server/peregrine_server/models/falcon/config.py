@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peregrine_server.models.errors import ConfigError, UnsupportedModel
+from peregrine_server.models.interface import LinearWeights
 from peregrine_server.models.loading.config_reader import ConfigReader
 
 SUPPORTED = "falcon-rw-1b, falcon-rw-7b, falcon-7b, falcon-40b, falcon-180B, falcon-11B and models fine-tuned from them"
@@ -70,6 +71,13 @@ class FalconConfig:
         """Query heads of one KV head."""
         return self.num_heads // self.num_kv_heads
 
+    @property
+    def linear_weights(self) -> LinearWeights:
+        """Weights that tokens are multiplied with, without padding."""
+        attention = (2 * self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        layer = self.hidden_size * (attention + 2 * self.ffn_size)
+        return LinearWeights(self.num_layers * layer, self.vocab_size * self.hidden_size)
+
     def summary(self) -> str:
         """Layers, heads and vocabulary, for the start-up lines."""
         kv_heads = f"{self.num_kv_heads} KV head{'s' * (self.num_kv_heads > 1)}"
@@ -123,10 +131,6 @@ def _check_supported(hf: Mapping[str, Any]) -> None:
     architectures = [str(each) for each in given] if isinstance(given, list) else [str(given)]
     if architectures and all(map(_OTHER_TASKS.search, architectures)):
         raise UnsupportedModel(f"architecture {architectures!r:.80} generates no text; supported are {SUPPORTED}")
-    quantization = hf.get("quantization_config")
-    if quantization is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise UnsupportedModel(f"a checkpoint quantized by {method!r:.80} is not supported; give the original weights")
     if hf.get("apply_residual_connection_post_layernorm"):
         raise UnsupportedModel("apply_residual_connection_post_layernorm is not supported: no published Falcon sets it")
 
@@ -168,8 +172,11 @@ def _rope(hf: Mapping[str, Any]) -> tuple[float, float, bool]:
     theta = ConfigReader(scaling).positive(
         "rope_theta", default=ConfigReader(hf).positive("rope_theta", default=10000.0)
     )
-    factor = 1.0 if kind == "default" else ConfigReader(scaling).positive("factor", default=1.0)
-    return theta, factor, kind == "dynamic"
+    if kind == "default":
+        return theta, 1.0, False
+    if scaling.get("factor") is None:
+        raise ConfigError(f"rope_scaling of type {kind} has no factor: add the one that the model was trained with")
+    return theta, ConfigReader(scaling).positive("factor", default=1.0), kind == "dynamic"
 
 
 def _dtype(read: ConfigReader) -> str:

@@ -9,9 +9,29 @@ from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.partition import partition
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
+from peregrine_server.models.interface import Footprint, Layout
+from peregrine_server.protocol import CacheSpec
 
 KV_SCALE_BYTES = 4
 """Bytes beside each head of 8-bit keys or values of a token."""
+PANEL_ROWS, PANEL_ALIGNMENT = 4096, 128
+"""Rows of a packed weight that a GPU's kernels dequantize at a time, and of what they are a multiple: tests hold that
+these are the kernels' own."""
+
+
+def footprint(config: FalconConfig, layout: Layout) -> Footprint:
+    """Bytes on each rank of a model laid out so."""
+    ranks, dtype, format = layout.num_ranks, layout.dtype, layout.format
+    *_, head = linears(config, ranks)
+    is_dense = format.head_num_bytes(*head, dtype) is None
+    is_table = config.is_tied and is_dense and not layout.packs_weights
+    return Footprint(
+        weight_bytes=weight_bytes(config, ranks, dtype, format, has_packed_head=layout.packs_weights),
+        unread_bytes=0 if is_table else DenseFormat().num_bytes(*head, dtype),
+        cache=CacheSpec(kv_bytes_per_token(config, ranks, dtype, layout.has_8_bit_kv)),
+        activation_bytes_per_token=activation_bytes_per_token(config, ranks, dtype),
+        scratch_bytes=scratch_bytes(config, ranks, dtype, format),
+    )
 
 
 def num_weights(config: FalconConfig, num_ranks: int = 1, has_packed_head: bool = False) -> int:
@@ -33,12 +53,23 @@ def weight_bytes(
 ) -> int:
     """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES; linears in `format`, or dense."""
     format = format or DenseFormat()
-    total = num_dense(config, num_ranks, has_packed_head) * DTYPE_BYTES[dtype]
-    return total + sum(format.num_bytes(rows, columns, dtype) for rows, columns in linears(config, num_ranks))
+    *layers, head = linears(config, num_ranks)
+    head_bytes = format.head_num_bytes(*head, dtype)
+    dense = num_dense(config, num_ranks, has_packed_head or head_bytes is not None) * DTYPE_BYTES[dtype]
+    if head_bytes is None:
+        head_bytes = DenseFormat().num_bytes(*head, dtype)
+    return dense + head_bytes + sum(format.num_bytes(*layer, dtype) for layer in layers)
+
+
+def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
+    """Bytes that one rank reads of a checkpoint, floating-point values as `dtype`."""
+    *layers, head = linears(config, num_ranks)
+    dense = num_dense(config, num_ranks) * DTYPE_BYTES[dtype] + DenseFormat().num_bytes(*head, dtype)
+    return dense + sum(format.checkpoint_bytes(*layer, dtype) for layer in layers)
 
 
 def linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[int, int]]:
-    """(out, in) of every linear of one rank, the head among them."""
+    """(out, in) of every linear of one rank, the head's last."""
     part, hidden = partition(config, 0, num_ranks), config.hidden_size
     for _ in range(config.num_layers):
         yield part.qkv.size, hidden
@@ -67,22 +98,37 @@ def kv_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str, is_8_bi
     return 2 * config.num_layers * num_kv_heads * head_bytes
 
 
-def tokens_that_fit(config: FalconConfig, num_ranks: int, dtype: str, num_bytes: int, block_size: int = 1) -> int:
-    """Tokens of KV cache, in whole blocks, that `num_bytes` of every rank hold; 0 when there is nothing left."""
-    block_bytes = kv_bytes_per_token(config, num_ranks, dtype) * block_size
-    return max(0, num_bytes) // block_bytes * block_size
+def activation_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str) -> int:
+    """Bytes beyond the weights of each token of a step at its peak, on a GPU.
 
-
-def resident_conversations(
-    config: FalconConfig, num_ranks: int, dtype: str, card_bytes: int, num_tokens: int, block_size: int = 64
-) -> int:
-    """Conversations of `num_tokens` whose K and V stay on cards of `card_bytes` each, beside the weights.
-
-    `card_bytes` is the memory that the driver leaves to weights and cache; the caller subtracts activations.
+    As `model.py` allocates: the residual before and after a block's first norm, that norm's outputs, and in a parallel
+    block the fused QKV beside the input of the output GEMM; in a sequential one, attention or MLP, whichever is larger.
     """
-    free = card_bytes - weight_bytes(config, num_ranks, dtype)
-    block_tokens = -(-num_tokens // block_size) * block_size
-    return tokens_that_fit(config, num_ranks, dtype, free, block_size) // block_tokens
+    part, hidden, layer_norms = partition(config, 0, num_ranks), config.hidden_size, config.num_layer_norms
+    qkv, attended, ffn = part.qkv.size, part.dense.size, part.ffn.size
+    if config.is_parallel:
+        numbers = (2 + layer_norms) * hidden + attended + ffn + max(qkv, hidden)
+    else:
+        numbers = attended + max(3 * hidden + qkv + attended, 5 * hidden + ffn)
+    rotary = 0 if config.has_alibi else 2 * config.head_dim
+    return (numbers + rotary) * DTYPE_BYTES[dtype]
+
+
+def scratch_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
+    """Bytes of the largest part of a packed linear that is dequantized at a time, on a GPU; 0 if none is packed."""
+    part, hidden = partition(config, 0, num_ranks), config.hidden_size
+    sums = [part.dense.size + part.ffn.size] if config.is_parallel else [part.dense.size, part.ffn.size]
+    shapes = [(part.qkv.size, hidden), (part.ffn.size, hidden), *((hidden, size) for size in sums)]
+    packed = [shape for shape in shapes if format.num_bytes(*shape, dtype) < DenseFormat().num_bytes(*shape, dtype)]
+    if format.head_num_bytes(part.vocab.size, hidden, dtype) is not None:
+        packed.append((part.vocab.size, hidden))
+    return max((_panel_rows(rows) * columns for rows, columns in packed), default=0) * DTYPE_BYTES[dtype]
+
+
+def _panel_rows(num_rows: int) -> int:
+    """Rows of a weight that are dequantized at a time: panels are as even as whole tiles are."""
+    num_panels = -(-num_rows // PANEL_ROWS)
+    return min(-(-num_rows // (num_panels * PANEL_ALIGNMENT)) * PANEL_ALIGNMENT, num_rows)
 
 
 def padding_overhead(config: FalconConfig, num_ranks: int) -> float:

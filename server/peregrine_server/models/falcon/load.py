@@ -1,15 +1,18 @@
 """A Falcon from a checkpoint: one rank's share of each weight, packed for its device."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from peregrine_kernels import FusedModel, FusedOps, Linear, ModelParts
-from peregrine_kernels.dense_linear import DenseLinear
+from peregrine_kernels import FusedModel, FusedOps, Linear, LinearInto, ModelParts
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.footprint import weight_bytes
+from peregrine_server.models.falcon.footprint import checkpoint_bytes
 from peregrine_server.models.falcon.model import (
     Block,
     Falcon,
@@ -22,18 +25,26 @@ from peregrine_server.models.falcon.tensors import (
     EMBEDDING,
     HEAD,
     IGNORED,
+    LINEAR,
     PREFIX,
     confirm_layer_norms,
     expected_tensors,
+    file_name,
     layer_norms,
 )
-from peregrine_server.models.interface import ModelContext
+from peregrine_server.models.formats.dense import DenseFormat
+from peregrine_server.models.formats.interface import WeightFormat
+from peregrine_server.models.interface import ModelContext, SourceCheckpoint
 from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
 from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions
 from peregrine_server.models.loading.slices import Slice, whole
 from peregrine_server.models.loading.tensor_file import CheckpointError
 from peregrine_server.models.loading.weights import Progress, TensorSource, Weights
+
+SHOWN_NAMES = 3
+"""Unexpected tensors that the warning names."""
+log = logging.getLogger(__name__)
 
 
 def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progress: Progress | None = None) -> Falcon:
@@ -42,23 +53,45 @@ def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progres
     The host needs room for the rank's weights and one tensor. Raises CheckpointError.
     """
     with Weights(path, context.device, context.dtype, progress, prefix=PREFIX) as weights:
-        config = check_weights(weights, config, context)
+        config, unexpected = check_weights(weights, config, context.format, context.parallel.size)
+        if unexpected and context.parallel.rank == 0:
+            log.warning("%s: unexpected tensors are left out: %s", path, _some(unexpected))
         return Loader(FalconContext.of(context, config), weights).falcon()
 
 
-def check_weights(weights: Weights, config: FalconConfig, context: ModelContext) -> FalconConfig:
-    """Accounts for every tensor; the config with the LayerNorms and the head that the checkpoint has.
+@contextmanager
+def open_falcon(path: Path, config: FalconConfig) -> Iterator[SourceCheckpoint]:
+    """The checkpoint in directory `path`, to be written in another format. Raises CheckpointError."""
+    with Weights(path, torch.device("cpu"), getattr(torch, config.dtype), prefix=PREFIX) as weights:
+        config, _ = check_weights(weights, config, DenseFormat())
+        yield SourceCheckpoint(weights, config.dtype, partial(expected_tensors, config), file_name)
+
+
+def check_weights(
+    weights: Weights, config: FalconConfig, format: WeightFormat, num_ranks: int = 1
+) -> tuple[FalconConfig, list[str]]:
+    """Accounts for every tensor. Returns the config with the LayerNorms and the head that the checkpoint has, and names
+    of tensors that are no Falcon's, such as another task's head.
 
     Raises CheckpointError.
     """
     config = _confirm_head(confirm_layer_norms(config, weights.names), weights)
-    weights.check(
-        expected_tensors(config, context.format),
-        weight_bytes(config, context.parallel.size, context.dtype_name),
+    unexpected = weights.check(
+        expected_tensors(config, format),
+        checkpoint_bytes(config, num_ranks, str(weights.dtype).removeprefix("torch."), format),
         ignored=IGNORED,
         aliases={EMBEDDING: HEAD} if config.is_tied else {},
     )
-    return config
+    for name in unexpected:
+        if (linear := LINEAR.match(name)) and format.refuses(name[linear.end() :]):
+            raise CheckpointError(f"tensor {name!r:.200} is of a layout that is not supported; give other weights")
+    return config, unexpected
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(f"{name!r:.100}" for name in names[:SHOWN_NAMES])
+    return shown + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
 
 
 def _confirm_head(config: FalconConfig, weights: Weights) -> FalconConfig:
@@ -124,7 +157,7 @@ class Loader:
         inputs = self.by_rows(qkv), self.by_rows(up, activation=config.activation)
         if context.concatenates:
             for_attention, for_mlp = inputs
-            assert isinstance(for_mlp, DenseLinear), "a backend that packs weights has GEMMs with epilogues"
+            assert isinstance(for_mlp, LinearInto), "a backend that packs weights has GEMMs with epilogues"
             outputs, bias = self.by_columns(dense, down), self.bias(dense[0], down[0])
             return ParallelBlock(context, norms[0], mlp_norm, for_attention, for_mlp, outputs, bias)
         apart = self.by_columns(dense), self.by_columns(down)

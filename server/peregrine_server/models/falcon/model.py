@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peregrine_kernels import FusedLayer, FusedModel, KVCache, LayerParts, Linear, PagedBatch, Rotary
-from peregrine_kernels.dense_linear import DenseLinear
-from peregrine_server.models.falcon import footprint
+from peregrine_kernels import FusedLayer, FusedModel, KVCache, LayerParts, Linear, LinearInto, PagedBatch, Rotary
 from peregrine_server.models.falcon.config import FalconConfig
+from peregrine_server.models.falcon.footprint import footprint
 from peregrine_server.models.falcon.partition import Partition, partition
 from peregrine_server.models.interface import ForwardContext, ModelContext
 from peregrine_server.models.layers.embedding import Embedding, Head
@@ -102,21 +101,12 @@ class Falcon:
 
     @property
     def cache_spec(self) -> CacheSpec:
-        context = self.context
-        ranks, is_8_bit = context.parallel.size, context.kv_dtype is not None
-        return CacheSpec(footprint.kv_bytes_per_token(self.config, ranks, context.dtype_name, is_8_bit))
+        return footprint(self.config, self.context.layout).cache
 
     @property
     def weight_bytes(self) -> int:
         """Bytes on this rank."""
-        context = self.context
-        return footprint.weight_bytes(
-            self.config,
-            context.parallel.size,
-            context.dtype_name,
-            context.format,
-            has_packed_head=context.device.type == "cpu",
-        )
+        return footprint(self.config, self.context.layout).weight_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +179,7 @@ class ParallelBlock:
     attention_norm: LayerNorm
     mlp_norm: LayerNorm | None
     qkv: Linear
-    up: DenseLinear
+    up: LinearInto
     dense_down: Linear
     bias: Tensor | None
     """[H]: the sum of dense's and down's, added once, not by every rank."""

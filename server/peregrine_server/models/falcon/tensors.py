@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.formats.interface import WeightFormat
+from peregrine_server.models.loading.tensor_spec import TensorSpec
 
 PREFIX = "transformer."
 """Left off by some checkpoints, and by every name below."""
@@ -17,11 +18,17 @@ IGNORED = re.compile(
 """Tensors that generate nothing: tables and causal masks that older code saved, and TRL's value head."""
 
 
-def expected_tensors(config: FalconConfig, format: WeightFormat) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor a checkpoint of this config holds, by name without the `transformer.` prefix."""
+LINEAR = re.compile(
+    r"^(h\.\d+\.(self_attention\.(query_key_value|dense)|mlp\.(dense_h_to_4h|dense_4h_to_h|act))|lm_head|word_embeddings)\."
+)
+"""Beginning of the names of a linear's tensors, a quantized table's or head's and an activation's among them."""
+
+
+def expected_tensors(config: FalconConfig, format: WeightFormat) -> dict[str, TensorSpec]:
+    """Every tensor that a checkpoint of this config holds, by name without the `transformer.` prefix."""
     hidden, ffn = config.hidden_size, config.ffn_size
     qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
+    tensors = {EMBEDDING: TensorSpec((config.vocab_size, hidden))}
     for layer in range(config.num_layers):
         linears = {
             "self_attention.query_key_value": (qkv, hidden),
@@ -30,13 +37,18 @@ def expected_tensors(config: FalconConfig, format: WeightFormat) -> dict[str, tu
             "mlp.dense_4h_to_h": (hidden, ffn),
         }
         for name, shape in linears.items():
-            shapes |= format.expected(f"h.{layer}.{name}", *shape)
+            tensors |= format.expected(f"h.{layer}.{name}", *shape)
         if config.has_bias:
-            shapes |= {f"h.{layer}.{name}.bias": shape[:1] for name, shape in linears.items()}
+            tensors |= {f"h.{layer}.{name}.bias": TensorSpec(shape[:1]) for name, shape in linears.items()}
         for norm in layer_norms(config):
-            shapes |= {f"h.{layer}.{norm}.{kind}": (hidden,) for kind in ("weight", "bias")}
-    shapes |= {"ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
-    return shapes if config.is_tied else shapes | {HEAD: (config.vocab_size, hidden)}
+            tensors |= {f"h.{layer}.{norm}.{kind}": TensorSpec((hidden,)) for kind in ("weight", "bias")}
+    tensors |= {f"ln_f.{kind}": TensorSpec((hidden,)) for kind in ("weight", "bias")}
+    return tensors if config.is_tied else tensors | {HEAD: TensorSpec((config.vocab_size, hidden))}
+
+
+def file_name(name: str) -> str:
+    """The name of a tensor in published checkpoints."""
+    return name if name == HEAD else PREFIX + name
 
 
 def layer_norms(config: FalconConfig) -> tuple[str, ...]:

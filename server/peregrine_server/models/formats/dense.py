@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from peregrine_server.models.formats.interface import DTYPE_BYTES
+from peregrine_server.models.formats.interface import DENSE, DTYPE_BYTES
+from peregrine_server.models.loading.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from peregrine_kernels import Backend, DenseWeight
+    from peregrine_kernels import DenseWeight
+    from peregrine_server.models.formats.interface import WeightKernels
     from peregrine_server.models.loading.slices import Slice
     from peregrine_server.models.loading.weights import TensorSource
 
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
 class DenseFormat:
     """No quantization."""
 
-    name = "dense"
+    name = DENSE
     compute_dtype: str | None = None
 
-    def __init__(self, backend: Backend | None = None) -> None:
+    def __init__(self, kernels: WeightKernels | None = None) -> None:
         """Every backend has these."""
 
-    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, tuple[int, ...]]:
-        return {f"{name}.weight": (out_features, in_features)}
+    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
+        return {f"{name}.weight": TensorSpec((out_features, in_features))}
 
     def load(self, weights: TensorSource, parts: tuple[tuple[str, Slice], ...], axis: int) -> DenseWeight:
         return self.from_dense(read_dense(weights, parts, axis))
@@ -37,6 +39,15 @@ class DenseFormat:
 
     def num_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
         return out_features * in_features * DTYPE_BYTES[dtype]
+
+    def head_num_bytes(self, out_features: int, in_features: int, dtype: str) -> int | None:
+        return None
+
+    def refuses(self, leftover: str) -> bool:
+        return False
+
+    def checkpoint_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
+        return self.num_bytes(out_features, in_features, dtype)
 
 
 def read_dense(weights: TensorSource, parts: tuple[tuple[str, Slice], ...], axis: int) -> Tensor:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from peregrine_server.models.loading.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from peregrine_kernels import Backend, Weight
+    from peregrine_kernels import Weight
     from peregrine_server.models.loading.slices import Slice
     from peregrine_server.models.loading.weights import TensorSource
 
+DENSE = "dense"
+"""Name of the format that is not quantized."""
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of an element, by the name of its type."""
 
@@ -21,15 +26,25 @@ class WeightFormat(Protocol):
 
     name: str
     """As --quantize names it."""
-    compute_dtype: str | None
-    """The dtype that a model with such weights computes in ("bfloat16", ...); None: any."""
 
-    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, tuple[int, ...]]:
-        """Name -> shape of every tensor that a checkpoint holds of the linear `name`, its bias aside."""
+    @property
+    def compute_dtype(self) -> str | None:
+        """The dtype that a model with such weights computes in ("bfloat16", ...); None: any."""
+
+    def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
+        """Every tensor that a checkpoint holds of the linear `name`, by its name, its bias aside."""
+
+    def refuses(self, leftover: str) -> bool:
+        """Whether a tensor of a linear that is not expected changes what the expected ones stand for, by its name
+        within the linear ("weight_g_idx"). Others are left out with a warning."""
 
     def load(self, weights: TensorSource, parts: tuple[tuple[str, Slice], ...], axis: int) -> Weight:
         """Reads a rank's slices of linears `(name, slice)`: of their rows (axis 0), one below the other, or of their
         columns (axis 1), side by side."""
+
+    def checkpoint_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
+        """Bytes that `load` reads of a rank's share of that size, for the progress: floating-point values count as
+        `dtype`."""
 
     def from_dense(self, table: Tensor) -> Weight:
         """The weight of an output head whose values [out, in] are at hand."""
@@ -37,9 +52,60 @@ class WeightFormat(Protocol):
     def num_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
         """Bytes of a linear on its device, in a model of `dtype`, its bias aside."""
 
+    def head_num_bytes(self, out_features: int, in_features: int, dtype: str) -> int | None:
+        """Bytes of the weight that `from_dense` makes; None: it is dense, and may be the embedding table itself."""
+
+
+class WeightKernels(Protocol):
+    """Attributes of a backend that formats ask for: `peregrine_kernels.Backend` says what each attribute means."""
+
+    @property
+    def largest_int8(self) -> int: ...
+    @property
+    def has_fp8(self) -> bool: ...
+    @property
+    def int4_group(self) -> int: ...
+    @property
+    def has_codebooks(self) -> bool: ...
+    @property
+    def dequantizes(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KernelsOfDevice:
+    """A device's kernels, to size weights where there is no torch, or no such device."""
+
+    largest_int8: int
+    has_fp8: bool
+    int4_group: int
+    has_codebooks: bool
+    dequantizes: bool
+
+
+CPU_KERNELS = KernelsOfDevice(127, has_fp8=False, int4_group=32, has_codebooks=False, dequantizes=True)
+"""Kernels of the native backend: tests hold that it has these."""
+ALL_KERNELS = KernelsOfDevice(127, has_fp8=True, int4_group=8, has_codebooks=True, dequantizes=False)
+"""Every weight stays packed."""
+
 
 class WeightFormatFactory(Protocol):
     """Makes a format for the backend that will multiply it."""
 
-    def __call__(self, backend: Backend | None) -> WeightFormat:
-        """`backend` None: to size weights, not to load them. Raises UnsupportedWeight if it has no such kernels."""
+    def __call__(self, kernels: WeightKernels) -> WeightFormat:
+        """Raises UnsupportedWeight if there are no such kernels. Weights are sized, not loaded, without a backend:
+        then `kernels` are a KernelsOfDevice."""
+
+
+class CheckpointFormat(WeightFormat, Protocol):
+    """A format that reads quantized weights as a checkpoint holds them."""
+
+    also_named: tuple[str, ...]
+    """The names of --quantize that mean it: those of its tool, and of the format that it amounts to ("int4")."""
+
+
+class CheckpointFormatFactory(Protocol):
+    """Makes the format of a checkpoint."""
+
+    def __call__(self, quantization: Mapping[str, Any], kernels: WeightKernels) -> CheckpointFormat:
+        """`quantization` is config.json's `quantization_config`, of which nothing is checked. Raises UnsupportedModel
+        for what is not read, or not understood; UnsupportedWeight."""

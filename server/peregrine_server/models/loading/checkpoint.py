@@ -10,7 +10,12 @@ from peregrine_server.models.loading.torch_file import TorchFile
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """The first that exists counts: transformers' order (`_get_resolved_checkpoint_files`)."""
-_SHARD = re.compile(r"(?P<stem>model|pytorch_model)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
+_QUANTIZED = r"gptq_model-\d+bit-(?:-1|\d+)g|awq_model_w\d+_g(?:-1|\d+)"
+_OTHER = re.compile(rf"({_QUANTIZED})\.safetensors(\.index\.json)?")
+"""Names that AutoGPTQ and AutoAWQ gave, after their settings."""
+_SHARD = re.compile(
+    rf"(?P<stem>model|pytorch_model|{_QUANTIZED})-\d{{5}}-of-(?P<count>\d{{5}})(?P<suffix>\.safetensors|\.bin)"
+)
 _ADAPTER = re.compile(r"adapter_(model\.(safetensors|bin)|config\.json)")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
 """Endings of files that may hold weights, for the message when none has a name that is looked for."""
@@ -18,7 +23,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".ms
 
 def open_checkpoint(path: Path) -> list[TensorFile]:
     """Opens every weight file of the model in directory `path` and validates its header. Raises CheckpointError."""
-    name = next((name for name in _NAMES if (path / name).exists()), None)
+    name = next((name for name in _NAMES if (path / name).exists()), None) or _other_name(path)
     if name is None:
         return _open_all(_shards_without_index(path))
     if not name.endswith(".index.json"):
@@ -75,6 +80,14 @@ def _read_weight_map(index: Path) -> dict[str, str]:
         if not isinstance(file, str) or file != Path(file).name or file in ("", ".", ".."):
             raise CheckpointError(f"{index} names the file {file!r:.80}, which is not a plain file name")
     return weight_map
+
+
+def _other_name(path: Path) -> str | None:
+    """The name of the weights, or of their index, that a quantizing tool wrote. Raises CheckpointError for several."""
+    names = sorted(file.name for file in path.iterdir() if _OTHER.fullmatch(file.name))
+    if len(names) > 1:
+        raise CheckpointError(f"{path} holds several checkpoints ({', '.join(names)[:200]}); leave one there")
+    return names[0] if names else None
 
 
 def _shards_without_index(path: Path) -> list[Path]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from peregrine_server.models.loading.checkpoint import close_all, open_checkpoint
 from peregrine_server.models.loading.slices import Slice, whole
-from peregrine_server.models.loading.tensor_file import CheckpointError, TensorFile, TensorInfo
+from peregrine_server.models.loading.tensor_file import DTYPES, CheckpointError, TensorFile, TensorInfo
+from peregrine_server.models.loading.tensor_spec import FLOATS, TensorSpec
 
 Progress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes in all) of this rank's weights, in the serving dtype."""
@@ -39,16 +40,23 @@ class _Source:
 
 
 class TensorSource(Protocol):
-    """One rank's tensors, by name and slice."""
+    """One rank's tensors, by name and slice, on its device, in the serving dtype or another that is named."""
 
-    def rows(self, *parts: tuple[str, Slice]) -> Tensor:
+    def rows(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         """Row slices of matrices of equal width, one below the other: [sum of the slices' sizes, width]."""
 
-    def columns(self, *parts: tuple[str, Slice]) -> Tensor:
+    def columns(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         """Column slices of matrices of equal height, side by side: [height, sum of the slices' sizes]."""
 
-    def vector(self, *parts: tuple[str, Slice]) -> Tensor:
+    def vector(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         """Slices of vectors, one after the other: [sum of the slices' sizes]."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The serving dtype."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor in the checkpoint."""
 
 
 class Weights:
@@ -82,7 +90,7 @@ class Weights:
         """Whether two tensors are matrices of the same values in the serving dtype; they are read a piece at a time."""
         sources = [self._sources[name] for name in (first, second)]
         shape = sources[0].info.shape
-        if len(shape) != 2 or any(source.info.shape != shape or source.info.dtype is None for source in sources):
+        if len(shape) != 2 or any(source.info.shape != shape or not _is_float(source.info) for source in sources):
             return False
         height, width = shape
         step = max(1, PIECE_BYTES // (width * self._dtype.itemsize))
@@ -93,16 +101,18 @@ class Weights:
 
     def check(
         self,
-        expected: Mapping[str, tuple[int, ...]],
+        expected: Mapping[str, TensorSpec],
         total_bytes: int,
         *,
         ignored: Pattern[str] | None = None,
         aliases: Mapping[str, str] | None = None,
-    ) -> None:
-        """Accounts for every tensor: `expected` are the shapes by name, `ignored` matches names that may be left over.
+    ) -> list[str]:
+        """Accounts for every tensor: `expected` by name, `ignored` matches names that may be left over.
+        Returns the names of others that are: they are not read, as in transformers.
 
         `aliases`: name -> another name under which a checkpoint may hold the same tensor, alone or as well.
-        `total_bytes`: what this rank will read, in the serving dtype, for the progress. Raises CheckpointError.
+        `total_bytes`: what this rank will read, in the dtypes that it is read in, for the progress. Raises
+        CheckpointError.
         """
         sources = {name: source for name, source in self._sources.items() if not (ignored and ignored.search(name))}
         for name, alias in (aliases or {}).items():
@@ -110,6 +120,7 @@ class Weights:
                 sources.setdefault(name, source)
         _check(self._path, sources, expected)
         self._sources, self._total_bytes = sources, total_bytes
+        return sorted(sources.keys() - expected.keys())
 
     def __enter__(self) -> "Weights":
         return self
@@ -117,31 +128,38 @@ class Weights:
     def __exit__(self, *_: object) -> None:
         close_all(self._files)
 
-    def rows(self, *parts: tuple[str, Slice]) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._sources[name].info.shape
+
+    def rows(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         width = self._sources[parts[0][0]].info.shape[1]
-        out, start = self._empty(sum(rows.size for _, rows in parts), width), 0
+        out, start = self._empty(sum(rows.size for _, rows in parts), width, dtype), 0
         for name, rows in parts:
             self._fill(out.narrow(0, start, rows.size), name, rows, whole(width))
             start += rows.size
         return out
 
-    def columns(self, *parts: tuple[str, Slice]) -> Tensor:
+    def columns(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         height = self._sources[parts[0][0]].info.shape[0]
-        out, start = self._empty(height, sum(columns.size for _, columns in parts)), 0
+        out, start = self._empty(height, sum(columns.size for _, columns in parts), dtype), 0
         for name, columns in parts:
             self._fill(out.narrow(1, start, columns.size), name, whole(height), columns)
             start += columns.size
         return out
 
-    def vector(self, *parts: tuple[str, Slice]) -> Tensor:
-        out, start = self._empty(sum(rows.size for _, rows in parts), 1), 0
+    def vector(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
+        out, start = self._empty(sum(rows.size for _, rows in parts), 1, dtype), 0
         for name, rows in parts:
             self._fill(out.narrow(0, start, rows.size), name, rows, whole(1))
             start += rows.size
         return out.view(-1)
 
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self._dtype, device=self._device)
+    def _empty(self, num_rows: int, num_columns: int, dtype: torch.dtype | None) -> Tensor:
+        return torch.empty((num_rows, num_columns), dtype=dtype or self._dtype, device=self._device)
 
     def _fill(self, out: Tensor, name: str, rows: Slice, columns: Slice) -> None:
         """out [rows.size, columns.size] becomes that slice of the tensor, a piece of whole rows at a time."""
@@ -149,20 +167,21 @@ class Weights:
         if rows.is_padded or columns.is_padded:
             out.zero_()
         for across in columns.runs:
-            step = max(1, PIECE_BYTES // (across.length * self._dtype.itemsize))
+            step = max(1, PIECE_BYTES // (across.length * out.element_size()))
             for down in rows.runs:
                 for start in range(0, down.length, step):
                     count = min(step, down.length - start)
                     piece = out.narrow(0, down.target + start, count).narrow(1, across.target, across.length)
                     source.file.copy(source.name, down.source + start, across.source, piece)
-                    self._report(piece.numel())
+                    self._report(piece.nbytes)
         source.file.release()
-        self._report(out.numel() - rows.num_real * columns.num_real)
+        self._report((out.numel() - rows.num_real * columns.num_real) * out.element_size())
 
-    def _report(self, num_elements: int) -> None:
-        self._loaded_bytes += num_elements * self._dtype.itemsize
-        if self._progress and num_elements:
-            self._progress(self._loaded_bytes, self._total_bytes)
+    def _report(self, num_bytes: int) -> None:
+        self._loaded_bytes += num_bytes
+        if self._progress and num_bytes:
+            # A quantized tensor's total is an estimate: groups that slices cut are read twice.
+            self._progress(min(self._loaded_bytes, self._total_bytes), self._total_bytes)
 
 
 def _by_name(files: list[TensorFile], prefix: str) -> dict[str, _Source]:
@@ -186,18 +205,28 @@ def _wrapper(names: list[str]) -> str:
     return found
 
 
-def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises CheckpointError unless there is a source of the right shape for each name, and none is left over."""
+def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, TensorSpec]) -> None:
+    """Raises CheckpointError unless there is a source of the right shape and type for each name."""
     if missing := sorted(expected.keys() - sources.keys()):
         raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_ANOTHER}")
-    if unknown := sorted(sources.keys() - expected.keys()):
-        raise CheckpointError(f"{path} has the unexpected tensor {_first(unknown)}; {_ANOTHER}")
-    for name, shape in expected.items():
+    for name, (shape, dtypes) in expected.items():
         file, info = sources[name].file, sources[name].info
-        if info.shape != shape:
+        if not _fits(info.shape, shape):
             raise CheckpointError(f"{file.path}: {name} has shape {list(info.shape)}, not {list(shape)}; {_ANOTHER}")
-        if info.dtype is None:
+        if info.dtype in [DTYPES[each] for each in dtypes]:
+            continue
+        if dtypes == FLOATS:
             raise CheckpointError(f"{file.path}: {name} is of no type that can be loaded; give floating-point weights")
+        raise CheckpointError(f"{file.path}: {name} is not of type {' or '.join(dtypes)}; {_ANOTHER}")
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(found) == len(shape) and all(size in (-1, each) for each, size in zip(found, shape, strict=True))
+
+
+def _is_float(info: TensorInfo) -> bool:
+    """Whether the values are the weights themselves: an 8-bit type has a scale beside it."""
+    return info.dtype in [DTYPES[each] for each in FLOATS]
 
 
 def _first(names: list[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peregrine_router.api.openai.call_reader import CallDelta, CallReader, ConstrainedCallReader, Piece
+from peregrine_router.api.openai.call_reader import CallDelta, CallReader, Piece
 
 NAMES = ("dive", "climb")
 DIVE = '{"name": "dive", "arguments": {"to": 1}}'
@@ -172,19 +172,3 @@ def test_hostile_text_is_read_in_linear_time(opening: str) -> None:
     """Openings without end are read once, not once for each of them."""
     text = opening * 4000
     assert read([text[start : start + 3] for start in range(0, len(text), 3)]) == (text, [])
-
-
-def test_a_constrained_call_streams_as_it_comes() -> None:
-    """A grammar guarantees the call, so its arguments are passed on before it is whole."""
-    reader = ConstrainedCallReader()
-    assert reader.push('{"name": "dive", "argu') == []
-    assert reader.push('ments": {"to"') == [CallDelta(0, "dive", '{"to"')]
-    assert (reader.push(": 1"), reader.num_calls) == ([CallDelta(0, None, ": 1")], 0)
-    assert (reader.push("}}"), reader.num_calls) == ([CallDelta(0, None, "}")], 1)
-    assert (reader.push("}"), reader.end()) == ([], [])
-
-
-def test_a_constrained_call_that_is_cut_off_before_its_name_is_text() -> None:
-    """The part of a call that the limit of tokens leaves is not lost."""
-    reader = ConstrainedCallReader()
-    assert [*reader.push('{"name": "di'), *reader.end()] == ['{"name": "di']

@@ -16,7 +16,7 @@ def test_answer(chatting: Server) -> None:
     assert body["choices"] == [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": " falcons dive"},
+            "message": {"role": "assistant", "content": " falcons dive", "refusal": None},
             "logprobs": None,
             "finish_reason": "stop",
         }
@@ -58,6 +58,13 @@ def test_stream(chatting: Server) -> None:
     assert events[-2]["choices"][0]["finish_reason"] == "stop"
     assert events[-1]["choices"] == []
     assert events[-1]["usage"]["total_tokens"] > 0
+    assert [event["usage"] for event in events[:-1]] == [None] * (len(events) - 1)
+
+
+def test_nothing_is_refused(chatting: Server) -> None:
+    """`refusal` is null in a message and in its log-probabilities: OpenAI's own are never without it."""
+    (choice,) = chat(chatting, logprobs=True)["choices"]
+    assert choice["message"]["refusal"] is choice["logprobs"]["refusal"] is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,12 @@ def test_text_is_no_constraint(chatting: Server) -> None:
             "Tool with name swim not found",
         ),
         (
-            {"tools": [TOOL], "response_format": {"type": "json_object"}},
+            {"tools": [TOOL], "response_format": {"type": "regex", "value": "a+"}},
+            "tool_error",
+            "Grammar and tools are mutually exclusive",
+        ),
+        (
+            {"tools": [TOOL], "response_format": {"type": "json_object"}, "model": "tgi"},
             "tool_error",
             "Grammar and tools are mutually exclusive",
         ),
@@ -119,6 +131,11 @@ def test_text_is_no_constraint(chatting: Server) -> None:
         ({"max_tokens": 0}, "validation", "`max_tokens`"),
         ({"logprobs": True, "top_logprobs": 21}, "validation", "`top_logprobs` must be >= 0 and <= 20"),
         ({"tools": [TOOL] * 65}, "validation", "`tools`"),
+        ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "validation", "`tools.0.type`"),
+        ({"modalities": ["text", "audio"]}, "validation", "`modalities.1`: Input should be 'text'"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "validation", "`audio`: this is not supported"),
+        ({"web_search_options": {}}, "validation", "`web_search_options`: this is not supported"),
+        ({"moderation": {"model": "omni"}}, "validation", "`moderation`: this is not supported"),
     ],
 )
 def test_refusals(chatting: Server, given: dict[str, Any], code: str, message: str) -> None:

@@ -128,6 +128,15 @@ def test_no_tokens_with_echo_score_the_prompt(server: Server, prompt: Any) -> No
         assert {len(values) for values in choice["logprobs"].values()} == {len(request.prompt_ids)}
 
 
+@pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"n": 2}, {"best_of": 2, "logprobs": 0}])
+def test_no_tokens_without_echo_are_an_empty_text(server: Server, more: dict[str, Any]) -> None:
+    """OpenAI's least `max_tokens` is 0: the answer is complete, with nothing in it."""
+    body = complete(server, "the fox", max_tokens=0, **more)
+    assert {(choice["text"], choice["finish_reason"]) for choice in body["choices"]} == {("", "length")}
+    assert not any(choice["logprobs"] and choice["logprobs"]["tokens"] for choice in body["choices"])
+    assert body["usage"]["completion_tokens"] == 0
+
+
 def test_a_stream_of_no_tokens(server: Server) -> None:
     """The stream of a prompt that is only scored has one chunk, equal to the whole answer."""
     body = {"prompt": "the fox", "echo": True, "max_tokens": 0, "logprobs": 1}
@@ -147,6 +156,7 @@ def test_stream(server: Server) -> None:
     assert len({event["id"] for event in events}) == 1
     assert events[-1]["choices"] == []
     assert events[-1]["usage"]["total_tokens"] > events[-1]["usage"]["prompt_tokens"] > 0
+    assert [event["usage"] for event in events[:-1]] == [None] * (len(events) - 1)
     choices = [event["choices"][0] for event in events[:-1]]
     for index, prompt in enumerate(("the", "fox")):
         mine = [choice for choice in choices if choice["index"] == index]
@@ -198,7 +208,6 @@ def test_failure_in_a_stream(engine: FakeEngine) -> None:
         ({"prompt": "the", "n": 2, "best_of": 1}, "best_of", "`best_of` must be >= `n`"),
         ({"prompt": "the", "best_of": 2, "stream": True}, "best_of", "streaming"),
         ({"prompt": "the", "stop": ["a"] * 5}, "stop", "--max-stop-sequences"),
-        ({"prompt": "the", "max_tokens": 0}, "max_tokens", "`max_tokens` must be strictly positive"),
         (
             {"prompt": "the", "logprobs": 21},
             "logprobs",
@@ -206,7 +215,7 @@ def test_failure_in_a_stream(engine: FakeEngine) -> None:
         ),
         ({"prompt": "the", "stream_options": {"include_usage": True}}, "stream_options", "`stream`"),
         ({"prompt": "the", "temperature": -1}, "temperature", "strictly positive"),
-        ({"prompt": "the", "logit_bias": {"x": 1}}, None, "pattern"),
+        ({"prompt": "the", "logit_bias": {"x": 1}}, "logit_bias", "token ids must be mapped to numbers. Given: x"),
         ({}, "prompt", "Field required"),
     ],
 )

@@ -15,7 +15,12 @@ def test_an_answer_has_a_function_call(caller: Server) -> None:
     """A client that sends `functions` finds the call where it looks: in `function_call`, with that reason."""
     choice = chat(caller, functions=[FUNCTION])["choices"][0]
     call = {"name": "dive", "arguments": ARGUMENTS}
-    assert choice["message"] == {"role": "assistant", "content": None, "function_call": call}
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "function_call": call,
+    }
     assert choice["finish_reason"] == "function_call"
     assert '"dive"' in prompt(caller)
 

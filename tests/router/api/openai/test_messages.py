@@ -1,13 +1,16 @@
 """Messages of a chat as the prompt of a model."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chats import TOOL, chat, prompt
-from fakes import EOS, Server
+from chats import TOOL, chat, prompt, refusal
+from fakes import EOS, INFO, FakeEngine, Server, serve
 from peregrine_router.api.openai.messages import plain_messages
 from peregrine_router.api.openai.schemas import Message
+from peregrine_router.text.chat_template import Chat
 
 
 def test_special_text_in_messages_stays_text(chatting: Server) -> None:
@@ -85,3 +88,58 @@ def test_parts_that_are_no_text(chatting: Server, part: dict[str, Any]) -> None:
     answer = chatting.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]})
     assert answer.status_code in (400, 422)
     assert part["type"] in answer.json()["error"]["message"]
+
+
+TURNS = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<|x|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}{{ mood }}"
+)
+HISTORY = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho "}]
+
+
+@pytest.fixture
+def turns(engine: FakeEngine) -> Iterator[Server]:
+    """A model whose template writes turns, the generation prompt if asked for, and a variable of its own."""
+    info = replace(INFO, max_input_tokens=500, max_total_tokens=600)
+    with serve(engine, info, Chat(engine.tokenizer, TURNS, {})) as server:
+        yield server
+
+
+RENDERINGS: list[tuple[dict[str, Any], list[Any], str]] = [
+    ({}, HISTORY, "user: hi<|x|>\nassistant: ho "),
+    ({}, HISTORY[:1], "user: hi<|x|>\nassistant:"),
+    ({"continue_final_message": True}, HISTORY, "user: hi<|x|>\nassistant: ho "),
+    ({"continue_final_message": True, "add_generation_prompt": False}, HISTORY[:1], "user: hi"),
+    ({"continue_final_message": False}, HISTORY, "user: hi<|x|>\nassistant: ho <|x|>\nassistant:"),
+    ({"add_generation_prompt": True}, HISTORY, "user: hi<|x|>\nassistant: ho <|x|>\nassistant:"),
+    ({"add_generation_prompt": False}, HISTORY, "user: hi<|x|>\nassistant: ho <|x|>\n"),
+    ({"add_generation_prompt": False}, HISTORY[:1], "user: hi<|x|>\n"),
+    ({"chat_template_kwargs": {"mood": "joy"}}, HISTORY[:1], "user: hi<|x|>\nassistant:joy"),
+    ({"chat_template_kwargs": {"mood": EOS}}, HISTORY[:1], f"user: hi<|x|>\nassistant:{EOS}"),
+]
+
+
+@pytest.mark.parametrize(("fields", "messages", "want"), RENDERINGS)
+def test_how_a_chat_is_rendered(turns: Server, fields: dict[str, Any], messages: list[Any], want: str) -> None:
+    """vLLM's fields decide; without them the assistant's last message is continued. Variables stay text."""
+    chat(turns, messages, **fields)
+    assert prompt(turns) == want
+    assert 0 not in turns.engine.requests[-1].prompt_ids
+    tokens = turns.client.post("/tokenize", json={"messages": messages, **fields}).json()
+    assert tuple(tokens["tokens"]) == turns.engine.requests[-1].prompt_ids
+    assert turns.client.post("/chat_tokenize", json={"messages": messages, **fields}).json()["templated_text"] == want
+
+
+@pytest.mark.parametrize(
+    ("fields", "messages", "message"),
+    [
+        ({"continue_final_message": True, "add_generation_prompt": True}, HISTORY, "cannot both be true"),
+        ({"continue_final_message": True}, [*HISTORY, {"role": "user", "content": " "}], "needs a last message with"),
+        ({"chat_template_kwargs": {"messages": []}}, HISTORY, "cannot hold `messages`"),
+        ({"chat_template_kwargs": {"add_generation_prompt": False}}, HISTORY, "cannot hold `add_generation_prompt`"),
+        ({"chat_template_kwargs": [1]}, HISTORY, "chat_template_kwargs"),
+    ],
+)
+def test_renderings_that_contradict_themselves(turns: Server, fields: Any, messages: Any, message: str) -> None:
+    """Each is a 400 that says why; a template's variables cannot replace the request's own fields."""
+    assert message in refusal(turns, messages, **fields)["message"]

@@ -56,7 +56,7 @@ def test_openai_puts_streamed_calls_together(chatting: Server) -> None:
     """The stream helper of OpenAI's client makes the same message of the deltas as of the whole answer."""
     chatting.engine.says = f"I dive. {CALL} and\n```json\n{CALL}\n```"
     whole = chat(chatting, tools=[TOOL])["choices"][0]["message"]
-    given: dict[str, Any] = {"model": "tgi", "messages": USER, "tools": [TOOL]}
+    given: dict[str, Any] = {"model": "falcon", "messages": USER, "tools": [TOOL]}
     client = openai.OpenAI(base_url=f"{chatting.url}/v1", api_key="x", max_retries=0)
     with client, client.chat.completions.stream(**given) as stream:
         choice = stream.get_final_completion().choices[0]
@@ -105,17 +105,51 @@ def test_allowed_tools_of_the_mode_auto(caller: Server, name: str, is_call: bool
 
 def test_allowed_tools_of_the_mode_required(caller: Server) -> None:
     """The grammar has the allowed tools."""
-    chat(caller, tools=[TOOL, SWIM], tool_choice=allowed("required", "swim"))
+    chat(caller, tools=[TOOL, SWIM], tool_choice=allowed("required", "swim"), parallel_tool_calls=True)
     grammar = caller.engine.requests[-1].sampling.grammar
     assert grammar is not None
-    assert [call["properties"]["name"]["const"] for call in json.loads(grammar.source)["anyOf"]] == ["swim"]
+    one, several = json.loads(grammar.source)["anyOf"]
+    assert one["properties"]["name"]["const"] == "swim"
+    assert several["items"] == {"anyOf": [{"$ref": "#/anyOf/0"}]}
+
+
+PERSON = {"$defs": {"n": {"type": "string"}}, "type": "object", "properties": {"name": {"$ref": "#/$defs/n"}}}
+
+
+def test_a_call_or_json(caller: Server) -> None:
+    """With a JSON format the output is a call or that JSON, whose references still hold; text that is none stays."""
+    given = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+    answer = chat(caller, tools=[TOOL], response_format=given, parallel_tool_calls=True)
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    grammar = caller.engine.requests[-1].sampling.grammar
+    assert grammar is not None
+    call, calls, person = json.loads(grammar.source)["anyOf"]
+    assert call["properties"]["name"]["const"] == "dive"
+    assert calls["type"] == "array"
+    assert person["properties"]["name"]["$ref"] == "#/anyOf/2/$defs/n"
+    caller.engine.says = '{"name": "Ann"}'
+    assert chat(caller, tools=[TOOL], response_format=given)["choices"][0]["message"]["content"] == '{"name": "Ann"}'
+
+
+def test_the_format_is_of_answers_without_calls(caller: Server) -> None:
+    """A required call has its own grammar, and without tools to call the format is all."""
+    given = {"tools": [TOOL], "response_format": {"type": "json_object"}}
+    for choice, source in (("required", '"const":"dive"'), ("none", '{"type":"object"}')):
+        chat(caller, **given, tool_choice=choice)
+        grammar = caller.engine.requests[-1].sampling.grammar
+        assert grammar is not None
+        assert source in grammar.source
 
 
 @pytest.mark.parametrize("says", [' {"name": "swim", "arguments": {}}', '{"a": 1}', "{", "fine", '{"name": "di'])
 def test_text_that_is_no_call(chatting: Server, says: str) -> None:
     """With tool_choice auto any other output is text, also if it begins like a call; a stream loses nothing."""
     chatting.engine.says = says
-    assert chat(chatting, tools=[TOOL])["choices"][0]["message"] == {"role": "assistant", "content": says}
+    assert chat(chatting, tools=[TOOL])["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": says,
+        "refusal": None,
+    }
     deltas = [event["choices"][0]["delta"] for event in chunks(chatting, tools=[TOOL])]
     assert "".join(delta.get("content", "") for delta in deltas) == says
 
@@ -126,9 +160,9 @@ def test_tool_choice_none(caller: Server) -> None:
     assert "dive" not in prompt(caller)
 
 
-@pytest.mark.parametrize("choice", ["required", "dive", {"type": "function", "function": {"name": "dive"}}])
-def test_required_calls_are_constrained(caller: Server, choice: Any) -> None:
-    """The grammar of a required call is the tool's schema, with its references rewritten to their new place."""
+@pytest.mark.parametrize("choice", ["dive", {"type": "function", "function": {"name": "dive"}}])
+def test_a_named_call_is_constrained(caller: Server, choice: Any) -> None:
+    """The grammar of the call is the tool's schema, with its references rewritten to their new place."""
     chat(caller, tools=[TOOL], tool_choice=choice, max_tokens=40)
     grammar = caller.engine.requests[-1].sampling.grammar
     assert grammar is not None
@@ -138,6 +172,72 @@ def test_required_calls_are_constrained(caller: Server, choice: Any) -> None:
     assert call["properties"]["arguments"]["$ref"] == "#/anyOf/0/properties/arguments/$defs/x"
     assert "x" in call["properties"]["arguments"]["$defs"]
     assert caller.engine.requests[-1].sampling.end_token_ids == (0,)
+
+
+def grammar_of(server: Server, **parameters: Any) -> dict[str, Any]:
+    """The schema of the answer to a chat."""
+    chat(server, max_tokens=40, **parameters)
+    grammar = server.engine.requests[-1].sampling.grammar
+    assert grammar is not None
+    schema: dict[str, Any] = json.loads(grammar.source)
+    return schema
+
+
+def test_a_required_answer_may_be_several_calls(chatting: Server) -> None:
+    """If calls may be parallel, `required` asks for one or more; each has its index. Else it asks for one."""
+    chatting.engine.says = f"[{CALL}, {CALL}]"
+    given: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True}
+    assert len(chat(chatting, **given)["choices"][0]["message"]["tool_calls"]) == 2
+    choices = [event["choices"][0] for event in chunks(chatting, **given)]
+    pieces = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+    assert {piece["index"] for piece in pieces} == {0, 1}
+    assert choices[-1]["finish_reason"] == "tool_calls"
+    assert [each.get("type") for each in grammar_of(chatting, **given)["anyOf"]] == ["object", "array"]
+    for may_be_parallel in (None, False):
+        given["parallel_tool_calls"] = may_be_parallel
+        assert [each["type"] for each in grammar_of(chatting, **given)["anyOf"]] == ["object"]
+
+
+TGI_STYLE: list[dict[str, Any]] = [{"model": "tgi"}, {"tool_prompt": "Call one of these:"}]
+
+
+@pytest.mark.parametrize("style", TGI_STYLE)
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}])
+def test_auto_of_a_request_in_the_style_of_tgi(caller: Server, style: Any, choice: Any) -> None:
+    """TGI's name of the model or its `tool_prompt`: the answer is one call, or no_tool, of which the model is told."""
+    calls = grammar_of(caller, tools=[TOOL], **style, **choice)["anyOf"]
+    assert [call["properties"]["name"]["const"] for call in calls] == ["dive", "no_tool"]
+    assert "Open ended response" in prompt(caller)
+    assert chat(caller, tools=[TOOL], **style, **choice)["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_no_tool_is_content(chatting: Server) -> None:
+    """The answer in words is content, in a stream as it comes, and ends with `stop`."""
+    text = 'I "dive", and climb ☃ again.'
+    chatting.engine.says = json.dumps({"name": "no_tool", "arguments": {"content": text}})
+    choice = chat(chatting, tools=[TOOL], model="tgi")["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": text, "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    choices = [event["choices"][0] for event in chunks(chatting, tools=[TOOL], model="tgi")]
+    deltas = [choice["delta"]["content"] for choice in choices if choice["delta"].get("content")]
+    assert len(deltas) > 5
+    assert "".join(deltas) == text
+    assert choices[-1]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": [TOOL], "tool_choice": "none"}])
+def test_no_tool_needs_tools(chatting: Server, more: Any) -> None:
+    """Without tools, or with a choice of none, a request in TGI's style is free."""
+    chat(chatting, model="tgi", **more)
+    assert chatting.engine.requests[-1].sampling.grammar is None
+
+
+def test_a_tool_of_that_name_is_the_clients(chatting: Server) -> None:
+    """Beside a client's own no_tool there is none of TGI's."""
+    own = {"type": "function", "function": {"name": "no_tool"}}
+    chatting.engine.says = '{"name": "no_tool", "arguments": {}}'
+    assert chat(chatting, tools=[own], model="tgi")["choices"][0]["finish_reason"] == "tool_calls"
+    assert chatting.engine.requests[-1].sampling.grammar is None
 
 
 def required_call(server: Server, **function: Any) -> dict[str, Any]:

@@ -138,8 +138,9 @@ def test_client_that_leaves_is_cancelled(engine: FakeEngine) -> None:
     engine.delay = 0.4
     with serve(engine, max_concurrent_requests=1) as server:
         with pytest.raises(httpx.ReadTimeout):
-            server.client.post("/generate", json={"inputs": "the"}, timeout=0.1)
-        wait_until(lambda: engine.cancelled)
+            server.client.post("/generate", json={"inputs": "the"}, timeout=0.3)
+        wait_until(lambda: server.metrics().get('tgi_request_failure{err="dropped"}'))
+        assert not engine.running
         engine.delay = 0.0
         assert server.generate().status_code == 200
         assert server.metrics()['tgi_request_failure{err="dropped"}'] == 1

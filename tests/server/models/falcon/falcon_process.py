@@ -2,13 +2,15 @@
 
 A job (JSON on standard input) names the rank, the group and its cases; results go to one file a rank. A case that names
 `split_tokens` runs on the GPU's kernels, under Triton's interpreter, with decodes split at that size; one that names
-`kv_dtype`, on 8-bit pages.
+`kv_dtype`, on 8-bit pages; one that names `backend`, on torch's or the reference's operations, with weights as
+`quantize` says.
 """
 
 import json
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,13 @@ from torch import Tensor
 
 from falcons import forward, load, model_context
 from peregrine_kernels import Backend, PagedBatch
+from peregrine_kernels.cpu.torch_backend import TorchBackend
 from peregrine_kernels.kv_cache import KV_DTYPES
+from peregrine_kernels.reference.backend import ReferenceBackend
+from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.models.falcon.model import Falcon
+from peregrine_server.models.registry import load_format
 
 BLOCK_SIZE = 8
 NUM_BLOCKS = 128
@@ -107,11 +113,13 @@ class Sequences:
             self.run([(i, 1) for i in range(len(self.tokens))])
 
 
-def triton_backend(split_tokens: int) -> Backend:
-    """Needs TRITON_INTERPRET=1 in the environment."""
-    from peregrine_kernels.gpu.backend import TritonBackend
+def backend_of(case: dict[str, Any]) -> Backend | None:
+    """Triton's needs TRITON_INTERPRET=1 in the environment. None: the CPU's own."""
+    if "split_tokens" in case:
+        from peregrine_kernels.gpu.backend import TritonBackend
 
-    return TritonBackend(split_tokens)
+        return TritonBackend(case["split_tokens"])
+    return {None: None, "torch": TorchBackend(), "reference": ReferenceBackend()}[case.get("backend")]
 
 
 def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
@@ -120,9 +128,10 @@ def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
     path = Path(case["path"])
     progress: list[tuple[int, int]] = []
     dtype = getattr(torch, case["dtype"])
-    backend = triton_backend(case["split_tokens"]) if "split_tokens" in case else None
+    backend = backend_of(case)
     kv_dtype = KV_DTYPES[case["kv_dtype"]] if "kv_dtype" in case else None
     context = model_context(dtype, backend, parallel=parallel, kv_dtype=kv_dtype)
+    context = replace(context, format=load_format(path, case.get("quantize"), context.backend))
     model = load(path, context, lambda *reported: progress.append(reported))
     results: dict[str, Any] = {"progress": progress, "weight_bytes": model.weight_bytes}
     for name in case["schedules"]:
@@ -144,7 +153,7 @@ def run_case(case: dict[str, Any], parallel: TensorParallel) -> dict[str, Any]:
 def main() -> None:
     job = json.load(sys.stdin)
     torch.set_num_threads(1)
-    parallel = TensorParallel.join(job["rank"], job["size"], torch.device("cpu"), job["rendezvous"])
+    parallel = TensorParallel.join(job["rank"], job["size"], torch.device("cpu"), Rendezvous(job["rendezvous"]))
     torch.save([run_case(case, parallel) for case in job["cases"]], job["output"])
     parallel.close()
 

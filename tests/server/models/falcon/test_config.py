@@ -117,7 +117,6 @@ def test_a_wrappers_name_in_architectures(architectures: object) -> None:
         ({"model_type": "falcon_mamba"}, ["'falcon_mamba'", "falcon-7b"]),
         ({"model_type": None}, ["None", "falcon-7b"]),
         ({"architectures": ["FalconForSequenceClassification"]}, ["FalconForSequenceClassification"]),
-        ({"quantization_config": {"quant_method": "gptq"}}, ["gptq"]),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, ["'yarn'", "default, linear and dynamic are"]),
         ({"architectures": "FalconForTokenClassification"}, ["FalconForTokenClassification"]),
         ({"apply_residual_connection_post_layernorm": True}, ["apply_residual_connection_post_layernorm"]),
@@ -146,6 +145,9 @@ def test_other_models_are_refused(change: dict[str, Any], words: list[str]) -> N
         ({"bias": "no"}, "bias must be true or false"),
         ({"layer_norm_epsilon": 0}, "layer_norm_epsilon must be a positive number"),
         ({"rope_theta": float("nan")}, "rope_theta must be a positive number"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling of type linear has no factor: add"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": None}}, "of type dynamic has no factor"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor must be a positive number"),
         ({"rope_parameters": [1]}, "rope_parameters must be an object"),
         ({"activation": "softmax"}, "activation 'softmax' is not one of gelu"),
         ({"activation": 7}, "activation must be a string"),
@@ -154,7 +156,7 @@ def test_other_models_are_refused(change: dict[str, Any], words: list[str]) -> N
         ({"multi_query": False, "num_kv_heads": 8}, "must equal the 71 heads"),
         ({"n_head_kv": 1, "num_ln_in_parallel_attn": 3}, "must be 1 or 2"),
         ({"n_head": 4544}, "even head dimension"),
-        ({"n_head": 2272, "rope_scaling": {"type": "dynamic"}}, "head dimension of 4 or more, not 2"),
+        ({"n_head": 2272, "rope_scaling": {"type": "dynamic", "factor": 2}}, "head dimension of 4 or more, not 2"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -1,20 +1,29 @@
 """Weight and KV bytes against the published figures."""
 
-import pytest
+from pathlib import Path
 
-from checkpoints import PUBLISHED
+import pytest
+import torch
+
+from checkpoints import PUBLISHED, build_model, write_checkpoint
+from cpu_backends import native
+from falcons import load, model_context
+from held_bytes import held_bytes
+from peregrine_router.launch.model_files import demo_path
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import (
+    PANEL_ALIGNMENT,
+    PANEL_ROWS,
+    footprint,
     kv_bytes_per_token,
     num_weights,
     padding_overhead,
-    resident_conversations,
-    tokens_that_fit,
     weight_bytes,
 )
+from peregrine_server.models.formats.registry import weight_format
+from peregrine_server.models.interface import Layout
 
 CONFIGS = {model: FalconConfig.from_hf(hf) for model, hf in PUBLISHED.items()}
-GIB = 2**30
 
 
 @pytest.mark.parametrize(
@@ -60,25 +69,63 @@ def test_kv_heads_of_a_rank() -> None:
     assert kv_bytes_per_token(CONFIGS["falcon-7b"], 2, "bfloat16") == 8_192
 
 
-def test_tokens_that_fit_are_whole_blocks() -> None:
-    """A 24 GiB card beside 7B's weights keeps over a million tokens; a remainder of a block is no block."""
-    left = 24 * GIB - weight_bytes(CONFIGS["falcon-7b"], 1, "bfloat16")
-    assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", left) > 1_000_000
-    assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", 100 * 8_192, block_size=64) == 64
-    assert tokens_that_fit(CONFIGS["falcon-7b"], 1, "bfloat16", -1) == 0
-
-
-def test_conversations_that_stay_on_a_card() -> None:
-    """With a tenth of a 24 GiB card for activations, 557 conversations of 2,048 tokens stay beside Falcon-7B."""
-    config = CONFIGS["falcon-7b"]
-    assert resident_conversations(config, 1, "bfloat16", 24 * GIB * 9 // 10, 2048) == 557
-    assert resident_conversations(config, 1, "bfloat16", 24 * GIB * 9 // 10, 2049) < 557
-    assert resident_conversations(config, 1, "bfloat16", 8 * GIB, 2048) == 0
-
-
 @pytest.mark.parametrize("model", CONFIGS)
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 4, 8])
 def test_padding_is_reported(model: str, num_shards: int) -> None:
     """Zeros and replicas cost nothing on one rank and under a tenth on any sensible number."""
     overhead = padding_overhead(CONFIGS[model], num_shards)
     assert overhead == 0 if num_shards == 1 else 0 < overhead < 0.1
+
+
+@native
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("variant", ["demo", "rw-1b", "11b"])
+def test_a_loaded_model_holds_what_was_computed(variant: str, quantize: str | None, tmp_path: Path) -> None:
+    """The tensors of the demo, and of small Falcons whose linears are whole tiles, have the footprint's bytes; so have
+    the pages of their caches."""
+    path = demo_path() if variant == "demo" else write_checkpoint(tmp_path, build_model(variant, vocab_size=320))
+    model = load(path, model_context(torch.bfloat16, quantize=quantize))
+    computed = footprint(model.config, model.context.layout)
+    assert held_bytes(model) - held_bytes(model.rotary, model.context) == computed.weight_bytes == model.weight_bytes
+    assert held_bytes(model.allocate_cache(3, 16)) == 3 * 16 * computed.cache.kv_bytes_per_token
+
+
+def test_a_packed_head_is_a_copy_of_the_table() -> None:
+    """On a GPU, 40B's tied head is its table in bfloat16, read whole; in int8 it stands beside it, of which a step
+    looks up rows alone."""
+    config = CONFIGS["falcon-40b"]
+    dense, packed = (
+        footprint(config, Layout(num_ranks=1, dtype="bfloat16", format=weight_format(name))) for name in (None, "int8")
+    )
+    assert (dense.unread_bytes, packed.unread_bytes) == (0, 65_024 * 8_192 * 2)
+    assert packed.weight_bytes == pytest.approx(40.77e9 + 3 * 65_024 * 8_192, rel=1e-3)
+
+
+@pytest.mark.parametrize(("model", "kilobytes"), [("falcon-7b", 82.3), ("falcon-40b", 166.1), ("falcon-rw-1b", 41.0)])
+def test_activations_of_a_token(model: str, kilobytes: float) -> None:
+    """7B: three times 4,544 for residual and norm, 4,672 of QKV, 22,720 before the output GEMM and 128 of rotary
+    positions, two bytes each."""
+    layout = Layout(num_ranks=1, dtype="bfloat16", format=weight_format(None))
+    assert footprint(CONFIGS[model], layout).activation_bytes_per_token / 1e3 == pytest.approx(kilobytes, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "quantize", "rows", "columns"),
+    [
+        ("falcon-7b", None, 0, 0),
+        ("falcon-7b", "int8", 2304, 22_720),
+        ("falcon-40b", "nf4", 4096, 40_960),
+        ("falcon-rw-1b", "int4", 2048, 8192),
+    ],
+)
+def test_scratch_of_a_packed_model(model: str, quantize: str | None, rows: int, columns: int) -> None:
+    """The panel of the output GEMM, the widest: 7B's 4,544 rows are two, 40B's 8,192 two of 4,096, two bytes each
+    value."""
+    layout = Layout(num_ranks=1, dtype="bfloat16", format=weight_format(quantize))
+    assert footprint(CONFIGS[model], layout).scratch_bytes == 2 * rows * columns
+
+
+def test_a_panel_is_the_kernels() -> None:
+    """Sized without torch as the GPU's linears allocate it."""
+    linear = pytest.importorskip("peregrine_kernels.gpu.linear")
+    assert (PANEL_ROWS, PANEL_ALIGNMENT) == (linear.PANEL_ROWS, linear.PANEL_ALIGNMENT)

@@ -1,14 +1,8 @@
 """Parity of the model with transformers, at one, two and three shards, in real processes."""
 
 import copy
-import json
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,18 +10,15 @@ from torch import Tensor
 from transformers import FalconForCausalLM
 
 from checkpoints import VARIANTS, build_model, write_checkpoint
+from falcon_groups import Result, run_group
 from falcons import falcon_config
 from peregrine_server.models.falcon.footprint import weight_bytes
 
 pytestmark = pytest.mark.slow
 
-PROCESS = Path(__file__).with_name("falcon_process.py")
 SIZES = [1, 2, 3]
 SCHEDULES = ["whole", "chunks of 1", "chunks of 7", "chunks of 16", "ragged"]
 NUM_GENERATED = 4
-
-Result = dict[str, Any]
-"""The result of `run_case` of falcon_process.py."""
 
 Groups = dict[int, list[dict[tuple[str, str], Result]]]
 """By group size and rank, the result of every (variant, type)."""
@@ -70,22 +61,6 @@ def greedy(model: FalconForCausalLM, prompt: list[int]) -> list[int]:
     for _ in range(NUM_GENERATED):
         tokens.append(int(logits_of(model, tokens)[-1].argmax()))
     return tokens
-
-
-def run_group(directory: Path, size: int, cases: list[dict[str, Any]]) -> list[list[Result]]:
-    """The results of every case on every rank of one group of processes."""
-
-    def run(rank: int) -> list[Result]:
-        output = directory / f"rank-{rank}"
-        job = {"rank": rank, "size": size, "rendezvous": f"{directory}/meet", "output": str(output), "cases": cases}
-        command = [sys.executable, "-W", "error", str(PROCESS)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        subprocess.run(command, input=json.dumps(job), text=True, check=True, timeout=200, env=environment)
-        results: list[Result] = torch.load(output)
-        return results
-
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(run, range(size)))
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
-from peregrine_kernels import UnsupportedWeight, backend_for
-from peregrine_server.models.formats.registry import format_names, weight_format
+from peregrine_kernels import UnsupportedWeight
+from peregrine_server.models.errors import UnsupportedModel
+from peregrine_server.models.formats.interface import KernelsOfDevice
+from peregrine_server.models.formats.registry import FORMATS, STORED, format_names, stored_format, weight_format
 from plugins import plugin_environment
 from serving import ServerProcess, write_model
 
@@ -19,17 +21,30 @@ def test_no_name_is_dense() -> None:
     assert weight_format(None).name == "dense"
 
 
-def test_a_backend_without_kernels_refuses_in_one_line() -> None:
-    """The error names the option."""
-    with pytest.raises(UnsupportedWeight, match=r"^--quantize int8 needs a CPU[^\n]*$"):
-        weight_format("int8", backend_for(torch.device("meta")))
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_backend_without_kernels_refuses_in_one_line(name: str) -> None:
+    """The error names the option, unless weights are to be dequantized there."""
+    kernels = KernelsOfDevice(0, has_fp8=False, int4_group=0, has_codebooks=False, dequantizes=False)
+    with pytest.raises(UnsupportedWeight, match=rf"^{name} weights have no kernels for this device: [^\n]*$"):
+        weight_format(name, kernels)
+    assert weight_format(name, replace(kernels, dequantizes=True)).compute_dtype is None
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     """One line that lists them."""
     with pytest.raises(ValueError, match=r"^--quantize int9 is not known: choose one of int8"):
         weight_format("int9")
-    assert format_names() == ("int8",)
+    assert format_names() == ("int8", "fp8", "int4", "nf4")
+
+
+@pytest.mark.parametrize("name", [*STORED, None])
+def test_a_name_of_what_checkpoints_hold_needs_such_a_checkpoint(name: str | None) -> None:
+    """Without quantized weights it is refused in one line; a layout that is not read, whatever the option says."""
+    if name is not None:
+        with pytest.raises(ValueError, match=rf"^--quantize {name}: the checkpoint's weights are not quantized: "):
+            stored_format(None, name)
+    with pytest.raises(UnsupportedModel, match=r"^weights quantized by 'new' are not read [^\n]*$"):
+        stored_format({"quant_method": "new"}, name)
 
 
 def test_formats_are_sized_without_torch() -> None:
@@ -37,6 +52,7 @@ def test_formats_are_sized_without_torch() -> None:
     code = (
         "import sys; from peregrine_server.models.formats.registry import weight_format;"
         "assert weight_format('int8').num_bytes(8, 16, 'bfloat16') == 8 * (16 + 8);"
+        "assert weight_format('int4').num_bytes(8, 128, 'bfloat16') == 8 * (64 + 2 * 2);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -95,8 +95,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
         paths[file_format] = write_checkpoint(root / file_format, model, "new", file_format)
         for file in paths[file_format].glob("*model*"):
             file.unlink()
-        shapes = expected_tensors(falcon_config(paths[file_format]), DenseFormat())
-        tensors = {name: torch.empty(shape, dtype=torch.bfloat16).uniform_() for name, shape in shapes.items()}
+        specs = expected_tensors(falcon_config(paths[file_format]), DenseFormat())
+        tensors = {name: torch.empty(spec.shape, dtype=torch.bfloat16).uniform_() for name, spec in specs.items()}
         write_tensors(paths[file_format], tensors, file_format, num_shards)
     yield paths
     shutil.rmtree(root)

@@ -1,4 +1,4 @@
-"""Options of the command line: their declaration, their types, and the environment as their source."""
+"""Declaration of an option, the types of its value, and the environment as its source."""
 
 import os
 from typing import Annotated, Any, Literal
@@ -26,8 +26,17 @@ def _prefix(value: Any) -> Any:
     return f"/{value.strip('/')}".rstrip("/") if isinstance(value, str) else value
 
 
+def _level(value: Any) -> Any:
+    """A level in any case, or by TGI's name for it."""
+    name = str(value).lower()
+    return {"warn": "warning", "trace": "debug"}.get(name, name)
+
+
+NEVER_EMPTY = ("api_key", "api_key_file")
+"""Options whose environment variable must not be empty: one that a deployment failed to fill would open the server."""
 NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 KeyList = Annotated[tuple[str, ...], BeforeValidator(_split), Field(repr=False)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_level)]
 PathPrefix = Annotated[str, BeforeValidator(_prefix), Field(pattern=r"^(/[\w.~-]+)*$")]
 
 
@@ -47,11 +56,13 @@ def extra(field: FieldInfo, name: Literal["env", "metavar"]) -> Any:
 
 
 class Environment(PydanticBaseSettingsSource):
-    """Source of the options that an environment variable sets; an empty variable is no value."""
+    """Source of the options that an environment variable sets. An empty variable is no value, but where that would open
+    the server to everybody."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """(value or None, name, whether it is JSON), as pydantic-settings wants them."""
-        return os.environ.get(extra(field, "env")) or None, field_name, False
+        value = os.environ.get(extra(field, "env"))
+        return value if field_name in NEVER_EMPTY else value or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """The value of each option whose variable is set."""

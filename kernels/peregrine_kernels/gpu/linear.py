@@ -1,0 +1,96 @@
+"""The linears of the GPU backend: kernels of a row alone, cuBLAS for more, and one kernel for what follows it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from peregrine_kernels.dense_linear import DenseLinear
+from peregrine_kernels.gpu.activation import activation_launch
+from peregrine_kernels.gpu.dequantize import dequantize_launch
+from peregrine_kernels.gpu.gemv import gemv_launch
+from peregrine_kernels.interface import LinearInto
+from peregrine_kernels.weights import QuantizedWeight, contiguous, rows_of
+
+PANEL_ROWS = 4096
+"""Most rows of a weight that are dequantized at a time: with 2,048 rows of inputs, 512 tiles of a GEMM, several for
+each of a device's 72 to 132 processors."""
+PANEL_ALIGNMENT = 128
+"""Rows of a panel are a multiple of a GEMM's tile."""
+
+
+class TritonLinear(DenseLinear):
+    """A row alone takes one kernel, more take a GEMM and one for what follows it."""
+
+    __slots__ = ()
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return product(self, x, residual)
+
+    def into(self, x: Tensor, out: Tensor) -> None:
+        if len(x) == 1:
+            gemv_launch(x, self.weight, self.bias, self.activation, out)()
+            return
+        torch.mm(x, self.weight.T, out=out)
+        finish(out, self.bias, self.activation)
+
+
+class QuantizedLinear:
+    """A weight that stays packed: some rows of it at a time are dequantized for a GEMM.
+
+    Their values are a temporary tensor, not one that linears share: branches of a graph run at once, and the allocator
+    keeps apart what their streams use.
+    """
+
+    def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: str | None) -> None:
+        """See `Backend.linear`."""
+        self.weight, self.bias, self.activation = contiguous(weight), bias, activation
+        self._panels = [(rows, rows_of(self.weight, rows)) for rows in panels(self.out_features)]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return product(self, x, residual)
+
+    def into(self, x: Tensor, out: Tensor) -> None:
+        """The same to out [T, out], whose rows may be strided."""
+        scratch = x.new_empty(panel_rows(self.out_features), self.in_features)
+        for rows, panel in self._panels:
+            values = scratch[: panel.shape[0]]
+            dequantize_launch(panel, values)()
+            torch.mm(x, values.T, out=out[:, rows])
+        finish(out, self.bias, self.activation)
+
+
+def product(linear: LinearInto, x: Tensor, residual: Tensor | None) -> Tensor:
+    """The call of a linear by its `into`."""
+    y = x.new_empty(len(x), linear.out_features)
+    linear.into(x, y)
+    return y if residual is None else y.add_(residual)
+
+
+def panels(out_features: int) -> Iterator[slice]:
+    """The rows of a weight, in parts of `panel_rows`."""
+    step = panel_rows(out_features)
+    return (slice(start, min(start + step, out_features)) for start in range(0, out_features, step))
+
+
+def panel_rows(out_features: int) -> int:
+    """Rows of each part but the last, which has about as many: at most PANEL_ROWS."""
+    count = -(-out_features // PANEL_ROWS)
+    tiles = -(-out_features // (count * PANEL_ALIGNMENT))
+    return min(tiles * PANEL_ALIGNMENT, out_features)
+
+
+def finish(out: Tensor, bias: Tensor | None, activation: str | None) -> None:
+    """Bias and activation on a product [T, out], in place."""
+    if activation is not None:
+        activation_launch(activation, out, bias, out)()
+    elif bias is not None:
+        out += bias

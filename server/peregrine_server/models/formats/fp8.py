@@ -1,0 +1,13 @@
+"""8-bit floating-point numbers (e4m3) with a scale for each row."""
+
+from peregrine_server.models.formats.packing import FP8, Packing
+from peregrine_server.models.formats.rounded import RoundedFormat
+
+
+class Fp8Format(RoundedFormat):
+    """Every linear and the output head. Where nothing multiplies fp8, `packing_for` says what becomes of it."""
+
+    name = "fp8"
+
+    def stored(self, in_features: int) -> Packing:
+        return FP8

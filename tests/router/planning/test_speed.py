@@ -1,0 +1,36 @@
+"""The roofline of a plan, by hand."""
+
+import pytest
+
+from deployments import deployment
+from peregrine_router.planning.plan import Plan
+from peregrine_router.planning.speed import decode_speeds, prompt_speed
+
+
+def test_a_lone_decode_reads_the_weights() -> None:
+    """7B on an A10G: 13.84 GB and the K and V of 1,024 tokens, at 600 GB a second; 128 are bound
+    by two operations for each of 6.92 billion weights and a row, at 70 teraflops."""
+    speeds = decode_speeds(Plan.of(deployment("falcon-7b", "a10g")))
+    assert speeds[1] == pytest.approx(0.6e12 / (13.843e9 + 1024 * 8192), rel=1e-3)
+    assert speeds[128] == pytest.approx(70e12 / (2 * 6.921e9), rel=1e-3)
+
+
+def test_a_table_beside_the_head_is_not_read() -> None:
+    """int8: a byte for each weight of layers and head, not the 1.07 GB of the embedding table."""
+    speeds = decode_speeds(Plan.of(deployment("falcon-40b", "a100-80g", quantize="int8")))
+    assert speeds[1] == pytest.approx(2.039e12 / (40.77e9 + 0.533e9 + 1024 * 122_880), rel=2e-3)
+
+
+def test_prompts_are_bound_by_arithmetic() -> None:
+    """Two operations a weight of the layers; two devices do twice as many."""
+    one, two = (Plan.of(deployment("falcon-40b", "h200", num_shards=count)) for count in (1, 2))
+    assert prompt_speed(one) == pytest.approx(989e12 / (2 * 40.77e9), rel=1e-3)
+    assert prompt_speed(two) == pytest.approx(2 * 989e12 / (2 * 40.77e9), rel=1e-3)
+
+
+def test_nothing_is_said_of_an_unknown_device() -> None:
+    """Memory alone gives no speed; nor is there one of a model that does not fit."""
+    unknown = Plan.of(deployment("falcon-7b", "24"))
+    assert decode_speeds(unknown) == {}
+    assert prompt_speed(unknown) is None
+    assert decode_speeds(Plan.of(deployment("falcon-180b", "a10g"))) == {}
