@@ -1,10 +1,9 @@
 """The shard processes: start, watch, stop, and the messages between them and the router."""
 
 import asyncio
-import os
+import contextlib
+import math
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,14 @@ import msgspec
 import zmq
 
 from peregrine_router.shards.link import ShardLink
+from peregrine_router.shards.machines import Machines, MachinesConfig
+from peregrine_router.shards.remote_shard import RemoteShard
+from peregrine_router.shards.shard_process import ShardProcess
+from peregrine_router.shards.socket_folder import make_socket_folder
+from peregrine_server.addresses import join_endpoint, listen
 from peregrine_server.protocol import (
+    MAX_MESSAGE_BYTES,
     Failed,
-    FromShard,
     Loading,
     Ready,
     ShardConfig,
@@ -28,18 +32,17 @@ from peregrine_server.protocol import (
 
 SHUTDOWN_SECONDS = 5.0
 """Seconds that a shard gets to exit before it is killed."""
+KILL_SECONDS = 5.0
+"""Seconds that a killed shard gets to be gone: one that waits in a driver for ever is not waited for."""
 
-SHARD_ENVIRONMENT = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "GOMP_SPINCOUNT": "5000",
-}
-"""Environment variables of a shard that the operator has not set.
-
-GLIBC_TUNABLES: malloc asks for huge pages. A step reads every weight, which takes 3 to 10 % less time with fewer page
-tables (2 cores, 1.15 B model, bfloat16).
-GOMP_SPINCOUNT: rounds for which an OpenMP thread spins before it sleeps, 300,000 by default. One that spins while the
-other waits for a core keeps it waiting (docs/decisions/0035).
-"""
+LOST_SECONDS = 1.0
+"""Seconds until the loss of a shard's connection counts."""
+FAILED_SECONDS = 0.1
+"""Seconds until a shard's `Failed` counts: if it follows from the death of another, that is the reason to tell."""
+MAX_UNREAD = 1024
+"""Messages of loading shards that may wait to be read: ten minutes of them."""
+MAX_REASON_CHARACTERS = 1000
+"""Length of a shard's own words on why it failed."""
 
 Progress = Callable[[Loading], None]
 
@@ -51,25 +54,38 @@ class ShardError(RuntimeError):
 class ShardGroup:
     """One process per rank. `start` spawns them, `wait_ready` waits for their weights, `stop` leaves none behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shard_timeout: float = math.inf) -> None:
+        """`shard_timeout`: seconds without a shard's sign of life after which it is given up."""
         self._directory = directory
+        self._shard_timeout = shard_timeout
         self._context = zmq.Context()
-        self._links: list[ShardLink] = []
-        self._processes: list[asyncio.subprocess.Process] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._inbox: asyncio.Queue[FromShard | ShardError] = asyncio.Queue()
+        self._machines: Machines | None = None
+        self._links: list[ShardLink | RemoteShard] = []
+        self._shards: list[ShardProcess | RemoteShard] = []
+        self._inbox: asyncio.Queue[Loading | Ready | StepResult | ShardError] = asyncio.Queue()
         self._are_ready = False
+        self._num_unanswered = 0
+        """Steps that were sent and not answered."""
         self._is_stopping = False
+        self._on_failure: Callable[[], object] = lambda: None
         self.failure: ShardError | None = None
 
     @classmethod
-    async def start(cls, config: ShardConfig) -> "ShardGroup":
-        """Spawns `config.num_shards` processes; rank, socket and rendezvous of `config` are filled in here."""
-        # mkdtemp makes the folder 0700: nobody else reaches the sockets in it.
-        group = cls(Path(tempfile.mkdtemp(prefix="peregrine-")))
+    async def start(
+        cls, config: ShardConfig, shard_timeout: float, machines: MachinesConfig | None = None
+    ) -> "ShardGroup":
+        """Spawns `config.num_shards` processes, or with `machines` those of this machine, and waits for the others.
+
+        Rank, socket and rendezvous of `config` are filled in here. `shard_timeout`: see `__init__`.
+        """
+        group = cls(make_socket_folder(), shard_timeout)
         try:
-            for rank in range(config.num_shards):
-                await group._spawn(config, rank)
+            if machines is None:
+                meeting = msgspec.structs.replace(config, rendezvous=str(group._directory / "rendezvous"))
+                for rank in range(config.num_shards):
+                    await group._spawn(meeting, rank)
+            else:
+                await group._gather(config, machines)
         except BaseException:
             await group.stop()
             raise
@@ -78,21 +94,27 @@ class ShardGroup:
     async def wait_ready(self, progress: Progress = lambda _: None) -> list[Ready]:
         """Waits until all shards have their weights; their `Ready` by rank. Raises ShardError as soon as one fails."""
         ready: dict[int, Ready] = {}
-        while len(ready) < len(self._processes):
+        while len(ready) < len(self._shards):
             message = await self._next()
             if isinstance(message, Loading):
                 progress(message)
             elif isinstance(message, Ready):
                 ready[message.rank] = message
         self._are_ready = True
+        for shard in self._shards:
+            shard.signs.is_loading = False
         return [ready[rank] for rank in sorted(ready)]
 
     async def send(self, step: Step) -> None:
-        """Sends the same bytes to every shard. Raises ShardError if one is gone."""
+        """Sends the same bytes to every shard. Raises the ShardError that is known; of a shard that takes none and of
+        which no more is known yet, `receive` raises it."""
+        if self.failure is not None:
+            raise self.failure
         data = encode(step)
+        self._num_unanswered += 1
         for rank, link in enumerate(self._links):
             if not link.send(data):
-                raise self.failure or ShardError(f"shard {rank} does not take messages")
+                self._lose(rank, f"shard {rank} does not take messages")
 
     async def receive(self) -> StepResult:
         """The result of the oldest step without one. Raises ShardError if any shard fails meanwhile."""
@@ -100,79 +122,110 @@ class ShardGroup:
             pass
         return message
 
+    @property
+    def is_responsive(self) -> bool:
+        """Whether every shard has shown a sign of life lately."""
+        return all(shard.signs.is_responsive for shard in self._shards)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether `receive` would return at once."""
+        return not self._inbox.empty()
+
+    def give_up(self, reason: str) -> None:
+        """Ends the waits for results with a ShardError. Only the first reason counts: others follow from it."""
+        if not self._is_stopping:
+            self.failure = self.failure or ShardError(reason)
+            self._inbox.put_nowait(self.failure)
+            self._on_failure()
+
+    def on_failure(self, call: Callable[[], object]) -> None:
+        """Has `call` called whenever a shard is given up."""
+        self._on_failure = call
+
     async def stop(self) -> None:
-        """Asks the shards to leave, kills those that do not, removes the sockets. Loading shards are killed at once."""
+        """Asks the shards to leave, kills those that do not, removes the sockets. While they load, or after a failure,
+        they are killed at once."""
         self._is_stopping = True
-        waits = [asyncio.create_task(process.wait()) for process in self._processes]
-        if self._are_ready and waits:
+        waits = [asyncio.create_task(shard.ended()) for shard in self._shards]
+        if self._are_ready and self.failure is None and waits:
             for link in self._links:
                 link.send(encode(Shutdown()))
             await asyncio.wait(waits, timeout=SHUTDOWN_SECONDS)
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-        await asyncio.gather(*waits)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for shard in self._shards:
+            shard.kill()
+        if waits:
+            await asyncio.wait(waits, timeout=KILL_SECONDS)
+        await asyncio.gather(*(shard.close() for shard in self._shards))
         for link in self._links:
-            link.close()
-        self._context.term()
+            if isinstance(link, ShardLink):
+                link.close()
+        if self._machines is not None:
+            self._machines.close()
+        # Not `term`, which would wait for a socket that failed to bind and is not in the list.
+        self._context.destroy(linger=0)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _spawn(self, config: ShardConfig, rank: int) -> None:
         path = self._directory / f"shard-{rank}.sock"
-        self._links.append(ShardLink(self._context, path, partial(self._deliver, rank)))
-        mine = msgspec.structs.replace(
-            config, rank=rank, socket_path=str(path), rendezvous=str(self._directory / "rendezvous")
-        )
-        # A session of its own: Ctrl-C reaches the router alone, which then stops the shards in order.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "peregrine_server.worker",
-            stdin=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env=_environment(config),
-        )
-        self._processes.append(process)
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(mine))
-        process.stdin.close()
-        self._tasks.append(asyncio.create_task(self._watch(rank, process)))
+        lost = f"shard {rank} lost its connection: did it send more than {MAX_MESSAGE_BYTES} bytes?"
+        lose = partial(self._lose, rank, lost)
+        self._links.append(ShardLink(self._context, path, partial(self._deliver, rank), lose))
+        mine = msgspec.structs.replace(config, rank=rank, socket_path=str(path))
+        self._shards.append(await ShardProcess.spawn(mine, self._shard_timeout, self.give_up))
 
-    async def _next(self) -> FromShard:
+    async def _gather(self, config: ShardConfig, machines: MachinesConfig) -> None:
+        """Waits for the shards of other machines, then starts this machine's: all of them meet at rank 0's store."""
+        self._machines = Machines(machines, self._shard_timeout, self.give_up)
+        remote = await self._machines.gather(range(machines.num_local, config.num_shards), config.num_shards)
+        with contextlib.ExitStack() as stack:
+            store = stack.enter_context(listen(machines.address)) if machines.num_local else None
+            address, port = (remote[0].address, remote[0].store_port) if store is None else store.getsockname()[:2]
+            meeting = msgspec.structs.replace(
+                config, rendezvous=join_endpoint(address, port), interface=machines.interface
+            )
+            for rank in range(machines.num_local):
+                descriptor = store.fileno() if store is not None and rank == 0 else None
+                await self._spawn(msgspec.structs.replace(meeting, store_fd=descriptor, device_index=rank), rank)
+        self._machines.welcome(meeting, self._deliver)
+        self._links += remote
+        self._shards += remote
+
+    async def _next(self) -> Loading | Ready | StepResult:
         if self.failure is not None:
             raise self.failure
         message = await self._inbox.get()
-        if isinstance(message, Failed):
-            self.failure = self.failure or ShardError(message.message)
         if self.failure is not None:
             raise self.failure
         assert not isinstance(message, ShardError)
         return message
 
     def _deliver(self, rank: int, data: bytes) -> None:
+        if self.failure is not None:
+            return
         try:
-            self._inbox.put_nowait(decode_from_shard(data))
-        except msgspec.DecodeError as error:
-            self._fail(ShardError(f"shard {rank} sent an unknown message ({error}): is its version the router's?"))
+            message = decode_from_shard(data)
+        # msgspec raises others than DecodeError for a text that is no UTF-8, and for nesting without end.
+        except (ValueError, RecursionError) as error:
+            self.give_up(f"shard {rank} sent an unknown message ({error}): is its version the router's?")
+            return
+        if (0 if isinstance(message, StepResult) else message.rank) != rank:
+            self.give_up(f"shard {rank} answered for another")
+        elif isinstance(message, Failed):
+            reason = message.message.strip().partition("\n")[0][:MAX_REASON_CHARACTERS] or f"shard {rank} failed"
+            asyncio.get_running_loop().call_later(FAILED_SECONDS, self.give_up, reason)
+        elif not self._is_due(message):
+            self.give_up(f"shard {rank} sent a message out of turn ({type(message).__name__})")
+        else:
+            self._num_unanswered -= isinstance(message, StepResult)
+            self._inbox.put_nowait(message)
 
-    async def _watch(self, rank: int, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        if not self._is_stopping:
-            # A `Failed` message may still be on the way; it says more than an exit code.
-            await asyncio.sleep(0.2)
-            how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-            hint = ": out of memory? Lower --max-batch-total-tokens" if code == -9 else ""
-            self._fail(ShardError(f"shard {rank} {how}{hint}"))
+    def _is_due(self, message: Loading | Ready | StepResult) -> bool:
+        """Whether a message may come at this time: what nobody waits for would be kept for ever."""
+        if isinstance(message, StepResult):
+            return self._num_unanswered > 0
+        return not self._are_ready and self._inbox.qsize() < MAX_UNREAD
 
-    def _fail(self, error: ShardError) -> None:
-        """Records a failure, and wakes the task that waits for a message. Only the first counts: others follow."""
-        self.failure = self.failure or error
-        self._inbox.put_nowait(self.failure)
-
-
-def _environment(config: ShardConfig) -> dict[str, str]:
-    """The router's environment over `SHARD_ENVIRONMENT`, plus the shard's number of OpenMP threads."""
-    return {**SHARD_ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(config.num_threads)}
+    def _lose(self, rank: int, reason: str) -> None:
+        """Gives up a shard that lives and has no connection; of one that has ended, its end says more."""
+        asyncio.get_running_loop().call_later(LOST_SECONDS, self.give_up, reason)
