@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.checkpoint import CONFIG, make_checkpoint
-from benchmarks.comparison import OURS, table
+from benchmarks.comparison import OURS, table, weights_of
 from benchmarks.hardware import FALCON_1B, Device, load_seconds
 from benchmarks.load.client import Answer
 from benchmarks.load.report import Slo, summarize
@@ -35,6 +35,8 @@ from benchmarks.peers import GROUPS, Peer, all_peers
 from benchmarks.scenarios import SCENARIOS, VOCAB_SIZE, Scenario
 from benchmarks.vocabulary import make_tokenizer
 
+BYTES_PER_PARAMETER = {"bf16": 2.0, "int8": 1.0, "int4": 0.59}
+"""int4: four bits and a scale of 16 for each group of 64, but a head of int8, an eighth of the parameters."""
 SLO = Slo(first_token=5.0, per_token=0.25)
 ORDER = [scenario.name for scenario in SCENARIOS]
 WARM_UP_SESSIONS, WARM_UP_TOKENS = 4, 4
@@ -151,7 +153,7 @@ def is_steady(turns: Sequence[Turn]) -> bool:
 def sample(number: int, scenario: Scenario, peer: Peer, answers: list[Answer], device: Device | None) -> dict[str, Any]:
     """One sample of a run, as saved; `device` is this machine's limits at that time."""
     summary = summarize(answers, SLO)
-    model = replace(FALCON_1B, bytes_per_parameter=2 if weights_of(peer.name) == "bf16" else 1)
+    model = replace(FALCON_1B, bytes_per_parameter=BYTES_PER_PARAMETER[weights_of(peer.name)])
     bound = device and load_seconds(device, model, scenario.lengths(), scenario.workload.shared_prefix)
     tokens = summary["prompt_tokens"] if scenario.counts_prompt else summary["generated_tokens"]
     return {
@@ -176,11 +178,6 @@ def is_far_behind(peer: str, scenario: str, samples: Sequence[dict[str, Any]]) -
         return False
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return medians[peer] > FAR_BEHIND * min(medians.values())
-
-
-def weights_of(peer: str) -> str:
-    """The weight format of the named server: `bf16` or `int8`."""
-    return "bf16" if "bf16" in peer else "int8"
 
 
 def faster(before: Device | None, after: Device | None) -> Device | None:

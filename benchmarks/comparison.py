@@ -33,11 +33,16 @@ def grouped(samples: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[
     return found
 
 
+def weights_of(peer: str) -> str:
+    """The weight format of the named server: `bf16`, `int8` or `int4`."""
+    if "bf16" in peer:
+        return "bf16"
+    return "int4" if peer.endswith(("int4", "q4_0")) else "int8"
+
+
 def ours_for(peer: str, by_peer: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:
     """Our samples on weights of the same size; None for our own rows, or if ours did not run."""
-    is_bf16 = "bf16" in peer
-    own = f"{OURS} {'bf16' if is_bf16 else 'int8'}"
-    return None if peer.startswith(OURS) else by_peer.get(own)
+    return None if peer.startswith(OURS) else by_peer.get(f"{OURS} {weights_of(peer)}")
 
 
 def row(peer: str, samples: list[dict[str, Any]], ours: list[dict[str, Any]] | None) -> str:

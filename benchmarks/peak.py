@@ -9,6 +9,7 @@ import torch
 from benchmarks.hardware import Device
 from peregrine_kernels import DenseWeight, backend_for
 from peregrine_kernels.cpu.torch_linear import PackedLinear, is_packable
+from peregrine_kernels.int4 import quantize_int4
 from peregrine_kernels.int8 import quantize_rows
 
 MEMORY_BYTES = 2**30
@@ -40,18 +41,23 @@ class Peak:
         torch.set_num_threads(num_threads)
         weight = torch.randn(OUT_FEATURES, IN_FEATURES).bfloat16()
         backend = backend_for(torch.device("cpu"))
-        largest = backend.largest_int8
+        largest, group = backend.largest_int8, backend.int4_group
         self._memory = Memory()
         x, theirs = torch.randn(ROWS, IN_FEATURES).bfloat16(), peer_dtype()
-        self._products = [
-            partial(backend.linear(DenseWeight(weight)), x),
-            partial(PackedLinear.pack(weight.to(theirs), None, None), x.to(theirs)),
-        ]
-        self._int8 = [partial(backend.linear(quantize_rows(weight, largest)), x)] if largest else []
+        self._products: dict[str, list[Callable[[], object]]] = {
+            "bf16": [
+                partial(backend.linear(DenseWeight(weight)), x),
+                partial(PackedLinear.pack(weight.to(theirs), None, None), x.to(theirs)),
+            ]
+        }
+        if largest:
+            self._products["int8"] = [partial(backend.linear(quantize_rows(weight, largest)), x)]
+        if group:
+            self._products["int4"] = [partial(backend.linear(quantize_int4(weight, group)), x)]
 
     def measure(self, weights: str) -> Device | None:
-        """Limits for `bf16` or `int8` weights; None where the kernels have no such product."""
-        products = self._products if weights == "bf16" else self._int8
+        """Limits for `bf16`, `int8` or `int4` weights; None where the kernels have no such product."""
+        products = self._products.get(weights)
         if not products:
             return None
         bandwidth = MEMORY_BYTES / self._memory.seconds()

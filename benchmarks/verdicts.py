@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.comparison import OURS, grouped, markdown_row, ratios, spread
 
 Sample = dict[str, Any]
-BF16, INT8 = f"{OURS} bf16", f"{OURS} int8"
+BF16, INT8, INT4 = f"{OURS} bf16", f"{OURS} int8", f"{OURS} int4"
 TIMES_BEST_PEER = {"one stream": 1.0, "8 streams": 1.2, "prefill 1024": 1.0, "32 mixed": 1.0, "shared prefix": 1.3}
 OF_HARDWARE = 0.85
 TIMES_BF16 = 1.75
@@ -21,6 +21,8 @@ def verdicts(groups: dict[str, dict[str, Any]]) -> str:
         rows += bf16_rows(grouped(groups["bf16"]["samples"]))
     if "int8" in groups:
         rows += int8_rows(grouped(groups["int8"]["samples"]))
+    if "int4" in groups:
+        rows += int4_rows(grouped(groups["int4"]["samples"]))
     return "\n".join(["| promise | measured | bar |", "|---|---|---|", *rows]) + "\n"
 
 
@@ -53,6 +55,15 @@ def int8_rows(scenarios: dict[str, dict[str, list[Sample]]]) -> list[str]:
         if peers and INT8 in by_peer:
             bar = 1.5 if name == "prefill 1024" else 1.0
             rows.append(against_best(f"int8, {name}: tokens/s", by_peer[INT8], peers, f">= {bar}"))
+    return rows
+
+
+def int4_rows(scenarios: dict[str, dict[str, list[Sample]]]) -> list[str]:
+    rows = []
+    for name, by_peer in scenarios.items():
+        peers = {peer: samples for peer, samples in by_peer.items() if peer not in (BF16, INT8, INT4)}
+        if peers and INT4 in by_peer:
+            rows.append(against_best(f"int4, {name}: tokens/s", by_peer[INT4], peers, ">= 1.0"))
     return rows
 
 

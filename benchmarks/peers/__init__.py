@@ -17,6 +17,7 @@ Peer = HttpPeer | InProcessPeer
 GROUPS = {
     "bf16": ("Peregrine bf16", "llama.cpp bf16", "vLLM bf16", "OpenVINO bf16"),
     "int8": ("Peregrine bf16", "transformers bf16", "Peregrine int8", "llama.cpp q8_0", "OpenVINO int8"),
+    "int4": ("Peregrine bf16", "Peregrine int8", "Peregrine int4", "llama.cpp q4_0"),
 }
 """Group name -> servers that run at once, as many as 24 GiB hold."""
 PEERS_FOLDER = Path(os.environ.get("PEERS", "/tmp/peers"))
@@ -36,5 +37,7 @@ def all_peers(model: Path, threads: int) -> list[Peer]:
         InProcessPeer("transformers bf16", None, drivers / "run_transformers.py", (str(model), dtype, str(threads))),
         peregrine(model, "int8"),
         llamacpp(PEERS_FOLDER, model, threads, "q8_0"),
+        peregrine(model, "int4"),
+        llamacpp(PEERS_FOLDER, model, threads, "q4_0"),
         InProcessPeer("OpenVINO int8", openvino, drivers / "run_openvino.py", (str(model), "int8", str(threads))),
     ]

@@ -13,7 +13,7 @@ SLOTS, SLOT_TOKENS = 32, 2048
 """A slot's context is the total divided by the slots."""
 
 
-def llamacpp(folder: Path, model: Path, threads: int, kind: Literal["bf16", "q8_0"]) -> HttpPeer:
+def llamacpp(folder: Path, model: Path, threads: int, kind: Literal["bf16", "q8_0", "q4_0"]) -> HttpPeer:
     """llama.cpp; the binary is LLAMA_SERVER, or else the one built by scripts/peers.sh."""
     server = os.environ.get("LLAMA_SERVER") or str(folder / "llama.cpp" / "bin" / "llama-server")
     python = folder / "llama.cpp" / "venv" / "bin" / "python"

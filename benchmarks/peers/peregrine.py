@@ -14,9 +14,12 @@ KV_TOKENS = 64 * 1024
 
 
 def peregrine(
-    model: Path, weights: Literal["bf16", "int8"], environment: Mapping[str, str] = {}, kv_tokens: int = KV_TOKENS
+    model: Path,
+    weights: Literal["bf16", "int8", "int4"],
+    environment: Mapping[str, str] = {},
+    kv_tokens: int = KV_TOKENS,
 ) -> HttpPeer:
-    """Our server; int8 only where this version has it. `environment`: further settings."""
+    """Our server; others than bf16 only where this version has them. `environment`: further settings."""
     options = [] if weights == "bf16" else ["--quantize", weights]
     lacks = weights != "bf16" and "quantize" not in Settings.model_fields
 

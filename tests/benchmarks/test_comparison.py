@@ -196,6 +196,14 @@ def test_int8_is_held_against_our_own_bf16_and_the_best_int8_peer() -> None:
     assert "| int8, one stream: tokens/s over other q8_0 | 1.50 [1.50-1.50] | >= 1.0 |" in text
 
 
+def test_int4_is_held_against_the_four_bits_of_others() -> None:
+    """Not against our own rows, which stand beside it."""
+    ours = [FakePeer("Peregrine bf16", 3.0), FakePeer("Peregrine int8", 2.0), FakePeer("Peregrine int4", 1.0)]
+    data = compare(*ours, FakePeer("llama.cpp q4_0", 1.5))
+    assert "| int4, one stream: tokens/s over llama.cpp q4_0 | 1.50 [1.50-1.50] | >= 1.0 |" in verdicts({"int4": data})
+    assert "| llama.cpp q4_0 |" in table(data)
+
+
 def test_the_median_lies_within_its_bounds_95_times_of_a_hundred() -> None:
     """For a thousand draws of fifty samples with median 1, the bounds contain 1 in about 95 % of the draws."""
     random = Random(0)

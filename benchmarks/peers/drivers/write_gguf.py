@@ -12,7 +12,12 @@ from typing import Any
 import gguf
 import numpy as np
 
-BF16, F32 = gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.F32
+BF16, F32, Q8_0, Q4_0 = (gguf.GGMLQuantizationType[name] for name in ("BF16", "F32", "Q8_0", "Q4_0"))
+FILE_TYPES = {
+    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+}
 CONTEXT = 2048
 LAYER = {
     "self_attention.query_key_value": "attn_qkv",
@@ -25,7 +30,7 @@ TOP = {"word_embeddings": "token_embd", "ln_f": "output_norm"}
 
 
 def main() -> None:
-    """Arguments: model folder, `bf16` or `q8_0`, file."""
+    """Arguments: model folder, `bf16`, `q8_0` or `q4_0`, file."""
     model, kind, target = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     config = json.loads((model / "config.json").read_text())
     partial = target.with_suffix(".partial")
@@ -52,7 +57,7 @@ def write_config(writer: gguf.GGUFWriter, config: dict[str, Any], kind: str) -> 
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_kv_heads"])
     writer.add_layer_norm_eps(config["layer_norm_epsilon"])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if kind == "bf16" else gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(FILE_TYPES[kind])
 
 
 def write_vocabulary(writer: gguf.GGUFWriter, model: Path, config: dict[str, Any]) -> None:
@@ -83,7 +88,10 @@ def read_tensors(file: Path):  # type: ignore[no-untyped-def]
 
 
 def write_tensor(writer: gguf.GGUFWriter, name: str, bits: np.ndarray, kind: str) -> None:
-    """Writes one tensor: LayerNorms in float32, matrices as they are or quantized."""
+    """Writes one tensor: LayerNorms in float32, matrices as they are or quantized.
+
+    In a file of 4 bits the embedding has 8, as llama.cpp's own quantizer keeps Falcon's: it is the head, too.
+    """
     if bits.ndim > 1 and kind == "bf16":
         writer.add_tensor(name, bits.view(np.uint8), raw_dtype=BF16)
         return
@@ -91,8 +99,8 @@ def write_tensor(writer: gguf.GGUFWriter, name: str, bits: np.ndarray, kind: str
     if bits.ndim == 1:
         writer.add_tensor(name, values, raw_dtype=F32)
     else:
-        quantized = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(name, quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        dtype = Q4_0 if kind == "q4_0" and name.startswith("blk.") else Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(values, dtype), raw_dtype=dtype)
 
 
 def gguf_name(name: str) -> str:
