@@ -77,6 +77,7 @@ LAYOUTS = {
     "bitsandbytes nf4": BitsAndBytes("nf4"),
     "bitsandbytes fp4": BitsAndBytes("fp4"),
     "bitsandbytes nested nf4": BitsAndBytes("nf4", is_nested=True),
+    "bitsandbytes nested fp4": BitsAndBytes("fp4", is_nested=True),
 }
 
 

@@ -83,6 +83,7 @@ INPUT_MAJOR: dict[str, Gptq | Awq] = {
     "gptq of rows with act-order": Gptq(group_size=-1, has_act_order=True),
     "gptq with act-order": Gptq(has_act_order=True),
     "gptq v2 with zeros": Gptq(is_symmetric=False, version=2),
+    "gptq v2 with act-order": Gptq(has_act_order=True, version=2),
     "gptq with zeros and act-order": Gptq(group_size=48, is_symmetric=False, has_act_order=True),
     "gptq of 8 bits": Gptq(num_bits=8, group_size=-1),
     "gptq of 8 bits with zeros": Gptq(num_bits=8, group_size=48, is_symmetric=False),

@@ -36,9 +36,11 @@ def load_quantized(
 
 
 def failure(path: Path, parallel: TensorParallel | None = None) -> str:
-    """The one-line error of loading from `path`."""
+    """The one-line error of loading from `path`, raised before a tensor of the model is read."""
+    reports: list[tuple[int, int]] = []
     with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
-        load_quantized(path, parallel=parallel)
+        load_quantized(path, parallel=parallel, progress=lambda *reported: reports.append(reported))
+    assert not reports
     return str(caught.value)
 
 

@@ -55,7 +55,6 @@ ELSEWHERE = {
     "server/models/formats/checkpoints/compressed_reader.py": "server/models/formats/test_quantized_models.py",
     "server/models/formats/checkpoints/input_major_reader.py": "server/models/formats/test_quantized_models.py",
     "server/models/formats/checkpoints/scheme.py": "server/models/formats/checkpoints/test_compressed_scheme.py",
-    "server/models/formats/checkpoints/stored.py": "server/models/formats/test_quantized_models.py",
     "server/quantization/layouts.py": "server/quantization/test_quantize.py",
     "server/quantization/safetensors_writer.py": "server/quantization/test_quantize.py",
     "server/sampling/sampled.py": "server/sampling/test_sampler.py",

@@ -131,6 +131,8 @@ class Backend(Protocol):
     """Whether the kernels multiply a `Float8Weight`."""
     int4_group: int = 0
     """The kernels multiply an `Int4Weight` whose groups are a multiple of this size; 0: no such kernels."""
+    int4_zero_bytes: int = 4
+    """Bytes of a group's zero point in a packed `Int4Weight` whose zero points are integers."""
     has_codebooks: bool = False
     """Whether the kernels multiply a `CodebookWeight`."""
     dequantizes: bool = False

@@ -22,6 +22,7 @@ class NativeBackend(TorchBackend):
     """The C kernels, with whole layers and models as one call. See `Backend` and `FusedOps` for shapes."""
 
     int4_group = SPAN
+    int4_zero_bytes = 2
 
     def __init__(self, library: ctypes.CDLL, target: str) -> None:
         """`library`: the kernels compiled for `target`, one of `native.TARGETS`."""

@@ -59,7 +59,8 @@ class NativeLinear:
         else:
             packed = pack_tiles(library, weight.values)
         if isinstance(weight, Int8Weight):
-            scales, offsets = weight.scales, 128.0 * weight.values.sum(1, dtype=torch.int32)
+            # Those of a checkpoint may be every second of a tensor, or one for all rows.
+            scales, offsets = weight.scales.contiguous(), 128.0 * weight.values.sum(1, dtype=torch.int32)
         addresses = map(address, (packed, bias, scales, offsets))
         struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[type(weight)], *grouping)
         return NativeLinear(library, packed, bias, scales, offsets, *weight.shape, struct)

@@ -15,8 +15,6 @@ Device = Literal["cpu", "cuda"]
 
 LAUNCHER_FORMATS = {"bitsandbytes": "int8", "eetq": "int8", "bitsandbytes-nf4": "nf4"}
 """text-generation-launcher's names of a weight format -> ours."""
-NEAREST = {"bitsandbytes-fp4": "nf4, which is as small and nearer to the weights"}
-"""Its names of formats that are not made -> what to choose instead."""
 
 
 def _our_name(quantize: Any) -> Any:
@@ -106,8 +104,8 @@ def quantize_contradictions(name: str | None, dtype: str | None) -> Iterator[tup
     if name is None or name in STORED:
         return
     names = format_names()
-    known = NEAREST.get(name) or f"one of {', '.join((*names, *STORED))}"
-    yield name not in names, f"--quantize (or QUANTIZE): {name} is not known, choose {known}"
+    known = ", ".join((*names, *STORED))
+    yield name not in names, f"--quantize (or QUANTIZE): {name} is not known, choose one of {known}"
     computed = weight_format(name).compute_dtype if name in names else None
     is_other = computed is not None and dtype not in (None, computed)
     yield is_other, f"--quantize {name} computes in {computed}: leave --dtype {dtype} out"

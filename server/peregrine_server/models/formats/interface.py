@@ -66,6 +66,8 @@ class WeightKernels(Protocol):
     @property
     def int4_group(self) -> int: ...
     @property
+    def int4_zero_bytes(self) -> int: ...
+    @property
     def has_codebooks(self) -> bool: ...
     @property
     def dequantizes(self) -> bool: ...
@@ -80,9 +82,13 @@ class KernelsOfDevice:
     int4_group: int
     has_codebooks: bool
     dequantizes: bool
+    int4_zero_bytes: int = 4
+    """The GPU's, and those of every backend that packs no zero points of its own."""
 
 
-CPU_KERNELS = KernelsOfDevice(127, has_fp8=False, int4_group=32, has_codebooks=False, dequantizes=True)
+CPU_KERNELS = KernelsOfDevice(
+    127, has_fp8=False, int4_group=32, has_codebooks=False, dequantizes=True, int4_zero_bytes=2
+)
 """Kernels of the native backend: tests hold that it has these."""
 ALL_KERNELS = KernelsOfDevice(127, has_fp8=True, int4_group=8, has_codebooks=True, dequantizes=False)
 """Every weight stays packed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightKernels
+from peregrine_server.models.formats.interface import ALL_KERNELS, DTYPE_BYTES, WeightKernels
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ LARGEST_INT8 = 127
 """The largest integer of a weight that no kernel limits."""
 INT8_ALIGNMENT = 4
 """int8 kernels multiply so many inputs at once."""
-INT4_SCALE_BYTES, ZERO_BYTES, CODEBOOK_SCALE_BYTES = 2, 4, 4
-"""Bytes of a group's scale and zero point."""
+INT4_SCALE_BYTES, CODEBOOK_SCALE_BYTES = 2, 4
+"""Bytes of a group's scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Packing:
     has_zeros: bool = False
     """Whether each group has a zero point; int4 only."""
 
-    def num_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
-        """Bytes of a matrix, in a model of `dtype`."""
+    def num_bytes(self, out_features: int, in_features: int, dtype: str, kernels: WeightKernels = ALL_KERNELS) -> int:
+        """Bytes of a matrix that is packed for `kernels`, in a model of `dtype`."""
         match self.kind:
             case "dense":
                 row_bytes = in_features * DTYPE_BYTES[dtype]
@@ -51,7 +51,7 @@ class Packing:
             case "fp8":
                 row_bytes = in_features + FP8_ROW_BYTES
             case "int4":
-                group_bytes = INT4_SCALE_BYTES + ZERO_BYTES * self.has_zeros
+                group_bytes = INT4_SCALE_BYTES + kernels.int4_zero_bytes * self.has_zeros
                 row_bytes = in_features // 2 + in_features // self.group_size * group_bytes
             case "codebook":
                 row_bytes = in_features // 2 + in_features // self.group_size * CODEBOOK_SCALE_BYTES

@@ -81,7 +81,8 @@ class QuantizedFormat(ABC):
         return packing_for(self.kernels, stored, in_features) or DENSE
 
     def num_bytes(self, out_features: int, in_features: int, dtype: str) -> int:
-        return self.kept(self.stored(in_features), in_features).num_bytes(out_features, in_features, dtype)
+        packing = self.kept(self.stored(in_features), in_features)
+        return packing.num_bytes(out_features, in_features, dtype, self.kernels)
 
     def head_num_bytes(self, out_features: int, in_features: int, dtype: str) -> int | None:
         packing = self.kept(self.head(in_features), in_features)

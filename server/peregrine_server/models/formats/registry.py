@@ -38,8 +38,12 @@ LAYOUTS: dict[str, CheckpointFormatFactory] = {
     BITSANDBYTES: BitsAndBytesFormat,
 }
 """quant_method of a checkpoint's `quantization_config` -> the format that reads it."""
-STORED = GPTQ, AWQ, "marlin", "exl2", METHOD
-"""Names that --quantize takes for what a quantized checkpoint holds: nothing is rounded to them."""
+STORED = {
+    **dict.fromkeys((GPTQ, AWQ, "marlin", "exl2", METHOD), "int4"),
+    "bitsandbytes-fp4": "nf4, which is as small and nearer to the weights",
+}
+"""Names that --quantize takes for what a quantized checkpoint holds -> what to choose instead for one that is not:
+nothing is rounded to them."""
 ENTRY_POINTS = "peregrine.weight_formats"
 
 
@@ -69,7 +73,7 @@ def stored_format(
     if quantization is None:
         if name in STORED:
             raise ValueError(
-                f"--quantize {name}: the checkpoint's weights are not quantized: choose int4, or leave it out"
+                f"--quantize {name}: the checkpoint's weights are not quantized: leave it out, or choose {STORED[name]}"
             )
         return weight_format(name, kernels)
     method = quantization.get("quant_method")

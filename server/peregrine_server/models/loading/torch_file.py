@@ -38,7 +38,7 @@ class TorchFile:
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         if self._opened is None or self._opened[0] != name:
             tensor = (self._held or self._load())[name]
-            self._opened = name, tensor.view(tensor.shape[0], -1) if tensor.dim() == 1 else tensor
+            self._opened = name, tensor.reshape(-1, 1) if tensor.dim() < 2 else tensor
         num_rows, num_columns = target.shape
         target.copy_(self._opened[1][row : row + num_rows, column : column + num_columns])
 

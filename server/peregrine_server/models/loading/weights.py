@@ -32,6 +32,15 @@ class _Source:
     """In the file."""
     info: TensorInfo
 
+    def read(self) -> Tensor:
+        """All of a small tensor, as it is stored, on the host."""
+        assert self.info.dtype is not None
+        shape = self.info.shape
+        out = torch.empty(shape, dtype=self.info.dtype)
+        self.file.copy(self.name, 0, 0, out.view(shape[0] if shape else 1, -1))
+        self.file.release()
+        return out
+
     def piece(self, row: int, num_rows: int, dtype: torch.dtype) -> Tensor:
         """Whole rows of a matrix, on the host."""
         out = torch.empty((num_rows, self.info.shape[1]), dtype=dtype)
@@ -119,6 +128,7 @@ class Weights:
             if (source := sources.pop(alias, None)) is not None:
                 sources.setdefault(name, source)
         _check(self._path, sources, expected)
+        _check_values(sources, expected)
         self._sources, self._total_bytes = sources, total_bytes
         return sorted(sources.keys() - expected.keys())
 
@@ -209,7 +219,7 @@ def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, Te
     """Raises CheckpointError unless there is a source of the right shape and type for each name."""
     if missing := sorted(expected.keys() - sources.keys()):
         raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_ANOTHER}")
-    for name, (shape, dtypes) in expected.items():
+    for name, (shape, dtypes, _) in expected.items():
         file, info = sources[name].file, sources[name].info
         if not _fits(info.shape, shape):
             raise CheckpointError(f"{file.path}: {name} has shape {list(info.shape)}, not {list(shape)}; {_ANOTHER}")
@@ -218,6 +228,13 @@ def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, Te
         if dtypes == FLOATS:
             raise CheckpointError(f"{file.path}: {name} is of no type that can be loaded; give floating-point weights")
         raise CheckpointError(f"{file.path}: {name} is not of type {' or '.join(dtypes)}; {_ANOTHER}")
+
+
+def _check_values(sources: Mapping[str, _Source], expected: Mapping[str, TensorSpec]) -> None:
+    """Raises CheckpointError for small tensors whose values are wrong."""
+    for name, spec in expected.items():
+        if spec.fault is not None and (fault := spec.fault(sources[name].read())) is not None:
+            raise CheckpointError(f"{name} {fault}")
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:

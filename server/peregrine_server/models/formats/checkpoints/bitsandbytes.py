@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from peregrine_server.models.errors import UnsupportedModel
+from peregrine_server.models.formats.checkpoints.checks import fault_of_numbers, fault_of_row_format, fault_of_state
 from peregrine_server.models.formats.checkpoints.scheme import expect, expect_quantized, first_of
 from peregrine_server.models.formats.checkpoints.stored import StoredFormat
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightKernels
@@ -64,8 +66,8 @@ class BitsAndBytesFormat(StoredFormat):
         if self.scheme.kind == "int8":
             tensors = {
                 "weight": TensorSpec((out_features, in_features), ("I8",)),
-                "SCB": TensorSpec((out_features,), ("F32",)),
-                "weight_format": TensorSpec((), ("U8",)),
+                "SCB": TensorSpec((out_features,), ("F32",), fault_of_numbers),
+                "weight_format": TensorSpec((), ("U8",), fault_of_row_format),
             }
         else:
             tensors = self._expected_4_bit(name, out_features, in_features)
@@ -74,17 +76,20 @@ class BitsAndBytesFormat(StoredFormat):
     def _expected_4_bit(self, name: str, out_features: int, in_features: int) -> dict[str, TensorSpec]:
         if in_features % 2:
             raise UnsupportedModel(f"{name}.weight: {in_features} inputs fill no bytes of 2")
-        num_blocks = math.ceil(out_features * in_features / BLOCK)
-        tensors = {
+        num_blocks, is_nested = math.ceil(out_features * in_features / BLOCK), self.scheme.is_nested
+        facts: dict[str, object] = {"quant_type": self.scheme.kind, "blocksize": BLOCK}
+        facts |= {"shape": [out_features, in_features], **({"nested_blocksize": NESTED_BLOCK} if is_nested else {})}
+        numbers = {"weight.quant_map": 16}
+        if is_nested:
+            numbers |= {"weight.nested_absmax": math.ceil(num_blocks / NESTED_BLOCK), "weight.nested_quant_map": 256}
+        else:
+            numbers["weight.absmax"] = num_blocks
+        return {
             "weight": TensorSpec((out_features * in_features // 2, 1), ("U8",)),
-            "weight.absmax": TensorSpec((num_blocks,), ("U8",) if self.scheme.is_nested else ("F32",)),
-            "weight.quant_map": TensorSpec((16,), ("F32",)),
-            self.scheme.state: TensorSpec((-1,), ("U8",)),
+            self.scheme.state: TensorSpec((-1,), ("U8",), partial(fault_of_state, facts, is_nested)),
+            **{name: TensorSpec((size,), ("F32",), fault_of_numbers) for name, size in numbers.items()},
+            **({"weight.absmax": TensorSpec((num_blocks,), ("U8",))} if is_nested else {}),
         }
-        if self.scheme.is_nested:
-            tensors["weight.nested_absmax"] = TensorSpec((math.ceil(num_blocks / NESTED_BLOCK),), ("F32",))
-            tensors["weight.nested_quant_map"] = TensorSpec((256,), ("F32",))
-        return tensors
 
     def refuses(self, leftover: str) -> bool:
         return leftover != "bias"

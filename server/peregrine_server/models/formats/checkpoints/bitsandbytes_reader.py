@@ -1,10 +1,8 @@
 """A rank's slices of bitsandbytes' linears as weights."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +10,11 @@ from torch import Tensor
 from peregrine_kernels import DenseWeight, Int8Weight
 from peregrine_kernels.weights import ROWS_AT_A_TIME, CodebookWeight, QuantizedWeight
 from peregrine_server.models.formats.checkpoints.bitsandbytes import BLOCK, NESTED_BLOCK, BitsAndBytesScheme
-from peregrine_server.models.formats.checkpoints.groups import check_finite, kept_group, sources
+from peregrine_server.models.formats.checkpoints.checks import state_of
+from peregrine_server.models.formats.checkpoints.groups import kept_group, sources
 from peregrine_server.models.formats.checkpoints.joined import joined
 from peregrine_server.models.loading.slices import Run, Slice, whole
-from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError
 from peregrine_server.models.loading.weights import TensorSource
-
-MAX_STATE_BYTES = 4096
-"""A bound on the JSON of a weight, which has some 300."""
 
 
 def read_linears(
@@ -34,8 +29,7 @@ def read_linears(
     if scheme.kind == "int8":
         return joined([read_int8(weights, name, part, axis) for name, part in parts], axis, weights.dtype)
     linears = [
-        Linear4Bit(weights, name, part, axis, shapes[name], read_offset(scheme, weights, name, shapes[name]))
-        for name, part in parts
+        Linear4Bit(weights, name, part, axis, shapes[name], read_offset(scheme, weights, name)) for name, part in parts
     ]
     # A group of a row is within one block, wherever in the block the row begins.
     kept = kept_group(math.gcd(BLOCK, *(linear.shape[1] for linear in linears)), [each.inputs for each in linears])
@@ -43,52 +37,23 @@ def read_linears(
 
 
 def read_int8(weights: TensorSource, name: str, part: Slice, axis: int) -> Int8Weight:
-    """A slice of a linear of 8 bits: values * SCB / 127. Raises CheckpointError."""
-    if weights.vector((f"{name}.weight_format", whole(1)), dtype=torch.uint8).item() != 0:
-        raise CheckpointError(f"{name}.weight_format says that values are not in rows; give another checkpoint")
+    """A slice of a linear of 8 bits: values * SCB / 127."""
     read = weights.columns if axis else weights.rows
     rows = whole(weights.shape(f"{name}.SCB")[0]) if axis else part
-    scales = finite(weights, f"{name}.SCB", rows) / 127
+    scales = numbers(weights, f"{name}.SCB", rows) / 127
     return Int8Weight(read((f"{name}.weight", part), dtype=torch.int8), scales)
 
 
-def finite(weights: TensorSource, name: str, part: Slice | None = None) -> Tensor:
-    """float32: a slice of a vector, or all of it. Raises CheckpointError if numbers are not finite."""
-    values = weights.vector((name, part or whole(weights.shape(name)[0])), dtype=torch.float32)
-    check_finite(name, values)
-    return values
+def numbers(weights: TensorSource, name: str, part: Slice | None = None) -> Tensor:
+    """float32: a slice of a vector, or all of it."""
+    return weights.vector((name, part or whole(weights.shape(name)[0])), dtype=torch.float32)
 
 
-def read_offset(scheme: BitsAndBytesScheme, weights: TensorSource, name: str, shape: tuple[int, int]) -> float | None:
-    """Reads the JSON beside a 4-bit weight: what is added to scales that are quantized; None: they are not. Raises
-    CheckpointError where it and the tensors do not fit."""
+def read_offset(scheme: BitsAndBytesScheme, weights: TensorSource, name: str) -> float | None:
+    """Reads what is added to the scales of a 4-bit weight that are quantized; None: they are not."""
     at = f"{name}.{scheme.state}"
-    state = _parse(weights, at)
-    facts: dict[str, object] = {"quant_type": scheme.kind, "blocksize": BLOCK, "shape": list(shape)}
-    if scheme.is_nested:
-        facts["nested_blocksize"] = NESTED_BLOCK
-    for key, value in facts.items():
-        if state.get(key) != value:
-            raise CheckpointError(f"{at}: {key} is {state.get(key)!r:.80}, not {value}; give another checkpoint")
-    if not scheme.is_nested:
-        return None
-    offset = state.get("nested_offset")
-    if not (isinstance(offset, float) and math.isfinite(offset)):
-        raise CheckpointError(f"{at}: nested_offset {offset!r:.80} is not a number; {AGAIN}")
-    return offset
-
-
-def _parse(weights: TensorSource, at: str) -> dict[str, Any]:
-    size = weights.shape(at)[0]
-    try:
-        if size > MAX_STATE_BYTES:
-            raise ValueError
-        state = json.loads(bytes(weights.vector((at, whole(size)), dtype=torch.uint8).tolist()))
-    except (ValueError, RecursionError):
-        state = None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{at} is not the JSON of a weight's state; {AGAIN}")
-    return state
+    state = state_of(weights.vector((at, whole(weights.shape(at)[0])), dtype=torch.uint8))
+    return float(state["nested_offset"]) if state is not None and scheme.is_nested else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +71,8 @@ class Linear4Bit:
     """Number that is added to quantized scales; None: they are not quantized."""
 
     def weight(self, kept: int) -> CodebookWeight:
-        """The slice in groups of `kept`, each within a block. Raises CheckpointError."""
-        table = finite(self.weights, f"{self.name}.weight.quant_map")
+        """The slice in groups of `kept`, each within a block."""
+        table = numbers(self.weights, f"{self.name}.weight.quant_map")
         return CodebookWeight(self.packed(), table, self.scales(kept), kept)
 
     def packed(self) -> Tensor:
@@ -146,10 +111,10 @@ class Linear4Bit:
         """float32[blocks]: the scales of all blocks of the checkpoint's weight."""
         name = f"{self.name}.weight.absmax"
         if self.offset is None:
-            return finite(self.weights, name)
+            return numbers(self.weights, name)
         codes = self.weights.vector((name, whole(self.weights.shape(name)[0])), dtype=torch.uint8)
-        table = finite(self.weights, f"{self.name}.weight.nested_quant_map")
-        scales = finite(self.weights, f"{self.name}.weight.nested_absmax")
+        table = numbers(self.weights, f"{self.name}.weight.nested_quant_map")
+        scales = numbers(self.weights, f"{self.name}.weight.nested_absmax")
         return table[codes.int()] * scales.repeat_interleave(NESTED_BLOCK)[: len(codes)] + self.offset
 
     @property

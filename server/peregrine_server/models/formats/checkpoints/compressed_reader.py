@@ -10,7 +10,6 @@ from peregrine_kernels.weights import ROWS_AT_A_TIME, Float8Weight, Int4Weight, 
 from peregrine_server.models.formats.checkpoints.compressed_scheme import FLOATS8, PACKED, CompressedScheme
 from peregrine_server.models.formats.checkpoints.groups import (
     WHOLE_ROW,
-    check_finite,
     clear_padding,
     kept_group,
     read_groups,
@@ -20,7 +19,7 @@ from peregrine_server.models.formats.checkpoints.groups import (
 )
 from peregrine_server.models.formats.checkpoints.joined import joined
 from peregrine_server.models.loading.slices import Slice, whole
-from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError
+from peregrine_server.models.loading.tensor_file import CheckpointError
 from peregrine_server.models.loading.weights import TensorSource
 
 
@@ -65,7 +64,6 @@ class StoredLinear:
     def weight(self) -> QuantizedWeight | DenseWeight:
         """The slice, as it is stored or dense. Raises CheckpointError."""
         values, scales, zeros = self.values(), self.scales(), self.zeros()
-        check_finite(f"{self.name}.weight_scale", scales)
         if self.scheme.num_bits == 4:
             scales = scales.bfloat16() if self.weights.dtype == torch.bfloat16 else scales
             return Int4Weight(values, scales, self.kept, zeros)
@@ -80,7 +78,6 @@ class StoredLinear:
             dtype = torch.float8_e4m3fn if self.scheme.layout == FLOATS8 else torch.int8
             return self.read("weight", self.part, dtype)
         per_word = 32 // self.scheme.num_bits
-        self.check_shape(per_word)
         part = words_of(self.part, per_word) if self.axis else self.part
         if part is None:
             raise CheckpointError(
@@ -92,13 +89,6 @@ class StoredLinear:
             return stored  # Zeros that fill up a slice have scales of zero.
         values = (stored ^ 128).view(torch.int8)
         return clear_padding(values, self.part) if self.axis else values
-
-    def check_shape(self, per_word: int) -> None:
-        """Raises CheckpointError if the shape that is stored is another than the tensors have."""
-        rows, words = self.weights.shape(f"{self.name}.weight_packed")
-        shape = self.weights.vector((f"{self.name}.weight_shape", whole(2)), dtype=torch.int64).tolist()
-        if shape != [rows, words * per_word]:
-            raise CheckpointError(f"{self.name}.weight_shape says {shape}, not {[rows, words * per_word]}; {AGAIN}")
 
     def scales(self) -> Tensor:
         """float32[out, 1], of 4 bits or of groups [out, in / kept]."""

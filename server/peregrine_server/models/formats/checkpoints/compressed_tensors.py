@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peregrine_server.models.errors import UnsupportedModel
+from peregrine_server.models.formats.checkpoints.checks import fault_of_numbers, fault_of_shape
 from peregrine_server.models.formats.checkpoints.compressed_scheme import (
     FLOATS8,
     INTEGERS,
@@ -54,13 +56,13 @@ class CompressedTensorsFormat(StoredFormat):
                 f"{name}.weight_scale: groups of {group} do not divide {in_features} inputs; give another checkpoint"
             )
         scales = (out_features, in_features // group if group else 1)
-        tensors = {"weight_scale": TensorSpec((1,) if scheme.has_tensor_scale else scales)}
+        tensors = {"weight_scale": TensorSpec((1,) if scheme.has_tensor_scale else scales, fault=fault_of_numbers)}
         if scheme.layout == PACKED:
             per_word = 32 // scheme.num_bits
             if in_features % per_word:
                 raise UnsupportedModel(f"{name}.weight_packed: {in_features} inputs fill no words of {per_word}")
             tensors["weight_packed"] = TensorSpec((out_features, in_features // per_word), ("I32",))
-            tensors["weight_shape"] = TensorSpec((2,), ("I64",))
+            tensors["weight_shape"] = TensorSpec((2,), ("I64",), partial(fault_of_shape, [out_features, in_features]))
             zeros = TensorSpec((-(-out_features // per_word), scales[1]), ("I32",))
         else:
             tensors["weight"] = TensorSpec(

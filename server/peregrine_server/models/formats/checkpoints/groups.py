@@ -11,7 +11,6 @@ from torch import Tensor
 
 from peregrine_server.models.formats.quantized import KEPT_GROUP
 from peregrine_server.models.loading.slices import Run, Slice
-from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError
 from peregrine_server.models.loading.weights import TensorSource
 
 WHOLE_ROW = 2**30
@@ -53,12 +52,6 @@ def spread(values: Tensor, part: Slice, group_size: int, kept: int, origins: Seq
         inputs = torch.arange(run.source, run.source + run.length, kept, device=values.device)
         out[:, run.target // kept : (run.target + run.length) // kept] = values[:, inputs // group_size + origin]
     return out
-
-
-def check_finite(name: str, values: Tensor) -> None:
-    """Raises CheckpointError if the tensor of that name, scales or what they are made of, has no numbers."""
-    if not torch.isfinite(values).all():
-        raise CheckpointError(f"{name} holds numbers that are not finite; {AGAIN}")
 
 
 def sources(part: Slice) -> Tensor:

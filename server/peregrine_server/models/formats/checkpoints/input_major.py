@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from peregrine_server.models.errors import UnsupportedModel
+from peregrine_server.models.formats.checkpoints.checks import fault_of_groups, fault_of_numbers, fault_of_zeros
 from peregrine_server.models.formats.checkpoints.stored import SCALE_BYTES, StoredFormat
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightKernels
 from peregrine_server.models.formats.packing import INT8, Packing
@@ -44,6 +46,10 @@ class InputMajorScheme:
     def per_word(self) -> int:
         return 32 // self.num_bits
 
+    @property
+    def middle(self) -> int:
+        return 1 << (self.num_bits - 1)
+
 
 class InputMajorFormat(StoredFormat):
     """Linears of a checkpoint of GPTQ or AWQ."""
@@ -68,14 +74,19 @@ class InputMajorFormat(StoredFormat):
             if packed and number % per_word:
                 raise UnsupportedModel(f"{name}.qweight: {number} {kind}puts fill no words of {per_word}")
         num_groups = math.ceil(in_features / scheme.group_size) if scheme.group_size else 1
+        of_zeros = partial(fault_of_zeros, scheme.middle - scheme.zero_offset, scheme.num_bits)
+        consecutive = (scheme.group_size or in_features) if scheme.is_ordered else None
         words = (in_features // per_word, out_features), (in_features, out_features // per_word)
         tensors = {
             "qweight": TensorSpec(words[0] if scheme.packs_inputs else words[1], ("I32",)),
-            "qzeros": TensorSpec((num_groups, out_features // per_word), ("I32",)),
-            "scales": TensorSpec((num_groups, out_features)),
+            "qzeros": TensorSpec(
+                (num_groups, out_features // per_word), ("I32",), of_zeros if scheme.is_symmetric else None
+            ),
+            "scales": TensorSpec((num_groups, out_features), fault=fault_of_numbers),
         }
         if scheme.has_groups:
-            tensors["g_idx"] = TensorSpec((in_features,), ("I32",))
+            of_groups = partial(fault_of_groups, num_groups, consecutive)
+            tensors["g_idx"] = TensorSpec((in_features,), ("I32",), of_groups)
         return {f"{name}.{kind}": tensor for kind, tensor in tensors.items()}
 
     def refuses(self, leftover: str) -> bool:

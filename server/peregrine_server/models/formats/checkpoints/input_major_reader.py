@@ -9,7 +9,6 @@ from peregrine_kernels import DenseWeight, Int8Weight
 from peregrine_kernels.weights import ROWS_AT_A_TIME, Int4Weight, QuantizedWeight, pack_nibbles, unpack_nibbles
 from peregrine_server.models.formats.checkpoints.groups import (
     WHOLE_ROW,
-    check_finite,
     clear_padding,
     kept_group,
     sources,
@@ -19,7 +18,7 @@ from peregrine_server.models.formats.checkpoints.groups import (
 from peregrine_server.models.formats.checkpoints.input_major import InputMajorScheme
 from peregrine_server.models.formats.checkpoints.joined import joined
 from peregrine_server.models.loading.slices import Slice, whole
-from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError
+from peregrine_server.models.loading.tensor_file import CheckpointError
 from peregrine_server.models.loading.weights import TensorSource
 
 
@@ -72,24 +71,14 @@ class StoredLinear:
 
     def scales(self) -> Tensor:
         """float32[out, groups + 1]: the last are zero, for padding."""
-        name = f"{self.name}.scales"
-        scales = self.weights.rows((name, whole(self.num_groups)), dtype=torch.float32).T
-        check_finite(name, scales)
-        return self.rows_of(scales)
+        return self.rows_of(self.weights.rows((f"{self.name}.scales", whole(self.num_groups)), dtype=torch.float32).T)
 
     def zeros(self) -> Tensor | None:
         """The same of zeros; None if they all are the middle."""
-        name = f"{self.name}.qzeros"
-        words = self.weights.rows((name, whole(self.num_groups)), dtype=torch.int32)
-        zeros = self.unpack_outputs(words).float() + self.scheme.zero_offset
-        if not self.scheme.is_symmetric:
-            return self.rows_of(zeros)
-        if not (zeros == self.middle).all():
-            raise CheckpointError(
-                f"{name} holds other zero points than sym and checkpoint_format say; "
-                'set sym to false, or checkpoint_format to "gptq_v2", if weights are of that kind'
-            )
-        return None
+        if self.scheme.is_symmetric:
+            return None
+        words = self.weights.rows((f"{self.name}.qzeros", whole(self.num_groups)), dtype=torch.int32)
+        return self.rows_of(self.unpack_outputs(words).float() + self.scheme.zero_offset)
 
     def unpack_outputs(self, words: Tensor) -> Tensor:
         """int32[n, out / per_word], outputs in a word -> uint8[out, n]."""
@@ -109,17 +98,10 @@ class StoredLinear:
         return torch.where(inputs < 0, inputs, groups.cpu()[inputs])
 
     def all_groups(self) -> Tensor:
-        """The same of all inputs of the checkpoint. Raises CheckpointError for groups that are not there."""
-        consecutive = torch.arange(self.num_inputs) // (self.scheme.group_size or WHOLE_ROW)
-        if not self.scheme.has_groups:
-            return consecutive
-        name = f"{self.name}.g_idx"
-        groups = self.weights.vector((name, whole(self.num_inputs)), dtype=torch.int64)
-        if self.scheme.is_ordered and not torch.equal(groups.cpu(), consecutive):
-            raise CheckpointError(f"{name} has inputs in another order; set desc_act to true if the weights are so")
-        if groups.min() < 0 or groups.max() >= self.num_groups:
-            raise CheckpointError(f"{name} names groups beyond its {self.num_groups}; {AGAIN}")
-        return groups
+        """The same of all inputs of the checkpoint."""
+        if self.scheme.is_ordered:
+            return torch.arange(self.num_inputs) // (self.scheme.group_size or WHOLE_ROW)
+        return self.weights.vector((f"{self.name}.g_idx", whole(self.num_inputs)), dtype=torch.int64)
 
     def dense(self, values: Tensor, scales: Tensor, zeros: Tensor | None, groups: Tensor) -> Tensor:
         """(values - zeros) * scales [out, in] in the serving dtype, by the group of each input."""
@@ -127,7 +109,7 @@ class StoredLinear:
         for start in range(0, len(out), ROWS_AT_A_TIME):
             rows = slice(start, start + ROWS_AT_A_TIME)
             integers = unpack_nibbles(values[rows]) if self.scheme.num_bits == 4 else values[rows]
-            offsets = self.middle if zeros is None else zeros[rows][:, groups]
+            offsets = self.scheme.middle if zeros is None else zeros[rows][:, groups]
             out[rows] = (integers.float() - offsets) * scales[rows][:, groups]
         return out
 
@@ -144,7 +126,3 @@ class StoredLinear:
     @property
     def num_groups(self) -> int:
         return self.weights.shape(f"{self.name}.scales")[0]
-
-    @property
-    def middle(self) -> int:
-        return 1 << (self.scheme.num_bits - 1)

@@ -40,14 +40,19 @@ NESTED = "bitsandbytes nested nf4"
         (NESTED, set_first("weight.nested_absmax", float("nan")), "weight.nested_absmax holds numbers that are not"),
         (NESTED, set_first("weight.nested_quant_map", float("nan")), "weight.nested_quant_map holds numbers that"),
         (NESTED, set_first("weight.quant_map", float("nan")), "weight.quant_map holds numbers that are not finite"),
-        (NESTED, stated("shape", [448, 112]), f"{STATE}: shape is [448, 112], not [112, 448]"),
-        (NESTED, stated("blocksize", 128), f"{STATE}: blocksize is 128, not 64"),
-        (NESTED, stated("nested_blocksize", 64), f"{STATE}: nested_blocksize is 64, not 256"),
-        (NESTED, stated("nested_offset", None), f"{STATE}: nested_offset None is not a number"),
-        (NESTED, stated("nested_offset", float("nan")), f"{STATE}: nested_offset nan is not a number"),
+        (NESTED, stated("shape", [448, 112]), f"{STATE} says that shape is [448, 112], not [112, 448]"),
+        (NESTED, stated("blocksize", 128), f"{STATE} says that blocksize is 128, not 64"),
+        (NESTED, stated("nested_blocksize", 64), f"{STATE} says that nested_blocksize is 64, not 256"),
+        (NESTED, stated("nested_offset", None), f"{STATE} says that nested_offset is None, not a number"),
+        (NESTED, stated("nested_offset", float("nan")), f"{STATE} says that nested_offset is nan, not a number"),
         (NESTED, stated("padding", "x" * 5000), f"{STATE} is not the JSON of a weight's state"),
         (NESTED, replaced(STATE, torch.zeros(9, dtype=torch.uint8)), f"{STATE} is not the JSON of a weight's state"),
         (NESTED, replaced("weight", torch.zeros(9, 1, dtype=torch.uint8)), "weight has shape [9, 1], not [25088, 1]"),
+        (NESTED, lambda each: each.pop(f"{AT}.weight.nested_absmax"), "lacks tensor"),
+        (NESTED, replaced("weight.absmax", torch.ones(784)), "weight.absmax is not of type U8"),
+        (NESTED, stated("nested_offset", 10**400), f"{STATE} says that nested_offset is 1"),
+        ("bitsandbytes fp4", lambda each: each.pop(f"{AT}.weight.absmax"), "lacks tensor"),
+        ("bitsandbytes int8", lambda each: each.pop(f"{AT}.SCB"), "lacks tensor"),
         ("bitsandbytes nf4", replaced("weight.nested_absmax", torch.ones(1)), "is of a layout that is not supported"),
     ],
 )
@@ -77,6 +82,20 @@ def test_what_is_not_read_is_refused(key: str, value: object, named: str) -> Non
     assert named in refusal(read_scheme, settings)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "missing"),
+    [
+        ("bnb_4bit_quant_type", "fp4", "weight.quant_state.bitsandbytes__fp4"),
+        ("bnb_4bit_use_double_quant", False, "weight.absmax is not of type F32"),
+    ],
+)
+def test_settings_of_another_checkpoint_are_refused(key: str, value: object, missing: str, tmp_path: Path) -> None:
+    """With the first tensor that they do not fit."""
+    write_quantized(tmp_path, "7b", LAYOUTS[NESTED])
+    set_setting(tmp_path, key, value)
+    assert missing in failure(tmp_path)
+
+
 def test_linears_that_are_left_out_are_named(tmp_path: Path) -> None:
     """A model of which some linears have 16 bits is refused."""
     write_quantized(tmp_path, "7b", LAYOUTS["bitsandbytes nf4"])
@@ -86,7 +105,12 @@ def test_linears_that_are_left_out_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "row_bytes", "option"),
-    [("bitsandbytes int8", 128 + 8, "int8"), ("bitsandbytes nf4", 64 + 2 * 4, "nf4"), (NESTED, 64 + 2 * 4, "nf4")],
+    [
+        ("bitsandbytes int8", 128 + 8, "int8"),
+        ("bitsandbytes nf4", 64 + 2 * 4, "nf4"),
+        (NESTED, 64 + 2 * 4, "nf4"),
+        ("bitsandbytes fp4", 64 + 2 * 4, "bitsandbytes-fp4"),
+    ],
 )
 def test_sizes_and_names(name: str, row_bytes: int, option: str, tmp_path: Path) -> None:
     """Nested scales are kept as numbers; --quantize may name what the weights are."""

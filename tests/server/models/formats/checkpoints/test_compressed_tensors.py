@@ -7,7 +7,7 @@ import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from torch import Tensor
 
-from lying_checkpoints import AT, Change, failure, progress_of, rewrite
+from lying_checkpoints import AT, Change, failure, progress_of, replaced, rewrite, set_first
 from peregrine_kernels import UnsupportedWeight
 from peregrine_server.models.formats.interface import KernelsOfDevice
 from peregrine_server.models.registry import load_format
@@ -44,20 +44,54 @@ def test_lying_tensors_are_named(change: Change, message: str, tmp_path: Path) -
     assert "lm_head" in error or "h.1.mlp.dense_4h_to_h" in error
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("int8", lambda each: each.pop(f"{AT}.weight_scale"), "lacks tensor 'h.1.mlp.dense_4h_to_h.weight_scale'"),
+        ("int8", replaced("weight", torch.zeros(112, 448)), "weight is not of type I8"),
+        ("int8", replaced("weight_scale", torch.ones(448, 1)), "weight_scale has shape [448, 1], not [112, 1]"),
+        ("int8 with zeros", lambda each: each.pop(f"{AT}.weight_zero_point"), "lacks tensor"),
+        (
+            "int8 of one scale",
+            set_first("weight_scale", float("inf")),
+            "weight_scale holds numbers that are not finite",
+        ),
+        ("fp8", replaced("weight", torch.zeros(112, 448, dtype=torch.int8)), "weight is not of type F8_E4M3"),
+        ("fp8 of one scale", replaced("weight_scale", torch.ones(112)), "weight_scale has shape [112], not [1]"),
+        ("packed int8", replaced("weight_scale", torch.ones(112, 1).int()), "weight_scale is of no type that can be"),
+    ],
+)
+def test_lying_tensors_of_other_layouts_are_named(name: str, change: Change, message: str, tmp_path: Path) -> None:
+    """In one line each."""
+    write_quantized(tmp_path, "7b", LAYOUTS[name])
+    rewrite(tmp_path, change)
+    error = failure(tmp_path)
+    assert message in error
+    assert "h.1.mlp.dense_4h_to_h" in error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"num_bits": 4', '"num_bits": 8', "weight_packed has shape [144, 14], not [144, 28]"),
+        ('"symmetric": true', '"symmetric": false', "lacks tensor 'h.0.mlp.dense_4h_to_h.weight_zero_point'"),
+        ("pack-quantized", "int-quantized", "num_bits 4 is not supported"),
+    ],
+)
+def test_settings_of_another_checkpoint_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    """With the first linear that they do not fit, or the key that is not understood."""
+    write_quantized(tmp_path, "7b", LAYOUTS["int4"])
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace(old, new))
+    assert message in failure(tmp_path)
+
+
 def test_groups_that_do_not_divide_are_named(tmp_path: Path) -> None:
     """With the tensor, the group and the width."""
     write_quantized(tmp_path, "7b", LAYOUTS["int4"])
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"group_size": 16', '"group_size": 48'))
     assert "self_attention.query_key_value.weight_scale: groups of 48 do not divide 112 inputs" in failure(tmp_path)
-
-
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    """Before a tensor is read."""
-    write_quantized(tmp_path, "7b", LAYOUTS["fp8"])
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    assert "is truncated" in failure(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["int4", "compressed-tensors", "marlin", None])

@@ -36,6 +36,11 @@ from quantized_checkpoints import write_quantized
         ("gptq", replaced("qweight", torch.zeros(56, 111, dtype=torch.int32)), f"{AT}.qweight has shape [56, 111]"),
         ("gptq", replaced("qweight", torch.zeros(56, 112)), f"{AT}.qweight is not of type I32"),
         ("awq", replaced("qzeros", torch.zeros(27, 14, dtype=torch.int32)), f"{AT}.qzeros has shape [27, 14]"),
+        ("gptq", lambda each: each.pop(f"{AT}.qzeros"), f"lacks tensor '{AT}.qzeros'"),
+        ("awq", lambda each: each.pop(f"{AT}.scales"), f"lacks tensor '{AT}.scales'"),
+        ("awq", replaced("scales", torch.ones(28, 56)), f"{AT}.scales has shape [28, 56], not [28, 112]"),
+        ("gptq v2 with zeros", replaced("qzeros", torch.ones(28, 14)), f"{AT}.qzeros is not of type I32"),
+        ("gptq ragged", set_first("g_idx", 10), f"{AT}.g_idx has inputs in another order"),
         ("gptq", replaced("perm", torch.zeros(448)), f"'{AT}.perm' is of a layout that is not supported"),
         (
             "awq",
@@ -56,6 +61,10 @@ def test_lying_tensors_are_named(name: str, change: Change, message: str, tmp_pa
     [
         ("awq", "group_size", 48, "h.0.self_attention.query_key_value.scales: groups of 48 do not divide 112 inputs"),
         ("awq", "modules_to_not_convert", ["mlp"], "modules_to_not_convert 'mlp' leaves h.0.mlp.dense_h_to_4h in 16"),
+        ("gptq", "checkpoint_format", "gptq_v2", "qzeros holds other zero points than sym and checkpoint_format say"),
+        ("gptq", "desc_act", "no", "desc_act 'no' is not supported"),
+        ("gptq", "group_size", 32, "h.0.self_attention.query_key_value.qzeros has shape [7, 18], not [4, 18]"),
+        ("gptq of 8 bits", "bits", 4, "h.0.self_attention.query_key_value.qweight has shape [28, 144], not [14, 144]"),
         ("gptq", "bits", 8, "h.0.self_attention.query_key_value.qweight has shape [14, 144], not [28, 144]"),
     ],
 )
