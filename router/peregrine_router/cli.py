@@ -92,8 +92,14 @@ def serve(options: list[str]) -> int:
         from peregrine_router.shards.process_group import ShardError
 
         try:
-            return uvloop.run(run(prepare(settings), log, signals))
-        except (ValueError, OSError, ShardError) as error:
+            prepared = prepare(settings)
+            return uvloop.run(run(prepared, log, signals))
+        except ShardError as error:
+            from peregrine_router.planning.nearest import nearest_that_fits
+
+            print(f"peregrine: {error}{nearest_that_fits(prepared, error.free_bytes)}", file=sys.stderr)
+            return FAILED
+        except (ValueError, OSError) as error:
             print(f"peregrine: {error}", file=sys.stderr)
             return FAILED
     finally:

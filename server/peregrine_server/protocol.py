@@ -171,6 +171,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
     rank: int
     message: str
+    free_bytes: int = 0
+    """Memory that there was for a model that does not fit it; 0: there is another reason."""
 
 
 class TopTokens(msgspec.Struct, frozen=True, array_like=True):

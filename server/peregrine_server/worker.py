@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
+from peregrine_server.execution.memory_budget import OutOfMemory
 from peregrine_server.parent import beat, leave, leave_with_parent, read_line
 from peregrine_server.protocol import (
     MAX_MESSAGE_BYTES,
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         serve(config, link)
     except Exception as error:
-        link.send(Failed(config.rank, describe(error)))
+        link.send(failed(config.rank, error))
         raise SystemExit(1) from (error if "PEREGRINE_DEBUG" in os.environ else None)
     finally:
         link.close()
@@ -97,6 +98,11 @@ def _message_or_end(link: "Link", running: "PendingStep") -> ToShard | None:
     while (message := link.poll()) is None and not running.is_done:
         time.sleep(POLL_SECONDS)
     return message
+
+
+def failed(rank: int, error: Exception, place: str = "") -> Failed:
+    """The message of a shard, at a `place` that its words begin with, that ends with an error."""
+    return Failed(rank, place + describe(error), error.free_bytes if isinstance(error, OutOfMemory) else 0)
 
 
 def describe(error: Exception) -> str:

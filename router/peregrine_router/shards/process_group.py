@@ -50,6 +50,11 @@ Progress = Callable[[Loading], None]
 class ShardError(RuntimeError):
     """A shard failed or died; the message is one line for the operator."""
 
+    def __init__(self, message: str, free_bytes: int = 0) -> None:
+        """`free_bytes`: see `Failed`."""
+        super().__init__(message)
+        self.free_bytes = free_bytes
+
 
 class ShardGroup:
     """One process per rank. `start` spawns them, `wait_ready` waits for their weights, `stop` leaves none behind."""
@@ -132,10 +137,10 @@ class ShardGroup:
         """Whether `receive` would return at once."""
         return not self._inbox.empty()
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, free_bytes: int = 0) -> None:
         """Ends the waits for results with a ShardError. Only the first reason counts: others follow from it."""
         if not self._is_stopping:
-            self.failure = self.failure or ShardError(reason)
+            self.failure = self.failure or ShardError(reason, free_bytes)
             self._inbox.put_nowait(self.failure)
             self._on_failure()
 
@@ -213,7 +218,7 @@ class ShardGroup:
             self.give_up(f"shard {rank} answered for another")
         elif isinstance(message, Failed):
             reason = message.message.strip().partition("\n")[0][:MAX_REASON_CHARACTERS] or f"shard {rank} failed"
-            asyncio.get_running_loop().call_later(FAILED_SECONDS, self.give_up, reason)
+            asyncio.get_running_loop().call_later(FAILED_SECONDS, self.give_up, reason, message.free_bytes)
         elif not self._is_due(message):
             self.give_up(f"shard {rank} sent a message out of turn ({type(message).__name__})")
         else:

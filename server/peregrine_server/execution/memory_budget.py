@@ -5,6 +5,7 @@ A shard sizes its cache by it, with what it measures, and `peregrine plan`, with
 
 from dataclasses import dataclass
 
+from peregrine_server.models.interface import Footprint
 from peregrine_server.protocol import CacheSpec
 
 CPU_KV_FRACTION = 0.5
@@ -79,10 +80,34 @@ def num_blocks_that_fit(
     return min(tokens // block_size, max_batch_size * num_blocks_of(max_total_tokens, block_size))
 
 
-def out_of_memory(device: str, total: int, free: int, weights: int, num_shards: int) -> str:
-    """The message of a device that `weights` bytes, and what is allocated with them, did not fit."""
-    return (
+class OutOfMemory(ValueError):
+    """The model does not fit. One line that names the numbers and the flags to change."""
+
+    def __init__(self, message: str, free_bytes: int) -> None:
+        """`free_bytes`: memory of the device, or of the machine for all its shards on a CPU, that there was for it."""
+        super().__init__(message)
+        self.free_bytes = free_bytes
+
+
+def out_of_memory(device: str, total: int, free: int, weights: int, num_shards: int) -> OutOfMemory:
+    """The error of a device that `weights` bytes, and what is allocated with them, did not fit."""
+    return OutOfMemory(
         f"{device} ran out of memory: it has {total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it free, and the weights "
         f"alone take {weights / GIB:.1f} GiB a shard; use more devices than --num-shard {num_shards}, lower "
-        "--max-batch-total-tokens or --max-batch-prefill-tokens, or stop what else uses the device"
+        "--max-batch-total-tokens or --max-batch-prefill-tokens, or stop what else uses the device",
+        free,
     )
+
+
+def check_fits(size: Footprint, free: int, *, num_tokens: int, block_size: int, num_shards: int = 1) -> None:
+    """Raises OutOfMemory if the weights of `num_shards`, and the KV cache of the longest request on each, take more
+    bytes than are free: that is known before any is allocated."""
+    tokens = num_blocks_of(num_tokens, block_size) * block_size
+    weights, cache = num_shards * size.weight_bytes, num_shards * tokens * size.cache.kv_bytes_per_token
+    if weights + cache > free:
+        raise OutOfMemory(
+            f"too little memory: {free / GIB:.2f} GiB are free, the weights take {weights / GIB:.2f} GiB and the KV "
+            f"cache of {num_tokens} tokens {cache / GIB:.2f} GiB: choose another --quantize, a smaller "
+            "--max-total-tokens, or use more memory or devices",
+            free,
+        )

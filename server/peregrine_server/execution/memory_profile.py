@@ -8,19 +8,36 @@ import torch
 
 from peregrine_kernels import PagedBatch
 from peregrine_server.container import available_memory
-from peregrine_server.execution.memory_budget import MemoryProfile, graph_bytes, num_blocks_of, out_of_memory
-from peregrine_server.models.interface import ForwardContext, Model
+from peregrine_server.execution.memory_budget import (
+    MemoryProfile,
+    OutOfMemory,
+    check_fits,
+    graph_bytes,
+    num_blocks_of,
+    out_of_memory,
+)
+from peregrine_server.models.interface import Footprint, ForwardContext, Model
 from peregrine_server.protocol import ShardConfig
 
 
-class OutOfMemory(ValueError):
-    """The model does not fit. One line that names the numbers and the flags to change."""
+def check_memory(size: Footprint, config: ShardConfig, device: torch.device) -> None:
+    """Raises OutOfMemory if a model of that `size` cannot fit. To be called before its weights are loaded."""
+    num_shards = 1
+    if device.type == "cpu":
+        free = available_memory()
+        # Those of another machine have its memory.
+        num_shards = 1 if config.rendezvous.startswith("tcp://") else config.num_shards
+    else:
+        unused, total = torch.cuda.mem_get_info(device)
+        free = max(0, unused - total + int(total * config.memory_fraction))
+    tokens = config.max_batch_total_tokens or config.max_total_tokens
+    check_fits(size, free, num_tokens=tokens, block_size=config.block_size, num_shards=num_shards)
 
-    @staticmethod
-    def of(weight_bytes: int, num_shards: int, device: torch.device) -> "OutOfMemory":
-        """The error of a shard on CUDA `device`, whose weights are to take so many bytes."""
-        free, total = torch.cuda.mem_get_info(device)
-        return OutOfMemory(out_of_memory(str(device), total, free, weight_bytes, num_shards))
+
+def ran_out(size: Footprint, config: ShardConfig, device: torch.device) -> OutOfMemory:
+    """The error of a shard on CUDA `device` whose allocations failed."""
+    free, total = torch.cuda.mem_get_info(device)
+    return out_of_memory(str(device), total, free, size.weight_bytes, config.num_shards)
 
 
 def profile_memory(model: Model, config: ShardConfig) -> MemoryProfile:

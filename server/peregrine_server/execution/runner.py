@@ -20,7 +20,7 @@ from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
 from peregrine_server.execution.memory_budget import num_blocks_of, num_blocks_that_fit
-from peregrine_server.execution.memory_profile import OutOfMemory, profile_memory
+from peregrine_server.execution.memory_profile import check_memory, profile_memory, ran_out
 from peregrine_server.execution.pending_step import PendingStep, pack_floats
 from peregrine_server.execution.step_check import StepCheck
 from peregrine_server.execution.warm_up import warm_up_steps
@@ -101,14 +101,15 @@ class Runner:
         meeting = Rendezvous(config.rendezvous, config.interface, config.store_fd)
         parallel = TensorParallel.join(config.rank, config.num_shards, device, meeting)
         context = _model_context(config, parallel, device)
+        size = footprint(path, model_config, context.layout)
+        check_memory(size, config, device)
         try:
             model = load_model(path, model_config, context, progress)
             runner = cls(config, model, _capturer(device))
             if device.type == "cuda":
                 runner.warm_up(config)
         except torch.OutOfMemoryError:
-            size = footprint(path, model_config, context.layout).weight_bytes
-            raise OutOfMemory.of(size, config.num_shards, device) from None
+            raise ran_out(size, config, device) from None
         # What was loaded is never garbage; a full collection that looked at all of it would delay a step.
         gc.freeze()
         return runner

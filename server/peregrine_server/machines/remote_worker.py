@@ -23,8 +23,8 @@ from peregrine_server.machines.messages import (
     decode_answer,
 )
 from peregrine_server.parent import BEAT_SECONDS
-from peregrine_server.protocol import MAX_MESSAGE_BYTES, Failed, ShardConfig, encode
-from peregrine_server.worker import LINGER_MILLISECONDS, Link, describe, serve
+from peregrine_server.protocol import MAX_MESSAGE_BYTES, ShardConfig, encode
+from peregrine_server.worker import LINGER_MILLISECONDS, Link, failed, serve
 
 WAIT_SECONDS = 10
 """Interval at which the operator is told that the shard waits."""
@@ -68,9 +68,9 @@ class RemoteWorker:
                 raise ValueError(f"the config.json of {path} is not the router's: give both the same files")
             serve(adapt(msgspec.structs.replace(welcome.config, model_path=str(path))), link)
         except Exception as error:
-            reason = f"shard {join.rank} at {join.address}: {describe(error)}"
-            link.send(Failed(join.rank, reason))
-            _say(reason)
+            message = failed(join.rank, error, f"shard {join.rank} at {join.address}: ")
+            link.send(message)
+            _say(message.message)
             return 1
         finally:
             self._is_leaving = True

@@ -77,7 +77,8 @@ def test_a_shard_finds_what_was_planned(
     path = demo_path() if variant == "demo" else write_checkpoint(tmp_path, build_model(variant))
     sized = Plan.of(deployment(str(path), "cpu", quantize=quantize))
     monkeypatch.setattr(devices, "available_memory", lambda: FREE_BYTES + sized.weight_bytes)
-    monkeypatch.setattr(memory_profile, "available_memory", lambda: FREE_BYTES)
+    before_and_after = iter([FREE_BYTES + sized.weight_bytes, FREE_BYTES])
+    monkeypatch.setattr(memory_profile, "available_memory", lambda: next(before_and_after))
     plan = Plan.of(deployment(str(path), "cpu", quantize=quantize))
     ready = load_runner(
         path,

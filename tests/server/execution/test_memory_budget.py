@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import pytest
+
 from peregrine_server.execution.memory_budget import (
     GIB,
     SLACK_BYTES,
     MemoryProfile,
+    OutOfMemory,
+    check_fits,
     graph_bytes,
     num_blocks_that_fit,
     out_of_memory,
 )
+from peregrine_server.models.interface import Footprint
 from peregrine_server.protocol import CacheSpec
 
 A10G = MemoryProfile(24 * GIB, 0.9, others=GIB, weights=14 * GIB, activations=GIB, graphs=GIB // 2)
@@ -31,7 +36,7 @@ def test_an_error_names_numbers_and_flags() -> None:
     words = A10G.describe()
     for part in ("24.0 GiB", "--cuda-memory-fraction 0.9", "14.0 GiB", "--max-batch-prefill-tokens"):
         assert part in words
-    error = out_of_memory("cuda:0", 24 * GIB, 3 * GIB, 26 * GIB, 1)
+    error = str(out_of_memory("cuda:0", 24 * GIB, 3 * GIB, 26 * GIB, 1))
     for part in ("cuda:0", "24.0 GiB", "3.0 GiB", "26.0 GiB", "--num-shard 1"):
         assert part in error
     assert "\n" not in error
@@ -63,3 +68,13 @@ def test_blocks_that_fit_are_whole_and_could_be_used() -> None:
     assert blocks(-1, CacheSpec(10)) == 0
     assert blocks(10**9, CacheSpec(10)) == 2 * 2
     assert blocks(0, CacheSpec(0)) == 0
+
+
+def test_what_cannot_fit_is_told_with_the_bytes_that_were_free() -> None:
+    """Weights of all shards, and whole blocks of the longest request on each, to the byte."""
+    size = Footprint(weight_bytes=1000, unread_bytes=0, cache=CacheSpec(10), activation_bytes_per_token=0)
+    needed = 3 * (1000 + 128 * 10)
+    check_fits(size, needed, num_tokens=65, block_size=64, num_shards=3)
+    with pytest.raises(OutOfMemory, match=r"^too little memory: [^\n]*--quantize[^\n]*$") as caught:
+        check_fits(size, needed - 1, num_tokens=65, block_size=64, num_shards=3)
+    assert caught.value.free_bytes == needed - 1

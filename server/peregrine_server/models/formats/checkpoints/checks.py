@@ -40,8 +40,8 @@ def fault_of_zeros(middle: int, num_bits: int, words: Tensor) -> str | None:
 
 
 def fault_of_groups(num_groups: int, group_size: int | None, groups: Tensor) -> str | None:
-    """Checks that the group of each input, int32, is one of so many; unless `group_size` is None, of so many consecutive
-    inputs."""
+    """Checks that the group of each input, int32, is one of so many; unless `group_size` is None, of so many
+    consecutive inputs."""
     import torch
 
     if group_size is not None and not torch.equal(groups.long(), torch.arange(len(groups)) // group_size):
