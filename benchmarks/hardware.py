@@ -19,7 +19,7 @@ class Device:
 
 
 DEVICES = tuple(
-    Device(each.cuda_name, *each.roof, each.gigabytes * 1e9, 2e-3)
+    Device(each.cuda_name, *each.roof[:2], each.gigabytes * 1e9, 2e-3)
     for each in KNOWN_DEVICES
     if each.name in ("a10g", "a100-80g", "h100", "h200") and each.roof
 )

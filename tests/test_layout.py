@@ -55,6 +55,7 @@ ELSEWHERE = {
     "server/models/formats/checkpoints/compressed_reader.py": "server/models/formats/test_quantized_models.py",
     "server/models/formats/checkpoints/input_major_reader.py": "server/models/formats/test_quantized_models.py",
     "server/models/formats/checkpoints/scheme.py": "server/models/formats/checkpoints/test_compressed_scheme.py",
+    "server/models/layers/copies.py": "server/models/layers/test_offloaded.py",
     "server/quantization/layouts.py": "server/quantization/test_quantize.py",
     "server/quantization/safetensors_writer.py": "server/quantization/test_quantize.py",
     "server/sampling/sampled.py": "server/sampling/test_sampler.py",

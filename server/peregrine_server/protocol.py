@@ -164,6 +164,9 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """The kernels that compute the model, for the operator: "AMX", "Triton sm_90", ..."""
     device_name: str = ""
     """The GPU's name as CUDA gives it; empty for a CPU."""
+    host_bytes: int = 0
+    link_bytes_per_second: float = 0.0
+    """Weights in the host's memory, beyond `weight_bytes`, and the measured speed at which every step copies them."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
@@ -261,6 +264,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """End-of-text tokens, which a grammar allows once the text is complete."""
     memory_fraction: float = 1.0
     """Fraction of a CUDA device's memory that the shard may take."""
+    cpu_offload_bytes: int = 0
+    """Bytes of this shard's weights that are to stay in the host's memory; on CUDA only."""
     max_step_tokens: int = 4096
     """Upper bound on a step's tokens, for which a CUDA device's memory is profiled."""
     max_draft_tokens: int = 0

@@ -1,6 +1,7 @@
 """The model and the whole server on CUDA, against transformers and against themselves without graphs."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from tokenizers import Tokenizer
 from checkpoints import VARIANTS, build_model, write_checkpoint
 from falcons import forward, load, model_context
 from paged_cases import page_batch, slot_rows
+from peregrine_kernels import PagedBatch
 from peregrine_server.execution.cuda_graphs import CudaGraphCapturer, DecodeGraphs, capture_sizes
+from peregrine_server.models.layers.copies import bytes_per_second
+from peregrine_server.models.layers.offloaded import OffloadedLayers
 from serving import ServerProcess, write_model
 
 pytestmark = pytest.mark.gpu
@@ -31,6 +35,27 @@ def test_logits_of_a_whole_prompt(device: torch.device, tmp_path: Path, variant:
     )
     logits = model.logits(forward(model, tokens.to(device), on_gpu, kv))
     torch.testing.assert_close(logits.cpu(), oracle(tokens[None]).logits[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("quantize", [None, "int4"])
+@torch.inference_mode()
+def test_weights_on_the_host_arrive_in_time(device: torch.device, tmp_path: Path, quantize: str | None) -> None:
+    """Ten prompts one after the other, without waiting: the logits of a model that is all on the device, to the bit."""
+    path = write_checkpoint(tmp_path / "falcon", build_model("11b", torch.bfloat16, num_hidden_layers=9))
+    context = model_context(torch.bfloat16, device=device, quantize=quantize)
+    whole, offloaded = (load(path, replace(context, offload_bytes=size)) for size in (0, 2**40))
+    assert isinstance(offloaded.blocks, OffloadedLayers)
+    tokens, positions = torch.randint(257, (10, 50), device=device), torch.arange(50, device=device)
+    tables = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    found = []
+    for model in (whole, offloaded):
+        kv = model.allocate_cache(1, 64)
+        batches = [PagedBatch(positions, positions, tables, (50,), (50,), 0) for _ in tokens]
+        found.append(
+            torch.stack([model.logits(forward(model, *each, kv)) for each in zip(tokens, batches, strict=True)])
+        )
+    assert torch.equal(*found)
+    assert bytes_per_second(device, 2**26) > 1e9
 
 
 @torch.inference_mode()

@@ -13,7 +13,8 @@ def model_cost(config: ModelConfig, ready: list[Ready]) -> ModelCost:
     return ModelCost(
         layer_weights=weights.layers,
         head_weights=weights.head,
-        weight_bytes=sum(shard.weight_bytes for shard in ready),
+        weight_bytes=sum(shard.weight_bytes + shard.host_bytes for shard in ready),
         kv_bytes_per_token=sum(shard.cache.kv_bytes_per_token for shard in ready),
+        host_bytes=sum(shard.host_bytes for shard in ready),
         roof=Roof(*map(sum, zip(*known, strict=True))) if len(known) == len(ready) else None,
     )

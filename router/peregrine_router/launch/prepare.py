@@ -13,7 +13,7 @@ from peregrine_router.http.key_store import ApiKeyStore
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.launch.devices import num_local_shards, num_shards, runs_on_cpu
 from peregrine_router.launch.listener import bind
-from peregrine_router.launch.memory_lines import memory_lines
+from peregrine_router.launch.memory_lines import memory_lines, offload_lines
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, check_files, commit_of, resolve_model
 from peregrine_router.launch.runtime_environment import describe_environment
 from peregrine_router.launch.sampling_defaults import sampling_defaults
@@ -119,7 +119,10 @@ def check_key_file(settings: Settings) -> None:
 
 
 def check_shards(settings: Settings, num: int) -> None:
-    """Warns if a CPU has fewer cores than shards: these take turns, and each step waits for all of them."""
+    """Warns if a CPU has fewer cores than shards: these take turns, and each step waits for all of them. Raises
+    ValueError if a CPU is to keep weights in the host's memory."""
+    if settings.cpu_offload_gb and runs_on_cpu(settings):
+        raise ValueError("--cpu-offload-gb is for GPUs: on a CPU all weights are in its memory; leave it out")
     cores = num_cpus()
     if runs_on_cpu(settings) and num > cores:
         log.warning("--num-shard %d is more than the %d CPU cores: fewer are faster", num, cores)
@@ -162,6 +165,7 @@ def shard_config(prepared: Prepared) -> ShardConfig:
         max_batch_total_tokens=settings.max_batch_total_tokens,
         block_size=settings.block_size,
         memory_fraction=settings.cuda_memory_fraction,
+        cpu_offload_bytes=int(settings.cpu_offload_gb * 2**30),
         max_step_tokens=settings.max_batch_prefill_tokens or STEP_TOKENS["cuda"],
         eos_token_ids=tuple(sorted(prepared.tokenizer.eos_token_ids)),
         max_draft_tokens=settings.speculate,
@@ -258,6 +262,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
         f"  device    {info.model_device_type}, {first.dtype}{quantized}, {shards}{threads}",
         f"  kernels   {first.kernels}",
         *memory_lines(weights, info.max_batch_total_tokens, kv_bytes, prepared.settings.kv_cache_dtype),
+        *offload_lines(ready),
         f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "
         f"{prepared.max_batch_size} at once",
         *([f"  defaults  {defaults} (/v1)"] if defaults else []),

@@ -25,6 +25,8 @@ class ModelCost:
     kv_bytes_per_token: int
     roof: Roof | None
     """The peaks of all devices; None: not known."""
+    host_bytes: int = 0
+    """Weights that every step copies from the host's memory."""
 
     def flops(self, stats: EngineStats) -> float:
         """Operations since the start."""
@@ -40,7 +42,11 @@ class ModelCost:
         """Least time of those operations and bytes; None if the peaks are not known."""
         if self.roof is None:
             return None
-        return max(self.num_bytes(stats) / self.roof.bytes_per_second, self.flops(stats) / self.roof.flops_per_second)
+        return max(
+            self.num_bytes(stats) / self.roof.bytes_per_second,
+            self.flops(stats) / self.roof.flops_per_second,
+            stats.steps * self.host_bytes / self.roof.link_bytes_per_second,
+        )
 
     def collect(self, stats: EngineStats) -> Iterable[Metric]:
         """The series: what was done, and the peaks by which their rates are divided where these are known."""

@@ -17,6 +17,10 @@ LAUNCHER_FORMATS = {"bitsandbytes": "int8", "eetq": "int8", "bitsandbytes-nf4": 
 """text-generation-launcher's names of a weight format -> ours."""
 
 
+MAX_OFFLOAD_GB = 1024
+"""GiB of each GPU's weights, more than any Falcon has."""
+
+
 def _our_name(quantize: Any) -> Any:
     return LAUNCHER_FORMATS.get(quantize, quantize)
 
@@ -60,6 +64,15 @@ class ModelOptions(BaseSettings):
     device: Device | None = option(None, "DEVICE", "Device of the model. Not set: cuda if there is a GPU, else cpu.")
     cuda_memory_fraction: float = option(
         1.0, "CUDA_MEMORY_FRACTION", "Part of each GPU's memory that a shard may use.", metavar="FRACTION", gt=0, le=1
+    )
+    cpu_offload_gb: float = option(
+        0.0,
+        "CPU_OFFLOAD_GB",
+        "GiB that the weights take less of each GPU: so many layers stay in the host's memory, and every step copies "
+        "them. Much slower: for models that fit in no other way.",
+        metavar="GIB",
+        ge=0,
+        le=MAX_OFFLOAD_GB,
     )
     tokenizer_config_path: str | None = option(
         None,

@@ -1,10 +1,11 @@
 """The choice of a weight format where none is given, and what to change where nothing fits."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from peregrine_router.hardware import DEVICES
+from peregrine_router.hardware import DEVICES, GIB
 from peregrine_router.options.model import KVCacheDtype
 from peregrine_router.planning.plan import BLOCK_SIZE, Deployment, Plan
 from peregrine_server.models.formats.registry import format_names
@@ -53,7 +54,7 @@ def _in_formats(deployment: Deployment, formats: Sequence[str | None]) -> Iterat
 
 def _alternatives(plan: Plan, formats: Sequence[str | None]) -> Iterator[Plan]:
     """The nearest that fit, with one thing changed: format, KV cache, context, number of shards, device. If that is not
-    enough, shards and format."""
+    enough, shards and format; if nothing else is, weights in the host's memory."""
     deployment = plan.deployment
     changes: list[tuple[list[Deployment], Sequence[str | None]]] = [
         ([deployment], [each for each in all_formats() if each not in formats]),
@@ -65,6 +66,8 @@ def _alternatives(plan: Plan, formats: Sequence[str | None]) -> Iterator[Plan]:
     found = [fitting for each in changes if (fitting := first_that_fits(*each)) is not None]
     if not found and (both := first_that_fits(_with_more_shards(deployment), all_formats())) is not None:
         found = [both]
+    if not found and (offloaded := first_that_fits(_with_offload(plan), formats)) is not None:
+        found = [offloaded]
     yield from found
 
 
@@ -75,6 +78,12 @@ def _with_smaller_cache(deployment: Deployment) -> list[Deployment]:
 def _with_shorter_context(plan: Plan) -> list[Deployment]:
     tokens = plan.num_blocks * BLOCK_SIZE
     return [replace(plan.deployment, max_total_tokens=tokens)] if tokens else []
+
+
+def _with_offload(plan: Plan) -> list[Deployment]:
+    missing = plan.needed_bytes - plan.deployment.device.memory_bytes
+    gibibytes = plan.deployment.cpu_offload_gb + math.ceil(missing / GIB)
+    return [] if plan.deployment.is_on_cpu else [replace(plan.deployment, cpu_offload_gb=gibibytes)]
 
 
 def _with_more_shards(deployment: Deployment) -> list[Deployment]:

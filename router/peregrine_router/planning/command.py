@@ -6,9 +6,9 @@ from argparse import ArgumentParser, Namespace
 
 from peregrine_router.hardware import DEVICES
 from peregrine_router.launch.exit_codes import WRONG_OPTIONS
-from peregrine_router.options.model import LAUNCHER_FORMATS
+from peregrine_router.options.model import LAUNCHER_FORMATS, MAX_OFFLOAD_GB
 from peregrine_router.planning.choices import KV_CACHE_DTYPES, Choice, all_formats, choose
-from peregrine_router.planning.devices import find_device
+from peregrine_router.planning.devices import CPU, find_device
 from peregrine_router.planning.models import find_model
 from peregrine_router.planning.plan import Deployment
 from peregrine_router.planning.report import as_json, as_text
@@ -54,6 +54,13 @@ def parse(arguments: list[str]) -> Namespace:
     )
     add("--kv-cache-dtype", metavar="DTYPE", help=f"KV cache of 8 bits: {' or '.join(KV_CACHE_DTYPES)}")
     add(
+        "--cpu-offload-gb",
+        type=float,
+        default=0.0,
+        metavar="GIB",
+        help="GiB that the weights take less of each GPU, in the host's memory. Default: 0",
+    )
+    add(
         "--max-total-tokens",
         type=int,
         metavar="N",
@@ -71,11 +78,14 @@ def answer(options: Namespace) -> Choice:
     if cache_dtype not in (None, NONE, *KV_CACHE_DTYPES):
         raise ValueError(f"--kv-cache-dtype {cache_dtype} is not known: choose one of {', '.join(KV_CACHE_DTYPES)}")
     device, model = find_device(options.device), find_model(options.model)
+    if not 0 <= options.cpu_offload_gb <= MAX_OFFLOAD_GB or (options.cpu_offload_gb and device.name == CPU):
+        raise ValueError(f"--cpu-offload-gb {options.cpu_offload_gb:g} must be 0 to {MAX_OFFLOAD_GB}, and 0 on a CPU")
     deployment = Deployment(
         model=model,
         device=device,
         num_shards=options.num_shard,
         kv_cache_dtype=None if cache_dtype == NONE else cache_dtype,
+        cpu_offload_gb=options.cpu_offload_gb,
         max_total_tokens=options.max_total_tokens or model.config.max_positions,
     )
     return choose(deployment, formats)

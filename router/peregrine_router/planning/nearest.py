@@ -37,5 +37,6 @@ def deployment_of(prepared: Prepared, free_bytes: int) -> Deployment:
         num_shards=prepared.num_shards,
         quantize=settings.quantize,
         kv_cache_dtype=settings.kv_cache_dtype,
+        cpu_offload_gb=settings.cpu_offload_gb,
         max_total_tokens=prepared.max_total_tokens,
     )

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 
-from peregrine_router.hardware import Device
+from peregrine_router.hardware import GIB, Device
 from peregrine_router.options.batching import STEP_TOKENS
 from peregrine_router.planning.devices import CPU
 from peregrine_router.planning.models import PlannedModel
@@ -40,6 +40,8 @@ class Deployment:
     num_shards: int = 1
     quantize: str | None = None
     kv_cache_dtype: str | None = None
+    cpu_offload_gb: float = 0.0
+    """GiB of each device's weights that stay in the host's memory."""
     max_total_tokens: int
     """Tokens of the longest request, its answer included."""
 
@@ -69,6 +71,7 @@ class Deployment:
             format=self.format,
             has_8_bit_kv=self.kv_cache_dtype is not None,
             packs_weights=self.is_on_cpu,
+            offload_bytes=int(self.cpu_offload_gb * GIB),
         )
 
     @property
@@ -81,6 +84,7 @@ class Deployment:
             "--dtype": None if self.dtype == "bfloat16" or self.quantize else self.dtype,
             "--quantize": self.quantize,
             "--kv-cache-dtype": self.kv_cache_dtype,
+            "--cpu-offload-gb": f"{self.cpu_offload_gb:g}" if self.cpu_offload_gb else None,
             "--max-total-tokens": (
                 None if self.max_total_tokens == self.model.config.max_positions else self.max_total_tokens
             ),
@@ -118,6 +122,11 @@ class Plan:
     def weight_bytes(self) -> int:
         """Bytes on all shards."""
         return self.footprint.weight_bytes * self.deployment.num_shards
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of weights in the host's memory, of all shards."""
+        return self.footprint.host_bytes * self.deployment.num_shards
 
     @property
     def kv_bytes_per_token(self) -> int:

@@ -25,7 +25,7 @@ def as_text(choice: Choice) -> str:
 
 
 def as_json(choice: Choice) -> dict[str, Any]:
-    """Bytes with `weights_` and `kv_bytes_per_token` are of all shards, other bytes of each device."""
+    """Bytes with `weights_` and `host_`, and `kv_bytes_per_token`, are of all shards, other bytes of each device."""
     plan = choice.plan
     return {
         **_facts(plan),
@@ -53,7 +53,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "kv_cache_dtype": deployment.kv_cache_dtype,
         "max_total_tokens": deployment.max_total_tokens,
         "fits": plan.fits,
+        "cpu_offload_gb": deployment.cpu_offload_gb,
         "weights_bytes": plan.weight_bytes,
+        "host_bytes": plan.host_bytes,
         "kv_bytes_per_token": plan.kv_bytes_per_token,
         "kv_tokens": plan.kv_tokens,
         "requests": plan.num_requests,
@@ -90,6 +92,8 @@ def _gpu_rows(plan: Plan) -> Iterator[tuple[str, int, str]]:
     yield "KV cache", plan.kv_bytes, _cache(plan)
     yield from _rest(plan, profile.total - profile.used - plan.kv_bytes)
     yield "memory", profile.total, ""
+    if plan.footprint.host_bytes:
+        yield "weights on the host", plan.footprint.host_bytes, "copied in every step"
 
 
 def _cpu_rows(plan: Plan) -> Iterator[tuple[str, int, str]]:
@@ -122,10 +126,14 @@ def _rejections(choice: Choice) -> Iterator[str]:
 def _speeds(plan: Plan) -> Iterator[str]:
     decode, prompts = decode_speeds(plan), prompt_speed(plan)
     if decode and prompts is not None:
-        each = [f"{speed:,.0f} with {count} request{'s' * (count > 1)}" for count, speed in decode.items()]
+        each = [f"{_rounded(speed)} with {count} request{'s' * (count > 1)}" for count, speed in decode.items()]
         yield f"tokens a second, at most: {', '.join(each)}; {prompts:,.0f} of prompts"
     elif plan.fits:
         yield "tokens a second: not known for this device"
+
+
+def _rounded(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
 def _commands(plan: Plan) -> list[list[str]]:

@@ -33,7 +33,8 @@ def _cost(plan: Plan) -> ModelCost:
     return ModelCost(
         layer_weights=weights.layers,
         head_weights=weights.head,
-        weight_bytes=plan.weight_bytes - shards * plan.footprint.unread_bytes,
+        weight_bytes=shards * plan.footprint.read_bytes,
+        host_bytes=plan.host_bytes,
         kv_bytes_per_token=plan.kv_bytes_per_token,
         roof=None if roof is None else Roof(*(shards * peak for peak in roof)),
     )

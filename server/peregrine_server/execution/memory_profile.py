@@ -9,6 +9,7 @@ import torch
 from peregrine_kernels import PagedBatch
 from peregrine_server.container import available_memory
 from peregrine_server.execution.memory_budget import (
+    GIB,
     MemoryProfile,
     OutOfMemory,
     check_fits,
@@ -20,18 +21,37 @@ from peregrine_server.models.interface import Footprint, ForwardContext, Model
 from peregrine_server.protocol import ShardConfig
 
 
+def check_offload(size: Footprint, config: ShardConfig, device: torch.device) -> None:
+    """Raises ValueError if weights are to stay in the host's memory and cannot. To be called before they are loaded."""
+    if not config.cpu_offload_bytes:
+        return
+    if device.type == "cpu":
+        raise ValueError("--cpu-offload-gb is for GPUs: on a CPU all weights are in its memory; leave it out")
+    if not size.host_bytes:
+        raise ValueError("--cpu-offload-gb: the model has too few layers to keep some elsewhere; leave it out")
+    needed, free = _num_here(config) * size.host_bytes, available_memory()
+    if needed > free:
+        raise ValueError(
+            f"--cpu-offload-gb keeps {needed / GIB:.1f} GiB of weights in the host's memory, of which "
+            f"{free / GIB:.1f} GiB are free: lower it"
+        )
+
+
 def check_memory(size: Footprint, config: ShardConfig, device: torch.device) -> None:
     """Raises OutOfMemory if a model of that `size` cannot fit. To be called before its weights are loaded."""
     num_shards = 1
     if device.type == "cpu":
-        free = available_memory()
-        # Those of another machine have its memory.
-        num_shards = 1 if config.rendezvous.startswith("tcp://") else config.num_shards
+        free, num_shards = available_memory(), _num_here(config)
     else:
         unused, total = torch.cuda.mem_get_info(device)
         free = max(0, unused - total + int(total * config.memory_fraction))
     tokens = config.max_batch_total_tokens or config.max_total_tokens
     check_fits(size, free, num_tokens=tokens, block_size=config.block_size, num_shards=num_shards)
+
+
+def _num_here(config: ShardConfig) -> int:
+    """Shards that share this machine's memory: all, or at least this one where some are on other machines."""
+    return 1 if config.rendezvous.startswith("tcp://") else config.num_shards
 
 
 def ran_out(size: Footprint, config: ShardConfig, device: torch.device) -> OutOfMemory:

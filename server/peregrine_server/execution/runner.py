@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,11 +21,12 @@ from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
 from peregrine_server.execution.memory_budget import num_blocks_of, num_blocks_that_fit
-from peregrine_server.execution.memory_profile import check_memory, profile_memory, ran_out
+from peregrine_server.execution.memory_profile import check_memory, check_offload, profile_memory, ran_out
 from peregrine_server.execution.pending_step import PendingStep, pack_floats
 from peregrine_server.execution.step_check import StepCheck
 from peregrine_server.execution.warm_up import warm_up_steps
 from peregrine_server.models.interface import Cache, ForwardContext, Model, ModelContext
+from peregrine_server.models.layers.copies import bytes_per_second
 from peregrine_server.models.registry import footprint, load_config, load_format, load_model
 from peregrine_server.protocol import PromptLogprobs, Ready, ShardConfig, Step, StepResult, pack
 from peregrine_server.sampling.host_copy import DeviceToHostCopier, PendingCopy
@@ -102,10 +104,16 @@ class Runner:
         parallel = TensorParallel.join(config.rank, config.num_shards, device, meeting)
         context = _model_context(config, parallel, device)
         size = footprint(path, model_config, context.layout)
+        check_offload(size, config, device)
         check_memory(size, config, device)
         try:
             model = load_model(path, model_config, context, progress)
-            runner = cls(config, model, _capturer(device))
+            # Copies take longer than the launches that a graph would save.
+            runner = cls(config, model, None if size.host_bytes else _capturer(device))
+            if size.host_bytes:
+                runner.ready = replace(
+                    runner.ready, host_bytes=size.host_bytes, link_bytes_per_second=bytes_per_second(device)
+                )
             if device.type == "cuda":
                 runner.warm_up(config)
         except torch.OutOfMemoryError:
@@ -229,6 +237,7 @@ def _model_context(config: ShardConfig, parallel: TensorParallel, device: torch.
         device=device,
         dtype=choose_dtype(config.dtype, device),
         kv_dtype=None if config.kv_cache_dtype is None else KV_DTYPES[config.kv_cache_dtype],
+        offload_bytes=config.cpu_offload_bytes,
     )
     if context.format.compute_dtype not in (None, context.dtype_name):
         raise ValueError(

@@ -88,6 +88,8 @@ class Layout:
     has_8_bit_kv: bool = False
     packs_weights: bool = False
     """Whether linears are packed for the device, as on a CPU: a head is then no view of the embedding table."""
+    offload_bytes: int = 0
+    """Bytes of weights on each rank that are to stay in the host's memory: --cpu-offload-gb."""
 
 
 class Footprint(NamedTuple):
@@ -101,6 +103,15 @@ class Footprint(NamedTuple):
     """The peak of a step beyond the weights, for each of its tokens."""
     scratch_bytes: int = 0
     """The peak of a step of any size besides, on a GPU: weights that are dequantized for a GEMM."""
+    host_bytes: int = 0
+    """Bytes of weights that stay in the host's memory, beyond `weight_bytes`: every step copies them to the device."""
+    buffer_bytes: int = 0
+    """The part of `weight_bytes` that they are copied to."""
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of weights that a step reads from the device's memory."""
+        return self.weight_bytes - self.unread_bytes - self.buffer_bytes + self.host_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -114,6 +125,8 @@ class ModelContext:
     dtype: torch.dtype
     kv_dtype: torch.dtype | None = None
     """The 8-bit type of the KV cache; None: `dtype`."""
+    offload_bytes: int = 0
+    """Bytes of weights that are to stay in the host's memory."""
 
     @property
     def dtype_name(self) -> str:
@@ -128,6 +141,7 @@ class ModelContext:
             format=self.format,
             has_8_bit_kv=self.kv_dtype is not None,
             packs_weights=self.device.type == "cpu",
+            offload_bytes=self.offload_bytes,
         )
 
 

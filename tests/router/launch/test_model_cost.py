@@ -30,3 +30,10 @@ def test_weights_are_those_of_the_linear_layers() -> None:
     cost = model_cost(CONFIG, [ready(0, "")])
     assert cost.layer_weights == 3 * (128 * (128 + 2 * 64) + 128 * 128 + 8 * 128 * 128)
     assert cost.head_weights == 1000 * 128
+
+
+def test_weights_on_the_host_are_copied_in_every_step() -> None:
+    """They are read from the device's memory, too."""
+    shard = Ready(0, "cuda:0", "bfloat16", 1000, 4, 16, CacheSpec(64), "Triton", "NVIDIA H200", 500, 1e9)
+    cost = model_cost(CONFIG, [shard, shard])
+    assert (cost.weight_bytes, cost.host_bytes) == (3000, 1000)

@@ -63,3 +63,10 @@ def test_scaling_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) 
     assert (config.rope_factor, caplog.messages) == (2.0, [])
     read_config(demo_path(), Settings(rope_scaling="linear"))
     assert caplog.messages[0].startswith("--rope-scaling has no effect: ")
+
+
+def test_weights_on_the_host_are_refused_on_a_cpu() -> None:
+    """In one line, before anything is loaded."""
+    check_shards(Settings(device="cuda", cpu_offload_gb=4), 1)
+    with pytest.raises(ValueError, match=r"^--cpu-offload-gb is for GPUs: [^\n]*leave it out$"):
+        check_shards(Settings(device="cpu", cpu_offload_gb=4), 1)

@@ -69,3 +69,16 @@ def test_a_cpu_is_not_made_larger_by_shards(monkeypatch: pytest.MonkeyPatch) -> 
     """They share its memory, and no other machine is known."""
     monkeypatch.setattr("peregrine_router.planning.devices.available_memory", lambda: 2**30)
     assert not chosen("falcon-180b", "cpu").alternatives
+
+
+def test_weights_on_the_host_are_proposed_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many GiB as are missing; not where another device would do, nor on a CPU."""
+    asked = deployment("falcon-7b", "12")
+    assert all(not each.deployment.cpu_offload_gb for each in choose(asked, [None]).alternatives)
+    for name, value in (("DEVICES", ()), ("MORE_SHARDS", ()), ("all_formats", lambda: (None,))):
+        monkeypatch.setattr(f"peregrine_router.planning.choices.{name}", value)
+    (found,) = choose(asked, [None]).alternatives
+    assert found.deployment.cpu_offload_gb == 3
+    assert found.fits
+    monkeypatch.setattr("peregrine_router.planning.devices.available_memory", lambda: 12 * 2**30)
+    assert not choose(deployment("falcon-7b", "cpu"), [None]).alternatives

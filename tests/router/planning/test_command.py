@@ -65,3 +65,10 @@ def test_the_server_says_what_was_foretold(tmp_path: Path, capsys: pytest.Captur
         said = log.read_text().splitlines()
     assert weights in said
     assert cache in said
+
+
+@pytest.mark.parametrize("arguments", ["falcon-7b --cpu-offload-gb 4", "falcon-7b --device t4 --cpu-offload-gb -1"])
+def test_an_offload_that_there_cannot_be_is_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a CPU, or of less than nothing."""
+    assert run_plan(arguments.split()) == 2
+    assert "--cpu-offload-gb" in capsys.readouterr().err

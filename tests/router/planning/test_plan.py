@@ -126,3 +126,20 @@ def test_the_command_has_what_differs_from_the_defaults(device: str, changes: di
     """And the number of shards, which is every visible GPU by default."""
     words = set(deployment("falcon-7b", device, **changes).command.split())
     assert words == {*["peregrine", "serve", "--model-id", "tiiuae/falcon-7b", "--num-shard", "1"], *options.split()}
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_offloaded_weights_leave_room_for_the_cache(num_shards: int) -> None:
+    """On each GPU at least what was asked for, at most two layers more; it is the cache's, and the line that serves it
+    says so. A step reads as many weights as without."""
+    whole, offloaded = (
+        Plan.of(deployment("falcon-40b", "a100-40g", quantize="int4", num_shards=num_shards, cpu_offload_gb=gib))
+        for gib in (0.0, 2.5)
+    )
+    layer = offloaded.footprint.buffer_bytes // 2
+    saved = whole.profile.weights - offloaded.profile.weights
+    assert 2.5 * GIB <= saved < 2.5 * GIB + 2 * layer
+    assert offloaded.footprint.host_bytes == saved + 2 * layer
+    assert offloaded.profile.kv_bytes - whole.profile.kv_bytes == saved
+    assert offloaded.deployment.command.endswith("--quantize int4 --cpu-offload-gb 2.5")
+    assert offloaded.footprint.read_bytes == whole.footprint.read_bytes

@@ -59,3 +59,12 @@ def test_json_has_what_fits_instead() -> None:
     assert not found["fits"]
     assert found["needed_bytes"] > found["memory_bytes"]
     assert [each["fits"] for each in found["alternatives"]] == [True] * 3
+
+
+def test_weights_on_the_host_have_a_row_and_bytes() -> None:
+    """Below the device's own memory."""
+    choice = choose(deployment("falcon-7b", "t4", cpu_offload_gb=4.0), [None])
+    facts = as_json(choice)
+    assert facts["cpu_offload_gb"] == 4.0
+    assert f"weights on the host       {facts['host_bytes'] / 1e9:9.2f}" in as_text(choice)
+    assert "with 1 request" in as_text(choice)

@@ -34,3 +34,11 @@ def test_nothing_is_said_of_an_unknown_device() -> None:
     assert decode_speeds(unknown) == {}
     assert prompt_speed(unknown) is None
     assert decode_speeds(Plan.of(deployment("falcon-180b", "a10g"))) == {}
+
+
+def test_weights_on_the_host_are_read_over_its_link() -> None:
+    """An A100 copies 32 GB a second, in every step; 128 requests take no longer than one."""
+    plan = Plan.of(deployment("falcon-40b", "a100-80g", cpu_offload_gb=20))
+    speeds = decode_speeds(plan)
+    assert speeds[1] == pytest.approx(32e9 / plan.host_bytes, rel=1e-6)
+    assert speeds[max(speeds)] == pytest.approx(max(speeds) * speeds[1], rel=1e-6)

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from checkpoints import build_model, write_checkpoint
 from falcons import load, model_context
 from peregrine_kernels.gpu.backend import TritonBackend
-from peregrine_server.execution.memory_profile import run_largest_step
+from peregrine_server.execution.memory_profile import check_offload, run_largest_step
 from peregrine_server.models.falcon.footprint import footprint
+from peregrine_server.models.interface import Footprint
+from peregrine_server.protocol import CacheSpec
 from runners import shard_config
 
 
@@ -70,3 +73,20 @@ def test_activations_are_what_the_largest_step_allocates(variant: str, quantize:
     hidden_states = 32 * 4 * model.config.hidden_size
     block_bytes = config.block_size * each.cache.kv_bytes_per_token
     assert computed - (hidden_states if quantize else 0) <= counted.peak < computed + hidden_states + block_bytes + 4096
+
+
+@pytest.mark.parametrize(
+    ("device", "host_bytes", "words"),
+    [
+        ("cpu", 1, "is for GPUs"),
+        ("cuda", 0, "too few layers"),
+        ("cuda", 2**60, "of which"),
+    ],
+)
+def test_weights_that_the_host_cannot_keep_are_refused(device: str, host_bytes: int, words: str) -> None:
+    """In one line, before they are loaded."""
+    size = Footprint(1, 0, CacheSpec(1), 1, host_bytes=host_bytes)
+    config = shard_config(Path("model"), cpu_offload_bytes=1)
+    with pytest.raises(ValueError, match=rf"^--cpu-offload-gb[^\n]*{words}[^\n]*$"):
+        check_offload(size, config, torch.device(device))
+    check_offload(size, replace(config, cpu_offload_bytes=0), torch.device(device))

@@ -10,6 +10,7 @@ from peregrine_server.models.falcon.partition import partition
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
 from peregrine_server.models.interface import Footprint, Layout
+from peregrine_server.models.layers.placement import NUM_BUFFERS, offloaded_layers
 from peregrine_server.protocol import CacheSpec
 
 KV_SCALE_BYTES = 4
@@ -25,12 +26,18 @@ def footprint(config: FalconConfig, layout: Layout) -> Footprint:
     *_, head = linears(config, ranks)
     is_dense = format.head_num_bytes(*head, dtype) is None
     is_table = config.is_tied and is_dense and not layout.packs_weights
+    layer = layer_bytes(config, ranks, dtype, format)
+    host_bytes = layer * len(offloaded_layers(config.num_layers, layer, layout.offload_bytes))
+    buffer_bytes = NUM_BUFFERS * layer if host_bytes else 0
+    weights = weight_bytes(config, ranks, dtype, format, has_packed_head=layout.packs_weights)
     return Footprint(
-        weight_bytes=weight_bytes(config, ranks, dtype, format, has_packed_head=layout.packs_weights),
+        weight_bytes=weights - host_bytes + buffer_bytes,
         unread_bytes=0 if is_table else DenseFormat().num_bytes(*head, dtype),
         cache=CacheSpec(kv_bytes_per_token(config, ranks, dtype, layout.has_8_bit_kv)),
         activation_bytes_per_token=activation_bytes_per_token(config, ranks, dtype),
         scratch_bytes=scratch_bytes(config, ranks, dtype, format),
+        host_bytes=host_bytes,
+        buffer_bytes=buffer_bytes,
     )
 
 
@@ -61,6 +68,13 @@ def weight_bytes(
     return dense + head_bytes + sum(format.num_bytes(*layer, dtype) for layer in layers)
 
 
+def layer_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
+    """Bytes of one layer's weights on one rank, but for the bias that the next layer's first norm adds."""
+    handed_on = config.hidden_size * (2 if config.is_parallel else 1) if config.has_bias else 0
+    linear_bytes = sum(format.num_bytes(*shape, dtype) for shape in layer_linears(config, num_ranks))
+    return linear_bytes + (layer_vectors(config, num_ranks) - handed_on) * DTYPE_BYTES[dtype]
+
+
 def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
     """Bytes that one rank reads of a checkpoint, floating-point values as `dtype`."""
     *layers, head = linears(config, num_ranks)
@@ -70,13 +84,25 @@ def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: W
 
 def linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[int, int]]:
     """(out, in) of every linear of one rank, the head's last."""
-    part, hidden = partition(config, 0, num_ranks), config.hidden_size
     for _ in range(config.num_layers):
-        yield part.qkv.size, hidden
-        yield hidden, part.dense.size
-        yield part.ffn.size, hidden
-        yield hidden, part.ffn.size
-    yield part.vocab.size, hidden
+        yield from layer_linears(config, num_ranks)
+    yield partition(config, 0, num_ranks).vocab.size, config.hidden_size
+
+
+def layer_linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[int, int]]:
+    """(out, in) of every linear of one layer on one rank."""
+    part, hidden = partition(config, 0, num_ranks), config.hidden_size
+    yield part.qkv.size, hidden
+    yield hidden, part.dense.size
+    yield part.ffn.size, hidden
+    yield hidden, part.ffn.size
+
+
+def layer_vectors(config: FalconConfig, num_ranks: int) -> int:
+    """Parameters of one layer on one rank that are in no linear: norms and biases."""
+    part, hidden = partition(config, 0, num_ranks), config.hidden_size
+    biases = part.qkv.size + part.ffn.size + 2 * hidden if config.has_bias else 0
+    return biases + 2 * hidden * config.num_layer_norms
 
 
 def num_dense(config: FalconConfig, num_ranks: int, has_packed_head: bool = False) -> int:
@@ -85,10 +111,8 @@ def num_dense(config: FalconConfig, num_ranks: int, has_packed_head: bool = Fals
     A tied head that is the table itself is a linear, and the table no second copy of it.
     """
     part, hidden = partition(config, 0, num_ranks), config.hidden_size
-    biases = part.qkv.size + part.ffn.size + 2 * hidden if config.has_bias else 0
-    norms = 2 * hidden * config.num_layer_norms
     table = 0 if config.is_tied and not has_packed_head else part.vocab.size * hidden
-    return table + config.num_layers * (biases + norms) + 2 * hidden
+    return table + config.num_layers * layer_vectors(config, num_ranks) + 2 * hidden
 
 
 def kv_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str, is_8_bit: bool = False) -> int:

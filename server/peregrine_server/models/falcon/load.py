@@ -1,7 +1,7 @@
 """A Falcon from a checkpoint: one rank's share of each weight, packed for its device."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from peregrine_kernels import FusedModel, FusedOps, Linear, LinearInto, ModelParts
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.footprint import checkpoint_bytes
+from peregrine_server.models.falcon.footprint import checkpoint_bytes, layer_bytes
 from peregrine_server.models.falcon.model import (
     Block,
     Falcon,
@@ -35,8 +35,11 @@ from peregrine_server.models.falcon.tensors import (
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import WeightFormat
 from peregrine_server.models.interface import ModelContext, SourceCheckpoint
+from peregrine_server.models.layers.copies import copies_to
 from peregrine_server.models.layers.embedding import Embedding, Head
 from peregrine_server.models.layers.norm import LayerNorm
+from peregrine_server.models.layers.offloaded import OffloadedLayers
+from peregrine_server.models.layers.placement import offloaded_layers
 from peregrine_server.models.layers.positions import DynamicRotaryPositions, RotaryPositions
 from peregrine_server.models.loading.slices import Slice, whole
 from peregrine_server.models.loading.tensor_file import CheckpointError
@@ -107,6 +110,11 @@ def _confirm_head(config: FalconConfig, weights: Weights) -> FalconConfig:
     return config
 
 
+def stays(block: Block) -> object:
+    """The parts of a block that are not its alone, and the bias that the next block's first norm adds."""
+    return block.context, block.down_bias if isinstance(block, SequentialBlock) else block.bias
+
+
 @dataclass(frozen=True, slots=True)
 class Loader:
     """Assembles a model from weights, in the order in which a checkpoint holds them."""
@@ -118,13 +126,21 @@ class Loader:
         context, config, vocab = self.context, self.context.config, self.context.partition.vocab
         table = self.weights.rows((EMBEDDING, vocab))
         embedding = Embedding(table, context.partition.vocab_start, context.parallel)
-        blocks = tuple(self.block(f"h.{layer}.") for layer in range(config.num_layers))
+        blocks = self.blocks()
         final_norm = self.norm("ln_f")
         # A tied head is the table itself; where linears are packed, it is packed beside the table.
         weight = context.format.from_dense(table if config.is_tied else self.weights.rows((HEAD, vocab)))
         head = Head(context.backend.linear(weight), config.vocab_size, context.parallel)
         falcon = Falcon(context, embedding, self.rotary(), blocks, final_norm, head)
         return replace(falcon, fused=self.fused(falcon))
+
+    def blocks(self) -> Sequence[Block]:
+        """All blocks, of which some may have their weights in the host's memory."""
+        context, config = self.context, self.context.config
+        blocks = (self.block(f"h.{layer}.") for layer in range(config.num_layers))
+        layer = layer_bytes(config, context.parallel.size, context.dtype_name, context.format)
+        offloaded = offloaded_layers(config.num_layers, layer, context.offload_bytes)
+        return OffloadedLayers(blocks, offloaded, stays, copies_to(context.device)) if offloaded else tuple(blocks)
 
     def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:
         context, config = self.context, self.context.config
@@ -138,10 +154,10 @@ class Loader:
     def fused(self, falcon: Falcon) -> FusedModel | None:
         """All of it as one operation, if there is nothing to add between the blocks and one set of frequencies."""
         backend = self.context.backend
-        if isinstance(falcon.rotary, DynamicRotaryPositions):
+        if isinstance(falcon.rotary, DynamicRotaryPositions) or not isinstance(backend, FusedOps):
             return None
         layers = [block.parts for block in falcon.blocks if isinstance(block, SplitBlock) and block.bias is None]
-        if not isinstance(backend, FusedOps) or self.context.parallel.size > 1 or len(layers) < len(falcon.blocks):
+        if self.context.parallel.size > 1 or len(layers) < len(falcon.blocks):
             return None
         frequencies = falcon.rotary.inverse_frequencies if falcon.rotary else None
         norm = falcon.final_norm

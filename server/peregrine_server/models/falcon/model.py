@@ -4,6 +4,7 @@ T tokens in a step, R rows of its linears (T, or a few more where the backend mu
 a rank has Hq query heads and Hkv KV heads of dimension D, and F of the MLP's width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -55,7 +56,8 @@ class Falcon:
     context: FalconContext
     embedding: Embedding
     rotary: RotaryPositions | DynamicRotaryPositions | None
-    blocks: tuple["Block", ...]
+    blocks: Sequence["Block"]
+    """Each is asked for when it runs: `OffloadedLayers` have its weights there by then."""
     final_norm: LayerNorm
     head: Head
     fused: FusedModel | None = None
