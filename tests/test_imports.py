@@ -71,6 +71,7 @@ FOR_THE_ROUTER = (
     "peregrine_server.models.formats.interface",
     "peregrine_server.models.formats.registry",
     "peregrine_server.models.interface",
+    "peregrine_server.models.loading.gguf_header",
     "peregrine_server.models.registry",
     "peregrine_server.parent",
     "peregrine_server.protocol",

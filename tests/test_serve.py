@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fakes import train_backend
+from gguf_checkpoints import MIXES, write_gguf
 from peregrine_router.launch.model_files import demo_path
 from serving import ServerProcess, wait_until, write_model
 
@@ -211,3 +213,18 @@ def test_a_request_ends_at_its_timeout(server: ServerProcess) -> None:
     assert all(event["generated_text"] is None for event in events[:-1])
     assert sum(1 for _ in other) == 99
     assert wait_until(lambda: server.metric("peregrine_kv_blocks_used") == 0, 5)
+
+
+def test_a_gguf_file_is_served(tmp_path: Path) -> None:
+    """With its own tokenizer, and transformers' tokens of the values that its blocks stand for; nothing is left
+    behind."""
+    file, tokenizer = tmp_path / "falcon-q4_0.gguf", train_backend()
+    oracle = write_gguf(file, "7b", MIXES["Q4_0"], tokenizer=tokenizer, eos_token_id=0, vocab_size=320)
+    prompt = "falcons dive"
+    environment = {"TMPDIR": str(tmp_path), "PEREGRINE_BACKEND": "reference"}
+    with ServerProcess("--model-id", str(file), "--dtype", "float32", env=environment) as server:
+        answer = server.generate(prompt, max_new_tokens=8, ignore_eos=True).json()["generated_text"]
+    ids = torch.tensor([tokenizer.encode(prompt).ids])
+    want = oracle.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=-1)
+    assert answer == tokenizer.decode(want[0, ids.shape[1] :].tolist())
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]

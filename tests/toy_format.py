@@ -24,6 +24,9 @@ class HalvesFormat:
     def __init__(self, kernels: WeightKernels) -> None:
         self._dense = DenseFormat()
 
+    def linear(self, name: str) -> HalvesFormat:
+        return self
+
     def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
         return {f"{name}.halves": TensorSpec((out_features, in_features))}
 

@@ -87,6 +87,7 @@ def serve(options: list[str]) -> int:
         warn_of_ignored(options)
         import uvloop
 
+        from peregrine_router.launch.gguf_folder import remove_folders
         from peregrine_router.launch.prepare import prepare
         from peregrine_router.launch.serve import run
         from peregrine_router.shards.process_group import ShardError
@@ -102,6 +103,8 @@ def serve(options: list[str]) -> int:
         except (ValueError, OSError) as error:
             print(f"peregrine: {error}", file=sys.stderr)
             return FAILED
+        finally:
+            remove_folders()
     finally:
         log.drain()
 

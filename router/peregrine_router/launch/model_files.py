@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 import peregrine_server
+from peregrine_router.launch.gguf_folder import SUFFIX, find_gguf, make_folder, set_pattern
 
 DEMO_MODEL_ID = "peregrine/falcon-demo"
 SMALL_FILES = ["*.json", "*.jinja", "*.txt"]
@@ -41,14 +42,32 @@ def resolve_model(model_id: str | None, revision: str | None, cache: str | None)
     if model_id is None or model_id == DEMO_MODEL_ID:
         return demo_path()
     local = Path(model_id).expanduser()
-    if local.is_dir():
-        if not os.access(local, os.R_OK | os.X_OK):
-            raise ModelNotFound(f"{model_id} may not be read: check its permissions, and the server's user")
-        return local
+    if local.is_dir() or (local.suffix == SUFFIX and local.is_file()):
+        return local_folder(local)
     if local.is_absolute() or model_id.startswith((".", "~")):
         raise ModelNotFound(f"{model_id} is not a folder: check --model-id")
+    if model_id.endswith(SUFFIX) and model_id.count("/") > 1:
+        owner, name, file = model_id.split("/", 2)
+        return local_folder(_downloaded(f"{owner}/{name}", revision, cache, file) / file)
+    return local_folder(_downloaded(model_id, revision, cache))
+
+
+def local_folder(path: Path) -> Path:
+    """The folder of the model in a folder, or in a GGUF file. Raises ModelNotFound, or another ValueError."""
+    if not path.exists():
+        raise ModelNotFound(f"there is no {path.name} in {path.parent}: check --model-id")
+    if path.is_file():
+        return make_folder(path)
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ModelNotFound(f"{path} may not be read: check its permissions, and the server's user")
+    file = find_gguf(path)
+    return path if file is None else make_folder(file)
+
+
+def _downloaded(model_id: str, revision: str | None, cache: str | None, file: str | None = None) -> Path:
+    """The model's folder in the hub's cache; with one file of weights only, if it is named."""
     try:
-        return Path(_download(model_id, revision, cache))
+        return Path(_download(model_id, revision, cache, file))
     except GatedRepoError:
         raise ModelNotFound(
             f"{model_id} asks for a licence agreement: accept it on its page and set HF_TOKEN"
@@ -103,10 +122,12 @@ def commit_of(path: Path) -> str | None:
     return name if _COMMIT.fullmatch(name) else None
 
 
-def _download(model_id: str, revision: str | None, cache: str | None) -> str:
+def _download(model_id: str, revision: str | None, cache: str | None, file: str | None) -> str:
     def fetch(weights: str) -> str:
         return snapshot_download(model_id, revision=revision, cache_dir=cache, allow_patterns=[*SMALL_FILES, weights])
 
+    if file is not None:
+        return fetch(set_pattern(file))
     path = fetch("*.safetensors")
     # An adapter's safetensors may lie beside a model in the legacy format.
     names = ("model*.safetensors*", "gptq_model*.safetensors*", "awq_model*.safetensors*")

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from peregrine_router.launch.exit_codes import FAILED, WRONG_OPTIONS
+from peregrine_router.launch.gguf_folder import remove_folders
 from peregrine_router.launch.model_files import resolve_model
 from peregrine_router.shards.shard_process import environment
 from peregrine_server.addresses import (
@@ -53,6 +54,8 @@ def run_shard(arguments: list[str]) -> int:
         return _run(options)
     except (ValueError, OSError) as error:
         return _refuse("shard", error)
+    finally:
+        remove_folders()
 
 
 def parse(arguments: list[str]) -> Namespace:

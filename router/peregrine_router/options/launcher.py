@@ -91,8 +91,8 @@ SAME_NAMES = {
     "revision": "",
     "validation_workers": "",
     "num_shard": "default: the visible GPUs, 1 on a CPU; any number divides any model",
-    "quantize": "`bitsandbytes` and `eetq` are `int8`, `bitsandbytes-nf4` is `nf4`; "
-    "`gptq`, `awq`, `marlin`, `exl2`, `compressed-tensors` and `bitsandbytes-fp4` for a checkpoint of that kind",
+    "quantize": "`bitsandbytes` and `eetq` are `int8`, `bitsandbytes-nf4` is `nf4`; `gptq`, `awq`, "
+    "`marlin`, `exl2`, `compressed-tensors`, `gguf` and `bitsandbytes-fp4` for a checkpoint of that kind",
     "speculate": "prompt lookup; there are no Medusa heads",
     "dtype": "default: bfloat16 where the device computes in it; also `float32`",
     "kv_cache_dtype": "`fp8_e4m3fn` and `int8`; `fp8_e5m2` is refused",

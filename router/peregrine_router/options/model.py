@@ -31,7 +31,8 @@ class ModelOptions(BaseSettings):
     model_id: str | None = option(
         None,
         "MODEL_ID",
-        "Model of the Hugging Face Hub, or a local folder. Not set: the demo model.",
+        "Model of the Hugging Face Hub, or a local folder; or a GGUF file, of the Hub as OWNER/NAME/FILE.gguf. Not "
+        "set: the demo model.",
         metavar="MODEL",
         min_length=1,
     )

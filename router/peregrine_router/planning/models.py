@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from peregrine_router.launch.model_files import DEMO_MODEL_ID, demo_path
+from peregrine_router.launch.gguf_folder import SUFFIX
+from peregrine_router.launch.model_files import DEMO_MODEL_ID, demo_path, local_folder
 from peregrine_server.models.formats.interface import DENSE
 from peregrine_server.models.interface import Footprint, Layout, ModelConfig
 from peregrine_server.models.registry import family_of, footprint, load_config, load_format, published_models
@@ -27,7 +28,8 @@ class PlannedModel:
 def find_model(name: str) -> PlannedModel:
     """The model of a folder, or of a name with or without its owner. Raises ValueError with one line."""
     folder = demo_path() if name == DEMO_MODEL_ID else Path(name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.suffix == SUFFIX and folder.is_file()):
+        folder = local_folder(folder)
         config = load_config(folder)
         if (stored := load_format(folder, None).name) != DENSE:
             raise ValueError(f"{name}: its weights are {stored} already, and not planned: give the original model")

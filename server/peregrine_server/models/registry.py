@@ -7,7 +7,7 @@ its value a `Family`, as in `[project.entry-points."peregrine.model_families"] m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from peregrine_server.models.interface import (
     ModelContext,
     SourceCheckpoint,
 )
+from peregrine_server.models.loading.gguf_header import GgufHeader
 from peregrine_server.models.plugins import plugin
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ FAMILIES = {
 DEFAULT_FAMILY = "falcon"
 """The family that explains to the operator why it does not take an unknown model_type."""
 ENTRY_POINTS = "peregrine.model_families"
+GGUF_FAMILIES = {"falcon": "peregrine_server.models.falcon.gguf"}
+"""general.architecture of a GGUF file -> the module whose `hf_config` reads it."""
 SETTINGS = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files that older tools wrote beside config.json instead of its `quantization_config` -> its quant_method."""
 
@@ -55,6 +58,25 @@ def load_config(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         return family_of(hf).config(hf)
     except (ConfigError, UnsupportedModel) as error:
         raise type(error)(f"{file}: {error}") from None
+
+
+def gguf_config(headers: Sequence[GgufHeader], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json of the model in a set of GGUF files; `beside`: what such a file beside them says, which counts.
+
+    Raises ConfigError or UnsupportedModel, one line each.
+    """
+    architecture = headers[0].metadata.get("general.architecture")
+    try:
+        if architecture not in GGUF_FAMILIES:
+            known = ", ".join(GGUF_FAMILIES)
+            raise UnsupportedModel(f"its architecture {architecture!r:.80} is not supported; supported is {known}")
+        found: dict[str, Any] = import_module(GGUF_FAMILIES[str(architecture)]).hf_config(headers)
+        hf = {**found, **beside, "quantization_config": found.get("quantization_config")}
+        family_of(hf).config(hf)
+        stored_format(hf["quantization_config"], None)
+    except (ConfigError, UnsupportedModel) as error:
+        raise type(error)(f"{headers[0].path}: {error}") from None
+    return hf
 
 
 def load_format(path: Path, quantize: str | None, kernels: WeightKernels = ALL_KERNELS) -> WeightFormat:

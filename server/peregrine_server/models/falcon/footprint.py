@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.partition import partition
+from peregrine_server.models.falcon.tensors import HEAD
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
 from peregrine_server.models.interface import Footprint, Layout
@@ -23,7 +24,7 @@ these are the kernels' own."""
 def footprint(config: FalconConfig, layout: Layout) -> Footprint:
     """Bytes on each rank of a model laid out so."""
     ranks, dtype, format = layout.num_ranks, layout.dtype, layout.format
-    *_, head = linears(config, ranks)
+    *_, (_, head) = linears(config, ranks)
     is_dense = format.head_num_bytes(*head, dtype) is None
     is_table = config.is_tied and is_dense and not layout.packs_weights
     layer = layer_bytes(config, ranks, dtype, format)
@@ -46,7 +47,7 @@ def num_weights(config: FalconConfig, num_ranks: int = 1, has_packed_head: bool 
 
     A tied head that is packed for its device (on a CPU) is a second copy of the embedding table.
     """
-    matrices = sum(rows * columns for rows, columns in linears(config, num_ranks))
+    matrices = sum(rows * columns for _, (rows, columns) in linears(config, num_ranks))
     return matrices + num_dense(config, num_ranks, has_packed_head)
 
 
@@ -60,42 +61,44 @@ def weight_bytes(
 ) -> int:
     """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES; linears in `format`, or dense."""
     format = format or DenseFormat()
-    *layers, head = linears(config, num_ranks)
+    *layers, (_, head) = linears(config, num_ranks)
     head_bytes = format.head_num_bytes(*head, dtype)
     dense = num_dense(config, num_ranks, has_packed_head or head_bytes is not None) * DTYPE_BYTES[dtype]
     if head_bytes is None:
         head_bytes = DenseFormat().num_bytes(*head, dtype)
-    return dense + head_bytes + sum(format.num_bytes(*layer, dtype) for layer in layers)
+    return dense + head_bytes + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in layers)
 
 
-def layer_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
-    """Bytes of one layer's weights on one rank, but for the bias that the next layer's first norm adds."""
+def layer_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat, layer: int = 0) -> int:
+    """Bytes of a layer's weights on one rank, but for the bias that the next layer's first norm adds."""
     handed_on = config.hidden_size * (2 if config.is_parallel else 1) if config.has_bias else 0
-    linear_bytes = sum(format.num_bytes(*shape, dtype) for shape in layer_linears(config, num_ranks))
+    linear_bytes = sum(
+        format.linear(name).num_bytes(*shape, dtype) for name, shape in layer_linears(config, num_ranks, layer)
+    )
     return linear_bytes + (layer_vectors(config, num_ranks) - handed_on) * DTYPE_BYTES[dtype]
 
 
 def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
     """Bytes that one rank reads of a checkpoint, floating-point values as `dtype`."""
-    *layers, head = linears(config, num_ranks)
+    *layers, (_, head) = linears(config, num_ranks)
     dense = num_dense(config, num_ranks) * DTYPE_BYTES[dtype] + DenseFormat().num_bytes(*head, dtype)
-    return dense + sum(format.checkpoint_bytes(*layer, dtype) for layer in layers)
+    return dense + sum(format.linear(name).checkpoint_bytes(*shape, dtype) for name, shape in layers)
 
 
-def linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[int, int]]:
-    """(out, in) of every linear of one rank, the head's last."""
-    for _ in range(config.num_layers):
-        yield from layer_linears(config, num_ranks)
-    yield partition(config, 0, num_ranks).vocab.size, config.hidden_size
+def linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The name and (out, in) of every linear of one rank, the head's last."""
+    for layer in range(config.num_layers):
+        yield from layer_linears(config, num_ranks, layer)
+    yield HEAD, (partition(config, 0, num_ranks).vocab.size, config.hidden_size)
 
 
-def layer_linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[int, int]]:
-    """(out, in) of every linear of one layer on one rank."""
+def layer_linears(config: FalconConfig, num_ranks: int, layer: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The name and (out, in) of every linear of one layer on one rank."""
     part, hidden = partition(config, 0, num_ranks), config.hidden_size
-    yield part.qkv.size, hidden
-    yield hidden, part.dense.size
-    yield part.ffn.size, hidden
-    yield hidden, part.ffn.size
+    yield f"h.{layer}.self_attention.query_key_value", (part.qkv.size, hidden)
+    yield f"h.{layer}.self_attention.dense", (hidden, part.dense.size)
+    yield f"h.{layer}.mlp.dense_h_to_4h", (part.ffn.size, hidden)
+    yield f"h.{layer}.mlp.dense_4h_to_h", (hidden, part.ffn.size)
 
 
 def layer_vectors(config: FalconConfig, num_ranks: int) -> int:

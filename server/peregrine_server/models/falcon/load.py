@@ -13,6 +13,7 @@ from torch import Tensor
 from peregrine_kernels import FusedModel, FusedOps, Linear, LinearInto, ModelParts
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import checkpoint_bytes, layer_bytes
+from peregrine_server.models.falcon.gguf import FalconGguf
 from peregrine_server.models.falcon.model import (
     Block,
     Falcon,
@@ -55,7 +56,7 @@ def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progres
 
     The host needs room for the rank's weights and one tensor. Raises CheckpointError.
     """
-    with Weights(path, context.device, context.dtype, progress, prefix=PREFIX) as weights:
+    with Weights(path, context.device, context.dtype, progress, prefix=PREFIX, gguf=FalconGguf(config)) as weights:
         config, unexpected = check_weights(weights, config, context.format, context.parallel.size)
         if unexpected and context.parallel.rank == 0:
             log.warning("%s: unexpected tensors are left out: %s", path, _some(unexpected))
@@ -65,7 +66,8 @@ def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progres
 @contextmanager
 def open_falcon(path: Path, config: FalconConfig) -> Iterator[SourceCheckpoint]:
     """The checkpoint in directory `path`, to be written in another format. Raises CheckpointError."""
-    with Weights(path, torch.device("cpu"), getattr(torch, config.dtype), prefix=PREFIX) as weights:
+    dtype = getattr(torch, config.dtype)
+    with Weights(path, torch.device("cpu"), dtype, prefix=PREFIX, gguf=FalconGguf(config)) as weights:
         config, _ = check_weights(weights, config, DenseFormat())
         yield SourceCheckpoint(weights, config.dtype, partial(expected_tensors, config), file_name)
 
@@ -138,8 +140,13 @@ class Loader:
         """All blocks, of which some may have their weights in the host's memory."""
         context, config = self.context, self.context.config
         blocks = (self.block(f"h.{layer}.") for layer in range(config.num_layers))
-        layer = layer_bytes(config, context.parallel.size, context.dtype_name, context.format)
-        offloaded = offloaded_layers(config.num_layers, layer, context.offload_bytes)
+        sizes = {
+            layer_bytes(config, context.parallel.size, context.dtype_name, context.format, layer)
+            for layer in range(config.num_layers)
+        }
+        if context.offload_bytes and len(sizes) > 1:
+            raise CheckpointError("--cpu-offload-gb wants layers of one size; this checkpoint's differ: leave it out")
+        offloaded = offloaded_layers(config.num_layers, max(sizes), context.offload_bytes)
         return OffloadedLayers(blocks, offloaded, stays, copies_to(context.device)) if offloaded else tuple(blocks)
 
     def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:

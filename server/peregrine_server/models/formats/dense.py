@@ -26,6 +26,9 @@ class DenseFormat:
     def __init__(self, kernels: WeightKernels | None = None) -> None:
         """Every backend has these."""
 
+    def linear(self, name: str) -> DenseFormat:
+        return self
+
     def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
         return {f"{name}.weight": TensorSpec((out_features, in_features))}
 

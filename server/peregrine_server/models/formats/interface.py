@@ -31,6 +31,10 @@ class WeightFormat(Protocol):
     def compute_dtype(self) -> str | None:
         """The dtype that a model with such weights computes in ("bfloat16", ...); None: any."""
 
+    def linear(self, name: str) -> WeightFormat:
+        """The format of the linear `name`, by which it is sized: this one, unless a checkpoint mixes several, of which
+        this one tells the smallest size."""
+
     def expected(self, name: str, out_features: int, in_features: int) -> Mapping[str, TensorSpec]:
         """Every tensor that a checkpoint holds of the linear `name`, by its name, its bias aside."""
 

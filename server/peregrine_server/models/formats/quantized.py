@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightKernels
@@ -51,6 +51,9 @@ class QuantizedFormat(ABC):
     @abstractmethod
     def stored(self, in_features: int) -> Packing:
         """The kind of a linear's values; DENSE where it is not quantized."""
+
+    def linear(self, name: str) -> Self:
+        return self
 
     @property
     def compute_dtype(self) -> str | None:

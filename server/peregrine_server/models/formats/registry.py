@@ -14,6 +14,8 @@ from peregrine_server.models.formats.checkpoints.awq import AWQ, AwqFormat
 from peregrine_server.models.formats.checkpoints.bitsandbytes import BITSANDBYTES, BitsAndBytesFormat
 from peregrine_server.models.formats.checkpoints.compressed_scheme import METHOD
 from peregrine_server.models.formats.checkpoints.compressed_tensors import CompressedTensorsFormat
+from peregrine_server.models.formats.checkpoints.gguf import GgufFormat
+from peregrine_server.models.formats.checkpoints.gguf_types import GGUF
 from peregrine_server.models.formats.checkpoints.gptq import GPTQ, GptqFormat
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.fp8 import Fp8Format
@@ -36,10 +38,11 @@ LAYOUTS: dict[str, CheckpointFormatFactory] = {
     GPTQ: GptqFormat,
     AWQ: AwqFormat,
     BITSANDBYTES: BitsAndBytesFormat,
+    GGUF: GgufFormat,
 }
 """quant_method of a checkpoint's `quantization_config` -> the format that reads it."""
 STORED = {
-    **dict.fromkeys((GPTQ, AWQ, "marlin", "exl2", METHOD), "int4"),
+    **dict.fromkeys((GPTQ, AWQ, "marlin", "exl2", METHOD, GGUF), "int4"),
     "bitsandbytes-fp4": "nf4, which is as small and nearer to the weights",
 }
 """Names that --quantize takes for what a quantized checkpoint holds -> what to choose instead for one that is not:

@@ -4,30 +4,38 @@ import json
 import re
 from pathlib import Path
 
+from peregrine_server.models.loading.gguf_file import GgufFile
+from peregrine_server.models.loading.gguf_layout import GgufLayout
 from peregrine_server.models.loading.safetensors_file import SafetensorsFile
 from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError, TensorFile
 from peregrine_server.models.loading.torch_file import TorchFile
 
-_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""The first that exists counts: transformers' order (`_get_resolved_checkpoint_files`)."""
+_NAMES = (
+    *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    "model.gguf",
+)
+"""The first that exists counts: transformers' order (`_get_resolved_checkpoint_files`), and a GGUF file."""
 _QUANTIZED = r"gptq_model-\d+bit-(?:-1|\d+)g|awq_model_w\d+_g(?:-1|\d+)"
 _OTHER = re.compile(rf"({_QUANTIZED})\.safetensors(\.index\.json)?")
 """Names that AutoGPTQ and AutoAWQ gave, after their settings."""
 _SHARD = re.compile(
-    rf"(?P<stem>model|pytorch_model|{_QUANTIZED})-\d{{5}}-of-(?P<count>\d{{5}})(?P<suffix>\.safetensors|\.bin)"
+    rf"(?P<stem>model|pytorch_model|{_QUANTIZED})-\d{{5}}-of-(?P<count>\d{{5}})(?P<suffix>\.safetensors|\.bin|\.gguf)"
 )
 _ADAPTER = re.compile(r"adapter_(model\.(safetensors|bin)|config\.json)")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
 """Endings of files that may hold weights, for the message when none has a name that is looked for."""
 
 
-def open_checkpoint(path: Path) -> list[TensorFile]:
-    """Opens every weight file of the model in directory `path` and validates its header. Raises CheckpointError."""
+def open_checkpoint(path: Path, gguf: GgufLayout | None = None) -> list[TensorFile]:
+    """Opens every weight file of the model in directory `path` and validates its header. Raises CheckpointError.
+
+    `gguf`: how its family is stored in GGUF files; None: these are refused.
+    """
     name = next((name for name in _NAMES if (path / name).exists()), None) or _other_name(path)
     if name is None:
-        return _open_all(_shards_without_index(path))
+        return _open_all(_shards_without_index(path), gguf)
     if not name.endswith(".index.json"):
-        return _open_all([path / name])
+        return _open_all([path / name], gguf)
     return _open_indexed(path / name)
 
 
@@ -37,20 +45,24 @@ def close_all(files: list[TensorFile]) -> None:
         file.close()
 
 
-def _open_all(paths: list[Path]) -> list[TensorFile]:
+def _open_all(paths: list[Path], gguf: GgufLayout | None = None) -> list[TensorFile]:
     files: list[TensorFile] = []
     try:
         for path in paths:
-            files.append(_open(path))
+            files.append(_open(path, gguf))
     except CheckpointError:
         close_all(files)
         raise
     return files
 
 
-def _open(path: Path) -> TensorFile:
+def _open(path: Path, gguf: GgufLayout | None) -> TensorFile:
     if not path.exists():
         raise CheckpointError(f"{path} is missing; download it")
+    if path.suffix == ".gguf":
+        if gguf is None:
+            raise CheckpointError(f"{path} is a GGUF file, which is not read for models of this kind; give safetensors")
+        return GgufFile(path, gguf)
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peregrine_server.models.loading.tensor_file import AGAIN, DTYPES, CheckpointError, TensorInfo
+from peregrine_server.models.loading.tensor_file import (
+    AGAIN,
+    DTYPES,
+    CheckpointError,
+    TensorInfo,
+    read_bytes,
+    read_rows,
+)
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library."""
@@ -43,43 +50,23 @@ class SafetensorsFile:
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         info = self.tensors[name]
         assert info.dtype is not None
-        num_rows, num_columns = target.shape
         width = math.prod(info.shape[1:])
         item = info.dtype.itemsize
-        staging = torch.empty((num_rows, num_columns), dtype=info.dtype)
-        data = staging.view(-1).view(torch.uint8).numpy().data
+        staging = torch.empty(target.shape, dtype=info.dtype)
         start = info.offset + (row * width + column) * item
-        if num_columns == width:
-            self._read(data, start)
-        else:
-            row_bytes = num_columns * item
-            for index in range(num_rows):
-                self._read(data[index * row_bytes : (index + 1) * row_bytes], start + index * width * item)
+        read_rows(self._descriptor, self.path, staging, start, width * item)
         target.copy_(staging)
-
-    def _read(self, data: memoryview, offset: int) -> None:
-        while data:
-            try:
-                count = os.preadv(self._descriptor, [data], offset)
-            except OSError as error:
-                raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
-            if count == 0:
-                raise CheckpointError(f"{self.path} ended early: it was changed while it was read")
-            data, offset = data[count:], offset + count
 
     def _read_header(self) -> dict[str, TensorInfo]:
         file_size = os.fstat(self._descriptor).st_size
         if file_size < 8:
             raise CheckpointError(f"{self.path} is truncated: {file_size} bytes hold no header; {AGAIN}")
-        length_bytes = bytearray(8)
-        self._read(memoryview(length_bytes), 0)
-        length = int.from_bytes(length_bytes, "little")
+        length = int.from_bytes(read_bytes(self._descriptor, self.path, 8, 0), "little")
         if length > min(file_size - 8, MAX_HEADER_BYTES):
             raise CheckpointError(
                 f"{self.path} is truncated or no safetensors file ({length} bytes of header); {AGAIN}"
             )
-        header = bytearray(length)
-        self._read(memoryview(header), 8)
+        header = read_bytes(self._descriptor, self.path, length, 8)
         try:
             return dict(self._parse(json.loads(header), 8 + length, file_size))
         except CheckpointError:

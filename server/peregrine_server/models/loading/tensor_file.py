@@ -1,5 +1,6 @@
 """A checkpoint's file and its tensors, as loaders see them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +37,38 @@ class TensorInfo:
     """None for a type that no weight has."""
     offset: int = 0
     """Position of its first byte in the file; safetensors only."""
+
+
+def read_rows(descriptor: int, path: Path, rows: Tensor, offset: int, row_bytes: int) -> None:
+    """Fills rows [R, C], on the host, with rows of a matrix that has `row_bytes` a row, from byte `offset` of the file.
+
+    Raises CheckpointError when the file cannot be read.
+    """
+    data = rows.view(-1).view(torch.uint8).numpy().data
+    num_bytes = rows.shape[1] * rows.element_size()
+    if num_bytes == row_bytes:
+        _read(descriptor, path, data, offset)
+        return
+    for index in range(len(rows)):
+        _read(descriptor, path, data[index * num_bytes : (index + 1) * num_bytes], offset + index * row_bytes)
+
+
+def read_bytes(descriptor: int, path: Path, count: int, offset: int) -> bytearray:
+    """Bytes of a file. Raises CheckpointError."""
+    data = bytearray(count)
+    _read(descriptor, path, memoryview(data), offset)
+    return data
+
+
+def _read(descriptor: int, path: Path, data: memoryview, offset: int) -> None:
+    while data:
+        try:
+            count = os.preadv(descriptor, [data], offset)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        if count == 0:
+            raise CheckpointError(f"{path} ended early: it was changed while it was read")
+        data, offset = data[count:], offset + count
 
 
 class TensorFile(Protocol):

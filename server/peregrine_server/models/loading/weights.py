@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peregrine_server.models.loading.checkpoint import close_all, open_checkpoint
+from peregrine_server.models.loading.gguf_layout import GgufLayout
 from peregrine_server.models.loading.slices import Slice, whole
 from peregrine_server.models.loading.tensor_file import DTYPES, CheckpointError, TensorFile, TensorInfo
 from peregrine_server.models.loading.tensor_spec import FLOATS, TensorSpec
@@ -79,10 +80,12 @@ class Weights:
         progress: Progress | None = None,
         *,
         prefix: str = "",
+        gguf: GgufLayout | None = None,
     ) -> None:
-        """Opens the checkpoint in directory `path`. Its tensors are named without `prefix`. Raises CheckpointError."""
+        """Opens the checkpoint in directory `path`. Its tensors are named without `prefix`, of a GGUF file as its
+        family's layout `gguf` says. Raises CheckpointError."""
         self._path, self._device, self._dtype, self._progress = path, device, dtype, progress
-        self._files = open_checkpoint(path)
+        self._files = open_checkpoint(path, gguf)
         try:
             self._sources = _by_name(self._files, prefix)
         except CheckpointError:

@@ -1,5 +1,6 @@
 """Weights of several linears as one."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,7 +9,9 @@ from peregrine_kernels import DenseWeight
 from peregrine_kernels.weights import CodebookWeight, Int4Weight, QuantizedWeight, dequantized
 
 
-def joined(read: list[QuantizedWeight | DenseWeight], axis: int, dtype: torch.dtype) -> QuantizedWeight | DenseWeight:
+def joined(
+    read: Sequence[QuantizedWeight | DenseWeight], axis: int, dtype: torch.dtype
+) -> QuantizedWeight | DenseWeight:
     """Weights side by side (axis 1), or one below the other (axis 0); dense, in `dtype`, unless all have 4 bits and
     groups of one size."""
     if len(read) == 1:

@@ -1,0 +1,113 @@
+"""A folder for a model in GGUF files, with the files that every other model has beside its weights.
+
+config.json and tokenizer.json are read in many places; of a GGUF file they are written once, as the server starts.
+"""
+
+import atexit
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from peregrine_router.text.gguf_tokenizer import tokenizer_config, tokenizer_json
+from peregrine_router.text.tokenizer_files import TokenizerError, read_json
+from peregrine_server.models.loading.gguf_header import GgufHeader, read_header
+from peregrine_server.models.registry import gguf_config
+
+SUFFIX = ".gguf"
+BESIDE = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("generation_config.json", "chat_template.jinja", "chat_template.json"),
+)
+"""Files beside a GGUF file that count more than what it says itself; config.json adds to it."""
+MAX_CONFIG_BYTES = 2**20
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_made: list[Path] = []
+
+
+def find_gguf(folder: Path) -> Path | None:
+    """The GGUF file, or the first of a set, of a folder that holds no other weights. Raises ValueError for several."""
+    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+        return None
+    found = sorted(folder.glob(f"*{SUFFIX}"))
+    if len({_set_name(file) for file in found}) > 1:
+        names = ", ".join(file.name for file in found)
+        raise ValueError(f"{folder} holds several GGUF files ({names:.200}): give --model-id the path of one")
+    return found[0] if found else None
+
+
+def make_folder(file: Path) -> Path:
+    """A temporary folder for the model in `file`, or in the set that it is a part of. Raises ValueError, OSError."""
+    files = _parts(file)
+    headers = [read_header(each) for each in files]
+    _check_parts(headers)
+    config = file.parent / "config.json"
+    is_usable = config.is_file() and config.stat().st_size <= MAX_CONFIG_BYTES
+    written: dict[str, dict[str, Any]] = {"config.json": gguf_config(headers, read_json(config) if is_usable else {})}
+    beside = [file.parent / name for name in BESIDE if (file.parent / name).is_file()]
+    written |= _tokenizer_files(headers[0], {each.name for each in beside})
+    folder = Path(tempfile.mkdtemp(prefix="peregrine-gguf-"))
+    _made.append(folder)
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    for each in beside:
+        (folder / each.name).symlink_to(each.resolve())
+    for number, each in enumerate(files, 1):
+        name = "model.gguf" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.gguf"
+        (folder / name).symlink_to(each.resolve())
+    return folder
+
+
+@atexit.register
+def remove_folders() -> None:
+    """Removes what this process has made."""
+    while _made:
+        shutil.rmtree(_made.pop(), ignore_errors=True)
+
+
+def set_pattern(name: str) -> str:
+    """The file names, as a pattern of the shell, of a GGUF file, or of the set that it is a part of."""
+    part = _PART.fullmatch(name)
+    return f"{part['stem']}-*-of-{part['count']}{SUFFIX}" if part else name
+
+
+def _set_name(file: Path) -> str:
+    part = _PART.fullmatch(file.name)
+    return f"{part['stem']}-of-{part['count']}" if part else file.name
+
+
+def _parts(file: Path) -> list[Path]:
+    part = _PART.fullmatch(file.name)
+    if part is None:
+        return [file]
+    count = int(part["count"])
+    files = [file.with_name(f"{part['stem']}-{number:05}-of-{count:05}{SUFFIX}") for number in range(1, count + 1)]
+    missing = next((each for each in files if not each.is_file()), None)
+    if missing is not None:
+        raise ValueError(f"{missing} is missing: download all {count} parts")
+    return files
+
+
+def _check_parts(headers: list[GgufHeader]) -> None:
+    """Raises ValueError if files say other numbers of themselves than their names."""
+    for number, header in enumerate(headers):
+        said = header.metadata.get("split.no", 0), header.metadata.get("split.count", 0) or 1
+        if said != (number, len(headers)):
+            raise ValueError(
+                f"{header.path} is part {said[0]} of {said[1]}, as it says: give all parts their own names"
+            )
+
+
+def _tokenizer_files(header: GgufHeader, beside: set[str]) -> dict[str, dict[str, Any]]:
+    """The tokenizer's files that are not beside. Raises TokenizerError."""
+    written = {}
+    if "tokenizer.json" not in beside:
+        try:
+            written["tokenizer.json"] = tokenizer_json(header.metadata)
+        except TokenizerError as error:
+            raise TokenizerError(f"{header.path}: {error}") from None
+    if "tokenizer_config.json" not in beside:
+        written["tokenizer_config.json"] = tokenizer_config(header.metadata)
+    return written
