@@ -19,15 +19,15 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from peregrine_kernels.aot.quantized import dequantize_launches, product_launches
 from peregrine_kernels.aot.shapes import SHAPES, Shape
-from peregrine_kernels.aot.weights import meta_weights
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
-from peregrine_kernels.gpu.dequantize import dequantize_launch
 from peregrine_kernels.gpu.gemv import gemv_launch
 from peregrine_kernels.gpu.launch import Launch
 from peregrine_kernels.gpu.layernorm import layer_norm_launch
 from peregrine_kernels.gpu.prefill_attention import PrefillTiles, prefill_attention_launch
+from peregrine_kernels.gpu.quantized_gemm import WIDE, sum_splits_kernel
 from peregrine_kernels.gpu.rotary_kv import rotary_kv_launch
 from peregrine_kernels.gpu.sampling import sampling_launch
 from peregrine_kernels.kv_cache import KVCache, PagedBatch
@@ -78,6 +78,8 @@ class Report:
     """128-bit loads from global memory, the asynchronous ones to shared memory included."""
     narrow_loads: int
     """Narrower loads from global memory."""
+    loop_shared_stores: int
+    """Stores from registers to shared memory within loops."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,13 +94,20 @@ def variants(capability: int) -> Iterator[Variant]:
             for dtype in (torch.int8, torch.float8_e4m3fn):
                 yield from paged_variants(shape, dtype, capability)
     yield from sampling_variants()
-    yield from dequantize_variants()
+    yield from quantized_variants(capability)
 
 
-def dequantize_variants() -> Iterator[Variant]:
-    """Each kind of weight dequantized: kernels that all models share, named after one of them."""
-    for kind, weight in meta_weights(4096, 8192).items():
-        yield Variant("dequantize", "falcon-40b", kind, dequantize_launch(weight, _empty(*weight.shape)))
+def quantized_variants(capability: int) -> Iterator[Variant]:
+    """Linears of quantized weights: kernels that all models share, as one with few outputs has them, whose inputs are
+    split, and one with many and an activation."""
+    for kind, launch in dequantize_launches():
+        yield Variant("dequantize", "falcon-40b", kind, launch)
+    for model, linear in {"falcon-7b": (4544, 22720, None), "falcon-40b": (32768, 8192, "gelu")}.items():
+        for what, launch in product_launches(*linear, capability, more_groups=linear[0] > WIDE):
+            if launch.kernel is not sum_splits_kernel:
+                yield Variant(launch.kernel.__name__.removesuffix("_kernel"), model, what, launch)
+    (sums,) = [each for what, each in product_launches(4544, 22720, None, capability) if what.startswith("int8 64")][1:]
+    yield Variant("sum_splits", "falcon-7b", "[T, 4544]", sums)
 
 
 def sampling_variants() -> Iterator[Variant]:
@@ -235,7 +244,17 @@ def report(variant: Variant, capability: int) -> Report:
         len(re.findall(r"\b(?:[HI]MMA|[HI]GMMA)\.", code)),
         wide,
         len(loads) - wide,
+        len(re.findall(r"\bSTS\b", "\n".join(_loops(code)))),
     )
+
+
+def _loops(code: str) -> list[str]:
+    """The lines of a disassembly that a branch backwards encloses."""
+    lines = code.splitlines()
+    labels = {line.strip().rstrip(":"): at for at, line in enumerate(lines) if line.startswith(".L_x_")}
+    jumps = ((at, re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", line)) for at, line in enumerate(lines))
+    inside = {at for end, jump in jumps if jump and labels[jump[1]] < end for at in range(labels[jump[1]], end)}
+    return [lines[at] for at in sorted(inside)]
 
 
 def _usage(text: str, field: str) -> int:

@@ -52,6 +52,16 @@ def activated(x, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
+def finished(y, bias, output, is_output, dtype: tl.constexpr, HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr):
+    """Float32 y, a product, with the bias of each `output` added and through the activation, in the order and with
+    the roundings of an operation each in `dtype`; "" is no activation."""
+    y = y.to(dtype).to(tl.float32)
+    if HAS_BIAS:
+        y = (y + tl.load(bias + output, mask=is_output, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
+    return y if ACTIVATION == "" else activated(y, ACTIVATION)
+
+
+@triton.jit
 def activation_kernel(
     # pointers
     x,

@@ -7,60 +7,58 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from peregrine_kernels.gpu.fragment_order import FragmentWeight
 from peregrine_kernels.gpu.launch import Launch
-from peregrine_kernels.gpu.packed_weight import arguments_of, byte_values, nibble_values
-from peregrine_kernels.weights import QuantizedWeight
+from peregrine_kernels.gpu.packed_weight import fragment_tile, of_groups
 
-BLOCK_ROWS = 16
-BLOCK_VALUES = 512
+TILES = 4
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["out_features", "num_groups"])
 def dequantize_kernel(
     # pointers
-    codes,
+    words,
     scales,
     zeros,
     table,
     out,
     # sizes
-    row_bytes,
-    num_rows,
+    out_features,
+    in_features,
+    num_groups,
     # constants
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_BYTES: tl.constexpr,
     KIND: tl.constexpr,
+    COLUMNS: tl.constexpr,
     GROUP: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
+    TILES: tl.constexpr,
 ):
-    """One program: BLOCK_BYTES of each of BLOCK_ROWS."""
-    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    byte = (tl.program_id(1) * BLOCK_BYTES + tl.arange(0, BLOCK_BYTES))[None, :]
-    is_byte = (row < num_rows)[:, None] & (byte < row_bytes)
-    row = tl.minimum(row, num_rows - 1).to(tl.int64)[:, None]
+    """One program: a chunk of each of TILES."""
+    num_chunks = tl.cdiv(in_features, COLUMNS)
+    chunk = tl.program_id(1)
+    tile = tl.minimum(tl.program_id(0) * TILES + tl.arange(0, TILES), tl.cdiv(out_features, 16) - 1).to(tl.int64)
     dtype: tl.constexpr = out.dtype.element_ty
-    code = tl.load(codes + row * row_bytes + byte, mask=is_byte, other=0)
-    if GROUP == 0:
-        tl.store(out + row * row_bytes + byte, byte_values(code, tl.load(scales + row), KIND, dtype), mask=is_byte)
-    else:
-        group = row * (2 * row_bytes // GROUP) + byte // (GROUP // 2)
-        scale = tl.load(scales + group, mask=is_byte, other=0.0).to(tl.float32)
-        zero = tl.load(zeros + group, mask=is_byte, other=0.0) if HAS_ZEROS else 8.0
-        low = nibble_values(code & 15, scale, zero, table, KIND, dtype)
-        high = nibble_values(code >> 4, scale, zero, table, KIND, dtype)
-        at = 2 * (row * row_bytes + byte)[:, :, None] + tl.arange(0, 2)[None, None, :]
-        tl.store(out + at, tl.join(low, high), mask=is_byte[:, :, None])
+    tiles, lane, word = tile[:, None, None], tl.arange(0, 32)[None, :, None], tl.arange(0, 4)[None, None, :]
+    w = tl.load(words + (tiles * num_chunks + chunk) * 128 + lane * 4 + word).to(tl.uint32, bitcast=True)
+    low = of_groups(scales, tiles, chunk, lane, word, num_groups, 0, GROUP)
+    high = of_groups(scales, tiles, chunk, lane, word, num_groups, 1, GROUP)
+    low_zero = of_groups(zeros, tiles, chunk, lane, word, num_groups, 0, GROUP) if HAS_ZEROS else None
+    high_zero = of_groups(zeros, tiles, chunk, lane, word, num_groups, 1, GROUP) if HAS_ZEROS else None
+    values = fragment_tile(w, table, low, high, low_zero, high_zero, KIND, dtype, True, HAS_ZEROS, "", 4)
+    row = tl.program_id(0) * TILES * 16 + tl.arange(0, TILES * 16)
+    column = chunk * COLUMNS + tl.arange(0, COLUMNS)
+    at = out + row.to(tl.int64)[:, None] * in_features + column[None, :]
+    tl.store(at, values, mask=(row < out_features)[:, None] & (column < in_features)[None, :])
 
 
-def dequantize_launch(weight: QuantizedWeight, out: Tensor) -> Launch:
+def dequantize_launch(weight: FragmentWeight, out: Tensor) -> Launch:
     """weight [N, in] -> out [N, in], contiguous, its values rounded to the type of `out`."""
-    num_rows, in_features = out.shape
-    pointers, constants = arguments_of(weight)
-    blocks = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_BYTES": BLOCK_VALUES // (2 if constants["GROUP"] else 1)}
+    tiles, chunks = weight.words.shape[:2]
+    pointers, constants = weight.arguments()
     return Launch(
         dequantize_kernel,
-        (triton.cdiv(num_rows, BLOCK_ROWS), triton.cdiv(in_features, BLOCK_VALUES)),
-        {**pointers, "out": out, "num_rows": num_rows},
-        {**constants, **blocks},
+        (triton.cdiv(tiles, TILES), chunks),
+        {**pointers, "out": out},
+        {**constants, "TILES": TILES},
         num_warps=4,
     )

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from peregrine_kernels.gpu.activation import NAMES, activated
+from peregrine_kernels.gpu.activation import NAMES, finished
 from peregrine_kernels.gpu.launch import Launch
 
 BLOCK_N = 8
@@ -47,11 +47,7 @@ def gemv_kernel(
         is_column = whole + lane < IN
         w = tl.load(at + whole, mask=is_column[None, :], other=0.0).to(tl.float32)
         sums += w * tl.load(x + whole + lane, mask=is_column, other=0.0).to(tl.float32)[None, :]
-    y = tl.sum(sums, 1)
-    if HAS_BIAS:
-        y = y.to(dtype).to(tl.float32) + tl.load(bias + row, mask=is_row, other=0.0).to(tl.float32)
-    if ACTIVATION != "":
-        y = activated(y.to(dtype).to(tl.float32), ACTIVATION)
+    y = finished(tl.sum(sums, 1), bias, row, is_row, dtype, HAS_BIAS, ACTIVATION)
     tl.store(out + row, y.to(dtype), mask=is_row)
 
 

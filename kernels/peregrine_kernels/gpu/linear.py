@@ -8,9 +8,13 @@ from torch import Tensor
 from peregrine_kernels.dense_linear import DenseLinear
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.dequantize import dequantize_launch
+from peregrine_kernels.gpu.fragment_order import fragment_order
 from peregrine_kernels.gpu.gemv import gemv_launch
+from peregrine_kernels.gpu.launch import Launch
+from peregrine_kernels.gpu.quantized_gemm import MAX_ROWS, GemmPlan, quantized_gemm_launches
+from peregrine_kernels.gpu.quantized_gemv import quantized_gemv_launch
 from peregrine_kernels.interface import LinearInto
-from peregrine_kernels.weights import QuantizedWeight, contiguous, rows_of
+from peregrine_kernels.weights import QuantizedWeight
 
 PANEL_ROWS = 4096
 """Most rows of a weight that are dequantized at a time: with 2,048 rows of inputs, 512 tiles of a GEMM, several for
@@ -36,16 +40,17 @@ class TritonLinear(DenseLinear):
 
 
 class QuantizedLinear:
-    """A weight that stays packed: some rows of it at a time are dequantized for a GEMM.
+    """A weight that stays packed: of few rows its codes are decoded within the product, for more some rows of it at a
+    time are dequantized for a GEMM.
 
-    Their values are a temporary tensor, not one that linears share: branches of a graph run at once, and the allocator
-    keeps apart what their streams use.
+    Those, and sums of parts of the inputs, are temporary tensors, not ones that linears share: branches of a graph run
+    at once, and the allocator keeps apart what their streams use.
     """
 
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: str | None) -> None:
         """See `Backend.linear`."""
-        self.weight, self.bias, self.activation = contiguous(weight), bias, activation
-        self._panels = [(rows, rows_of(self.weight, rows)) for rows in panels(self.out_features)]
+        self.weight, self.bias, self.activation = fragment_order(weight), bias, activation
+        self._panels = [(rows, self.weight.rows(rows)) for rows in panels(self.out_features)]
 
     @property
     def out_features(self) -> int:
@@ -60,6 +65,21 @@ class QuantizedLinear:
 
     def into(self, x: Tensor, out: Tensor) -> None:
         """The same to out [T, out], whose rows may be strided."""
+        if len(x) > MAX_ROWS:
+            self._dequantize_into(x, out)
+            return
+        for launch in self.launches(x, out):
+            launch()
+
+    def launches(self, x: Tensor, out: Tensor, capability: int | None = None) -> list[Launch]:
+        """The launches of a product of at most MAX_ROWS rows, on a device of that capability, by default x's."""
+        weight, bias, activation = self.weight, self.bias, self.activation
+        if len(x) == 1:
+            return [quantized_gemv_launch(x, weight, bias, activation, out)]
+        plan = GemmPlan.of(weight, len(x))
+        return quantized_gemm_launches(x, weight, bias, activation, out, plan, capability)
+
+    def _dequantize_into(self, x: Tensor, out: Tensor) -> None:
         scratch = x.new_empty(panel_rows(self.out_features), self.in_features)
         for rows, panel in self._panels:
             values = scratch[: panel.shape[0]]

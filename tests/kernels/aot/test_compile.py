@@ -18,6 +18,8 @@ ENTRIES: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "results" / "k
 SHARED_KIB = {"sm_80": 163, "sm_86": 99, "sm_90": 227}
 """Shared memory of a block in KiB (CUDA C++ programming guide, technical specifications per compute capability)."""
 ATTENTION = [entry for entry in ENTRIES if entry["kernel"] in ("decode_attention", "prefill_attention")]
+PRODUCTS = [entry for entry in ENTRIES if entry["kernel"] == "quantized_gemm"]
+INT4 = [entry for entry in PRODUCTS if entry["shape"].startswith("int4")]
 IS_8_BIT = ("int8", "float8_e4m3fn")
 
 
@@ -69,6 +71,20 @@ def test_attention_reads_k_and_v_128_bits_at_a_time() -> None:
         is_8_bit = entry["shape"].endswith(IS_8_BIT)
         assert entry["wide_loads"] >= (7 if is_8_bit else 20), named(entry)
         assert entry["narrow_loads"] <= (40 if is_8_bit else 12), named(entry)
+
+
+def test_quantized_weights_are_multiplied_on_tensor_cores() -> None:
+    """Every kind and number of rows; words are read 128 bits at a time."""
+    assert len(PRODUCTS) == 3 * 3 * (5 + 7)
+    assert [named(entry) for entry in PRODUCTS if not entry["tensor_core_instructions"]] == []
+    assert [named(entry) for entry in PRODUCTS if entry["wide_loads"] < 2] == []
+
+
+def test_values_of_4_bits_stay_in_registers() -> None:
+    """No loop stores them to shared memory: what two stores hold are the scales of 128 rows. The values of 64 inputs
+    would take 16 stores."""
+    assert len(INT4) == 3 * 3 * (2 + 4)
+    assert [named(entry) for entry in INT4 if entry["loop_shared_stores"] > 2] == []
 
 
 def test_worse_figures_are_found() -> None:
