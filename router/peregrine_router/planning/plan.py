@@ -176,5 +176,5 @@ def _gpu_profile(deployment: Deployment, footprint: Footprint) -> MemoryProfile:
         others=DRIVER_BYTES + (NCCL_BYTES if deployment.num_shards > 1 else 0),
         weights=footprint.weight_bytes,
         activations=block_bytes + max(step, logits),
-        graphs=graph_bytes(MAX_BATCH_SIZE, vocab_size),
+        graphs=graph_bytes(MAX_BATCH_SIZE, vocab_size, footprint.scratch_bytes),
     )

@@ -14,6 +14,10 @@ activations and others."""
 GIB = 2**30
 SLACK_BYTES = 2**29
 """Bytes left for fragmentation and for what libraries allocate later."""
+FEW_ROWS = 256
+"""Rows of a step up to which a GPU's linears dequantize nothing: a test holds that this is the kernels' own."""
+GRAPH_BRANCHES = 2
+"""Parts of a graph that run at once, each with its own scratch."""
 LOGIT_BYTES = 4 + 2 + 4
 """Bytes of one logit in a graph's output, in the head's, and in the sampler's copy."""
 
@@ -60,10 +64,11 @@ class MemoryProfile:
         )
 
 
-def graph_bytes(max_batch_size: int, vocab_size: int) -> int:
+def graph_bytes(max_batch_size: int, vocab_size: int, scratch_bytes: int = 0) -> int:
     """Bytes of CUDA graphs and of what is allocated later. Each captured size keeps its logits; the sizes add up to
-    less than four times the largest."""
-    return SLACK_BYTES + 4 * max_batch_size * vocab_size * LOGIT_BYTES
+    less than four times the largest. What a step dequantizes in `scratch_bytes` is the graphs' own memory, too."""
+    scratch = GRAPH_BRANCHES * scratch_bytes if max_batch_size > FEW_ROWS else 0
+    return SLACK_BYTES + 4 * max_batch_size * vocab_size * LOGIT_BYTES + scratch
 
 
 def num_blocks_of(num_tokens: int, block_size: int) -> int:

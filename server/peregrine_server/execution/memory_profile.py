@@ -4,6 +4,8 @@ On CUDA the largest step is run once and its peak measured, since nothing predic
 device, less what graphs and others take, is the cache's.
 """
 
+from pathlib import Path
+
 import torch
 
 from peregrine_kernels import PagedBatch
@@ -18,6 +20,7 @@ from peregrine_server.execution.memory_budget import (
     out_of_memory,
 )
 from peregrine_server.models.interface import Footprint, ForwardContext, Model
+from peregrine_server.models.registry import footprint
 from peregrine_server.protocol import ShardConfig
 
 
@@ -73,7 +76,8 @@ def profile_memory(model: Model, config: ShardConfig) -> MemoryProfile:
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     others = total - free - torch.cuda.memory_reserved(device)
-    graphs = graph_bytes(config.max_batch_size, model.config.vocab_size)
+    scratch = footprint(Path(config.model_path), model.config, model.context.layout).scratch_bytes
+    graphs = graph_bytes(config.max_batch_size, model.config.vocab_size, scratch)
     return MemoryProfile(total, config.memory_fraction, others, weights, peak - weights, graphs)
 
 

@@ -102,7 +102,8 @@ class Footprint(NamedTuple):
     activation_bytes_per_token: int
     """The peak of a step beyond the weights, for each of its tokens."""
     scratch_bytes: int = 0
-    """The peak of a step of any size besides, on a GPU: weights that are dequantized for a GEMM."""
+    """The peak of a step of any size besides, on a GPU: weights that are dequantized for a GEMM, or for few rows the
+    sums of parts of the inputs, which take less."""
     host_bytes: int = 0
     """Bytes of weights that stay in the host's memory, beyond `weight_bytes`: every step copies them to the device."""
     buffer_bytes: int = 0

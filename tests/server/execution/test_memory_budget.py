@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from peregrine_server.execution.memory_budget import (
+    FEW_ROWS,
     GIB,
     SLACK_BYTES,
     MemoryProfile,
@@ -55,6 +56,18 @@ def test_shards_share_half_of_a_cpus_free_memory() -> None:
 def test_graphs_keep_the_logits_of_all_sizes() -> None:
     """Each captured size keeps ten bytes a logit; all sizes together have less than four times the largest's rows."""
     assert graph_bytes(128, 65_024) == SLACK_BYTES + 4 * 128 * 65_024 * 10
+
+
+def test_graphs_have_a_scratch_for_each_branch() -> None:
+    """Attention and MLP dequantize at once, each into memory of its own; of up to 256 rows nothing is dequantized."""
+    assert graph_bytes(257, 1000, 10**6) - graph_bytes(257, 1000) == 2 * 10**6
+    assert graph_bytes(256, 1000, 10**6) == graph_bytes(256, 1000)
+
+
+def test_few_rows_are_the_kernels() -> None:
+    """Known without torch as the GPU's linears choose."""
+    kernels = pytest.importorskip("peregrine_kernels.gpu.quantized_gemm")
+    assert kernels.MAX_ROWS == FEW_ROWS
 
 
 def test_blocks_that_fit_are_whole_and_could_be_used() -> None:

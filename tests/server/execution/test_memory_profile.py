@@ -57,20 +57,20 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("variant", "quantize"), [("40b", None), ("rw-1b", None), ("40b", "int8")])
 def test_activations_are_what_the_largest_step_allocates(variant: str, quantize: str | None, tmp_path: Path) -> None:
-    """The computed peak of 32 tokens is the counted one, but for the block, positions, logits, and a tensor of hidden
+    """The computed peak of 264 tokens is the counted one, but for the block, positions, logits, and a tensor of hidden
     states that the interpreter may still hold. Of a packed model, the dequantized part of the output GEMM is in it,
     and QKV, which takes less than hidden states more than the output, is not."""
     context = model_context(torch.float32, TritonBackend(), quantize=quantize)
     model = load(write_checkpoint(tmp_path, build_model(variant)), context)
-    config = shard_config(tmp_path, max_step_tokens=32, max_batch_size=1)
+    config = shard_config(tmp_path, max_step_tokens=264, max_batch_size=1)
     gc.collect()
     gc.freeze()  # so that each collection looks at the step's objects alone
     with LiveBytes() as counted:
         run_largest_step(model, config)
     gc.unfreeze()
     each = footprint(model.config, model.context.layout)
-    computed = each.scratch_bytes + 32 * each.activation_bytes_per_token
-    hidden_states = 32 * 4 * model.config.hidden_size
+    computed = each.scratch_bytes + 264 * each.activation_bytes_per_token
+    hidden_states = 264 * 4 * model.config.hidden_size
     block_bytes = config.block_size * each.cache.kv_bytes_per_token
     assert computed - (hidden_states if quantize else 0) <= counted.peak < computed + hidden_states + block_bytes + 4096
 
