@@ -19,10 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.gpu_linears import linear_cases
 from benchmarks.gpu_model import CUDA, DTYPE, random_falcon
 from benchmarks.gpu_trace import trace
 from benchmarks.hardware import DEVICES, Device
-from benchmarks.roofline import BLOCK_SIZE, Work, attention_launches, cost_of, step_costs
+from benchmarks.kernel_costs import Work, cost_of
+from benchmarks.roofline import BLOCK_SIZE, attention_launches, step_costs
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.aot.shapes import SHAPES, Shape
 from peregrine_kernels.gpu.backend import TritonBackend
@@ -72,6 +74,8 @@ def main() -> None:
     shapes = [shape for shape in SHAPES if shape.name in options.models]
     kernels = [figure for shape in shapes for figure in kernel_figures(shape, device)]
     show("kernels, cold L2", kernels)
+    linears = [figure for shape in shapes for figure in linear_figures(shape, device)]
+    show("linears, cold L2", linears)
     steps: list[Figure] = []
     traces: dict[str, dict[str, Any]] = {}
     for shape in [] if options.kernels_only else shapes:
@@ -83,7 +87,7 @@ def main() -> None:
     show("steps", steps)
     for name, found in traces.items():
         print(f"\na captured step of {name} at batch 1 and 2,048 tokens, by kernel:", json.dumps(found, indent=1))
-    save(device, kernels, steps, traces)
+    save(device, kernels, linears, steps, traces)
 
 
 def is_served(shape: Shape) -> bool:
@@ -155,6 +159,12 @@ def kernel_figures(shape: Shape, device: Device) -> Iterator[Figure]:
         yield Figure(name, shape.name, work.num_rows, work.context, seconds(ours, is_cold=True) * 1e3, roof)
         theirs = recorded(torch_attention(shape, work))
         yield Figure(f"{name}, torch", shape.name, work.num_rows, work.context, seconds(theirs, True) * 1e3, roof)
+
+
+def linear_figures(shape: Shape, device: Device) -> Iterator[Figure]:
+    """Figures of one layer's linears with packed weights, and with bfloat16's."""
+    for what, rows, run, roof in linear_cases(shape, device):
+        yield Figure(what, shape.name, rows, 0, seconds(recorded(run), is_cold=True) * 1e3, roof * 1e3)
 
 
 def torch_attention(shape: Shape, work: Work) -> Callable[[], Tensor]:
@@ -230,7 +240,9 @@ def show(title: str, figures: list[Figure]) -> None:
         )
 
 
-def save(device: Device, kernels: list[Figure], steps: list[Figure], traces: dict[str, Any]) -> None:
+def save(
+    device: Device, kernels: list[Figure], linears: list[Figure], steps: list[Figure], traces: dict[str, Any]
+) -> None:
     """Saves the figures with the machine they were measured on."""
     driver = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
     data = {
@@ -243,6 +255,7 @@ def save(device: Device, kernels: list[Figure], steps: list[Figure], traces: dic
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
         ).stdout.strip(),
         "kernels": [{**asdict(figure), "fraction": figure.fraction} for figure in kernels],
+        "linears": [{**asdict(figure), "fraction": figure.fraction} for figure in linears],
         "steps": [{**asdict(figure), "fraction": figure.fraction} for figure in steps],
         "traces": traces,
     }

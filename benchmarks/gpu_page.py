@@ -29,6 +29,8 @@ def measured(data: dict[str, Any]) -> str:
     attention = [each for each in data["kernels"] if each["context"] >= SHOWN_CONTEXT]
     lines += ["Attention of one layer, cold L2; torch's own fused attention on contiguous K and V beside it.\n"]
     lines += table("kernel", attention)
+    if linears := data.get("linears"):
+        lines += ["Linears of one layer in bfloat16 and in packed weights, cold L2.\n", *table("linear", linears)]
     lines += [traced(model, trace) for model, trace in data["traces"].items()]
     return "\n".join(lines)
 

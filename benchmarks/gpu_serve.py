@@ -20,9 +20,9 @@ import torch
 from benchmarks.checkpoint import CONFIG, make_checkpoint
 from benchmarks.gpu import decode_step, seconds, this_device
 from benchmarks.gpu_model import CUDA, hf_config, random_falcon
+from benchmarks.kernel_costs import Work
 from benchmarks.machine import RESULTS, ROOT, machine, write_json
 from benchmarks.peers.peregrine import MAX_TOTAL_TOKENS, peregrine
-from benchmarks.roofline import Work
 from benchmarks.router import cpu_seconds, request
 from benchmarks.streams import run
 from benchmarks.vocabulary import make_tokenizer

@@ -2,8 +2,9 @@
 
 import pytest
 from benchmarks.hardware import DEVICES
-from benchmarks.roofline import Work, cost_of, gemm, kv_bytes, layer_costs, num_kernels, step_costs
+from benchmarks.kernel_costs import Work, cost_of, gemm, kv_bytes
 from benchmarks.roofline import attention_launches as launches
+from benchmarks.roofline import layer_costs, num_kernels, step_costs
 
 from peregrine_kernels.aot.shapes import SHAPES
 
@@ -11,8 +12,8 @@ SHAPE = {shape.name: shape for shape in SHAPES}
 DEVICE = {device.name: device for device in DEVICES}
 
 
-def milliseconds(model: str, work: Work, device: str) -> float:
-    return sum(cost.seconds(DEVICE[device]) for cost in step_costs(SHAPE[model], work)) * 1e3
+def milliseconds(model: str, work: Work, device: str, kind: str = "") -> float:
+    return sum(cost.seconds(DEVICE[device]) for cost in step_costs(SHAPE[model], work, kind)) * 1e3
 
 
 @pytest.mark.parametrize(("device", "expected"), [("A10G", 23.1), ("A100", 6.8), ("H100", 4.13), ("H200", 2.89)])
@@ -64,3 +65,29 @@ def test_kernels_of_a_layer(model: str, count: int, rows: int, more: int) -> Non
     work, count = Work(rows, 1, 128), count + more
     assert len([*layer_costs(SHAPE[model], work)]) == count
     assert num_kernels(SHAPE[model], work) == SHAPE[model].num_layers * count + 3
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "device", "gigabytes", "expected"),
+    [
+        ("falcon-40b", "int8", "A100", 41.3, 20.3),
+        ("falcon-7b", "int8", "A10G", 6.92, 11.5),
+        ("falcon-7b", "int4", "A10G", 3.82, 6.4),
+        ("falcon-40b", "int4", "A100", 22.2, 10.9),
+    ],
+)
+def test_a_lone_decode_of_packed_weights(model: str, kind: str, device: str, gigabytes: float, expected: float) -> None:
+    """A byte a weight, or half a byte and two for 64, with a head of a byte a weight, over the bandwidth."""
+    work = Work(1, 1, 128)
+    costs = step_costs(SHAPE[model], work, kind)
+    assert sum(cost.num_bytes for cost in costs) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+    assert milliseconds(model, work, device, kind) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_step_of_packed_weights() -> None:
+    """Falcon-7B in 4 bits: 8 decodes read 4 splits of sums beside the weights, and are less than a tenth slower than
+    one; a prompt pays for dequantizing, a quarter of its time at an H100's peaks at most."""
+    one, eight = (milliseconds("falcon-7b", Work(rows, 1, 128), "H100", "int4") for rows in (1, 8))
+    assert one < eight < 1.1 * one
+    prompt = Work(1, 2048, 2048)
+    assert 1 < milliseconds("falcon-7b", prompt, "H100", "int4") / milliseconds("falcon-7b", prompt, "H100") < 1.25
