@@ -57,6 +57,7 @@ INLINE void multiply_rows(const struct int4_product *p, const int rows, const in
                 fetch_span(p, group, k);
                 add_span(sums, (const int32_t *)(group + k * UNIT_LINE), x + k * column, row, column, rows);
             }
+        if (!is_expanded) fetch(p, group, units * UNIT_LINE, bytes);
         if (p->w->has_zeros)
             end_group(p, group, eights, sums, rows, 1);
         else
