@@ -21,7 +21,7 @@ from peregrine_kernels.native import library_for
 ROOT = Path(__file__).parents[1]
 OPTIONS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 EMULATION = ["-include", str(ROOT / "tests/amx_emulated.h")]
-TESTS = ["tests/kernels/cpu", "tests/kernels/test_dense_ops.py", "tests/kernels/test_paged_ops.py"]
+TESTS = ["tests/kernels/cpu", *(f"tests/kernels/test_{name}.py" for name in ("dense_ops", "paged_ops", "int4", "int8"))]
 OVERRUN = """
 import sys, torch
 from peregrine_kernels.native import library_for

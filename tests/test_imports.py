@@ -53,9 +53,9 @@ PACKAGES = {
     "kernels/peregrine_kernels": (
         {"aot", "select"},
         {"cpu", "gpu"},
-        {"reference", "native"},
+        {"reference"},
         {"dense_linear", "fp8", "int4", "int8", "nf4"},
-        {"interface"},
+        {"interface", "native"},
         {"kv_cache", "weights"},
     ),
 }

@@ -168,6 +168,13 @@ def row_scales(weight: Tensor, largest: float) -> Tensor:
     return weight.abs().amax(1).float().clamp(min=1e-20) / largest
 
 
+def as_rounded(weight: Tensor) -> tuple[Tensor, bool]:
+    """Rows as the native kernels round them, contiguous in bfloat16 or float32; whether it is float32."""
+    if weight.dtype != torch.bfloat16:
+        weight = weight.float()
+    return weight.contiguous(), weight.dtype == torch.float32
+
+
 def pack_nibbles(values: Tensor) -> Tensor:
     """uint8[..., K] below 16 -> uint8[..., K / 2], the even elements in the low four bits."""
     return torch.bitwise_or(values[..., ::2], values[..., 1::2] << 4)

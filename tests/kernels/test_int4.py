@@ -2,10 +2,14 @@
 
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 
-from peregrine_kernels.int4 import GROUPS_AT_A_TIME, quantize_int4
+from cpu_backends import kernels_for, targets
+from peregrine_kernels import int4
+from peregrine_kernels.int4 import GROUPS_AT_A_TIME, NATIVE_SIZES, quantize_int4
+from peregrine_kernels.weights import ROWS_AT_A_TIME, Int4Weight
 
 
 def relative_error(weight: Tensor, rounded: Tensor) -> float:
@@ -51,3 +55,26 @@ def test_parts_of_a_large_matrix_are_rounded_alike() -> None:
     assert torch.equal(whole[GROUPS_AT_A_TIME:], quantize_int4(weight[GROUPS_AT_A_TIME:], 8).dequantize())
     assert not whole[5].any()
     assert whole.isfinite().all()
+
+
+@targets
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
+@pytest.mark.parametrize("group_size", NATIVE_SIZES)
+def test_the_native_kernel_rounds_as_torch_does(
+    target: str, dtype: torch.dtype, group_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes and scales are the same to the bit: of outliers, ties of both signs, zeros, and values near none."""
+    torch.manual_seed(0)
+    weight = torch.distributions.StudentT(3.0).sample((ROWS_AT_A_TIME + 3, 3 * group_size))
+    weight[5], weight[6], weight[7] = 0, weight[6] * 1e-31, weight[7].sign()
+    by_torch = rounded_by(None, weight.to(dtype), group_size, monkeypatch)
+    by_kernel = rounded_by(target, weight.to(dtype), group_size, monkeypatch)
+    assert torch.equal(by_kernel.packed, by_torch.packed)
+    assert torch.equal(by_kernel.scales, by_torch.scales)
+
+
+def rounded_by(target: str | None, weight: Tensor, group_size: int, monkeypatch: pytest.MonkeyPatch) -> Int4Weight:
+    """By the kernels of a target, or by torch."""
+    kernels = None if target is None else kernels_for(target)
+    monkeypatch.setattr(int4, "rounding_library", lambda _device: kernels)
+    return quantize_int4(weight, group_size)

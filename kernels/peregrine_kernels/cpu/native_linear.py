@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from peregrine_kernels.cpu.int4_packing import pack_int4
 from peregrine_kernels.weights import DenseWeight, Int4Weight, Int8Weight
@@ -54,13 +53,13 @@ class NativeLinear:
         """
         scales, offsets, grouping = None, None, (0, False, False)
         if isinstance(weight, Int4Weight):
-            packed, is_wide = pack_int4(weight, library.peregrine_columns_of_tile())
+            packed, is_wide = pack_int4(library, weight)
             grouping = weight.group_size, weight.zeros is not None, is_wide
         else:
-            packed = pack_tiles(library, weight.values)
-        if isinstance(weight, Int8Weight):
-            # Those of a checkpoint may be every second of a tensor, or one for all rows.
-            scales, offsets = weight.scales.contiguous(), 128.0 * weight.values.sum(1, dtype=torch.int32)
+            if isinstance(weight, Int8Weight):
+                # Those of a checkpoint may be every second of a tensor, or one for all rows.
+                scales, offsets = weight.scales.contiguous(), torch.empty(len(weight.values))
+            packed = pack_tiles(library, weight.values, offsets)
         addresses = map(address, (packed, bias, scales, offsets))
         struct = CWeight(*addresses, *weight.shape, _ACTIVATIONS[activation], _KINDS[type(weight)], *grouping)
         return NativeLinear(library, packed, bias, scales, offsets, *weight.shape, struct)
@@ -78,13 +77,15 @@ class NativeLinear:
         return replace(self, bias=None, struct=struct)
 
 
-def pack_tiles(library: ctypes.CDLL, values: Tensor) -> Tensor:
-    """bfloat16 or int8 [out, in] -> [tiles, in / n, m, n], n elements of 32 bits."""
+def pack_tiles(library: ctypes.CDLL, values: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """bfloat16 or int8 [out, in] -> [tiles, in / n, m, n], n elements of 32 bits; offsets: written, if there are any"""
     unit = 4 // values.element_size()
-    block = unit * library.peregrine_units_of_block()
-    tile = library.peregrine_columns_of_tile()
-    padded = F.pad(values, (0, -values.shape[1] % block, 0, -len(values) % tile))
-    return padded.view(-1, tile, padded.shape[1] // unit, unit).transpose(1, 2).contiguous()
+    block, tile = library.peregrine_units_of_block(), library.peregrine_columns_of_tile()
+    values, num_units = values.contiguous(), values.shape[1] // unit
+    shape = -(-len(values) // tile), -(-num_units // block) * block, tile, unit
+    packed = torch.empty(shape, dtype=values.dtype)
+    library.peregrine_pack(values.data_ptr(), len(values), num_units, packed.data_ptr(), address(offsets))
+    return packed
 
 
 def address(tensor: Tensor | None) -> int | None:

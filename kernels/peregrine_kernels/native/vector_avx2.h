@@ -45,6 +45,7 @@ INLINE vec fmadd(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmadd_ps, x, y,
 INLINE vec fmsub(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fmsub_ps, x, y, z); }
 INLINE vec fnmadd(vec x, vec y, vec z) { return BOTH3(vec, _mm256_fnmadd_ps, x, y, z); }
 INLINE vec largest(vec x, vec y) { return BOTH2(vec, _mm256_max_ps, x, y); }
+INLINE vec least(vec x, vec y) { return BOTH2(vec, _mm256_min_ps, x, y); }
 INLINE vec estimate_reciprocal(vec x) { return BOTH(vec, _mm256_rcp_ps, x); }
 
 INLINE ivec izero(void) { return (ivec){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -59,6 +60,7 @@ INLINE ivec to_integers(vec x) { return BOTH(ivec, _mm256_cvtps_epi32, x); }
 INLINE vec of_integers(ivec x) { return BOTH(vec, _mm256_cvtepi32_ps, x); }
 INLINE vec as_floats(ivec x) { return BOTH(vec, _mm256_castsi256_ps, x); }
 INLINE ivec as_integers(vec x) { return BOTH(ivec, _mm256_castps_si256, x); }
+INLINE ivec shift_left(ivec x, int bits) { return (ivec){_mm256_slli_epi32(x.a, bits), _mm256_slli_epi32(x.b, bits)}; }
 
 INLINE __m256 absolute_half(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
 INLINE vec absolute(vec x) { return BOTH(vec, absolute_half, x); }
@@ -94,6 +96,14 @@ INLINE vec scale_by_power(vec x, vec whole) { return BOTH2(vec, scale_half, x, w
 /* In each lane: is sign >= 0 ? x : y */
 INLINE vec by_sign(vec sign, vec x, vec y) {
     return (vec){_mm256_blendv_ps(x.a, y.a, sign.a), _mm256_blendv_ps(x.b, y.b, sign.b)};
+}
+
+/* In each lane: x < y ? p : q */
+INLINE __m256 where_less_half(__m256 x, __m256 y, __m256 p, __m256 q) {
+    return _mm256_blendv_ps(q, p, _mm256_cmp_ps(x, y, _CMP_LT_OQ));
+}
+INLINE vec where_less(vec x, vec y, vec p, vec q) {
+    return (vec){where_less_half(x.a, y.a, p.a, q.a), where_less_half(x.b, y.b, p.b, q.b)};
 }
 
 /* In each lane: x <= y ? p : q */

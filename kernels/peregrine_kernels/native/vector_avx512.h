@@ -39,6 +39,7 @@ INLINE vec fmadd(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec fmsub(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
 INLINE vec fnmadd(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 INLINE vec largest(vec a, vec b) { return _mm512_max_ps(a, b); }
+INLINE vec least(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE vec absolute(vec x) { return _mm512_abs_ps(x); }
 INLINE vec nearest(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vec floor_of(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
@@ -64,6 +65,11 @@ INLINE ivec iadd(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 INLINE ivec to_integers(vec x) { return _mm512_cvtps_epi32(x); }
 INLINE vec of_integers(ivec x) { return _mm512_cvtepi32_ps(x); }
 INLINE vec as_floats(ivec x) { return _mm512_castsi512_ps(x); }
+INLINE ivec as_integers(vec x) { return _mm512_castps_si512(x); }
+INLINE ivec shift_left(ivec x, int bits) { return _mm512_slli_epi32(x, bits); }
+
+/* In each lane: a < b ? x : y */
+INLINE vec where_less(vec a, vec b, vec x, vec y) { return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), x); }
 
 /* In each lane: a <= b ? x : y */
 INLINE vec where_at_most(ivec a, ivec b, vec x, vec y) { return _mm512_mask_mov_ps(y, _mm512_cmple_epi32_mask(a, b), x); }

@@ -1,12 +1,14 @@
 """Linears of 8-bit integers (W8A8) of the native kernels."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cpu_backends import native_backend, targets
+from cpu_backends import kernels_for, native_backend, targets
 from peregrine_kernels import Linear
+from peregrine_kernels.cpu.native_linear import pack_tiles
 from peregrine_kernels.int8 import quantize_rows
 
 
@@ -52,3 +54,20 @@ def test_rows_of_zeros_are_zero(target: str) -> None:
     weight = torch.randn(64, 32).bfloat16()
     assert (pack(target, weight)(torch.zeros(3, 32).bfloat16()) == 0).all()
     assert (pack(target, torch.zeros_like(weight))(torch.randn(3, 32).bfloat16()) == 0).all()
+
+
+@targets
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(1, 4), (33, 68), (64, 128), (70, 20)])
+def test_a_weight_is_packed_in_tiles(target: str, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> None:
+    """Every value is where the layout has it, zeros past the ends; offsets are 128 times the rows' sums."""
+    kernels = kernels_for(target)
+    values = torch.randint(-128, 128, (num_outputs, num_inputs)).to(dtype)
+    offsets = torch.empty(num_outputs) if dtype == torch.int8 else None
+    packed = pack_tiles(kernels, values, offsets)
+    rows = packed.transpose(1, 2).flatten(2).flatten(0, 1)
+    assert rows.shape[0] % kernels.peregrine_columns_of_tile() == 0
+    assert torch.equal(rows[:num_outputs, :num_inputs], values)
+    assert not rows[num_outputs:].any()
+    assert not rows[:, num_inputs:].any()
+    assert offsets is None or torch.equal(offsets, 128.0 * values.sum(1))
