@@ -1,5 +1,7 @@
 """Falcons with random weights, made on the GPU: the time of a step does not depend on the weights."""
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from peregrine_server.models.falcon.load import Loader
 from peregrine_server.models.falcon.model import Falcon, FalconContext
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.interface import ModelContext
+from peregrine_server.models.loading.read_ahead import Item, Part
 from peregrine_server.models.loading.slices import Slice
 
 CUDA = torch.device("cuda", 0)
@@ -27,6 +30,9 @@ class RandomWeights:
 
     def shape(self, name: str) -> tuple[int, ...]:
         raise NotImplementedError("only quantized checkpoints are asked for shapes")
+
+    def load_each(self, load: Callable[[Item], Part], items: Sequence[Item]) -> Iterable[Part]:
+        return map(load, items)
 
     def rows(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         width = self.config.hidden_size

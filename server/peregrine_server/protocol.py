@@ -167,6 +167,10 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     host_bytes: int = 0
     link_bytes_per_second: float = 0.0
     """Weights in the host's memory, beyond `weight_bytes`, and the measured speed at which every step copies them."""
+    read_bytes: int = 0
+    """Bytes of the checkpoint that this shard read."""
+    load_seconds: float = 0.0
+    """Seconds from opening the checkpoint until the weights were packed on the device."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

@@ -1,4 +1,4 @@
-"""The start-up lines on memory, which `peregrine plan` foretells."""
+"""The start-up lines on memory, which `peregrine plan` foretells, and on the time that filling it took."""
 
 from collections.abc import Sequence
 
@@ -31,3 +31,9 @@ def offload_lines(ready: Sequence[Ready]) -> list[str]:
         return [line]
     resident = (slowest.weight_bytes + slowest.host_bytes) / roof.bytes_per_second
     return [f"{line}, {copying / resident:,.0f} times what it would with all on the GPU"]
+
+
+def load_line(read_bytes: int, seconds: float) -> str:
+    """The start-up line on reading the weights: bytes of all shards, which read at once; seconds of the slowest."""
+    speed = read_bytes / 1e9 / max(seconds, 1e-3)
+    return f"  loaded    {read_bytes / 1e9:,.2f} GB in {seconds:,.1f} s, {speed:,.2f} GB/s"

@@ -13,7 +13,7 @@ from peregrine_router.http.key_store import ApiKeyStore
 from peregrine_router.interfaces import ModelInfo
 from peregrine_router.launch.devices import num_local_shards, num_shards, runs_on_cpu
 from peregrine_router.launch.listener import bind
-from peregrine_router.launch.memory_lines import memory_lines, offload_lines
+from peregrine_router.launch.memory_lines import load_line, memory_lines, offload_lines
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, check_files, commit_of, resolve_model
 from peregrine_router.launch.runtime_environment import describe_environment
 from peregrine_router.launch.sampling_defaults import sampling_defaults
@@ -263,6 +263,7 @@ def banner(prepared: Prepared, ready: list[Ready], info: ModelInfo) -> list[str]
         f"  kernels   {first.kernels}",
         *memory_lines(weights, info.max_batch_total_tokens, kv_bytes, prepared.settings.kv_cache_dtype),
         *offload_lines(ready),
+        load_line(sum(shard.read_bytes for shard in ready), max(shard.load_seconds for shard in ready)),
         f"  requests  up to {info.max_input_tokens:,} input tokens, {info.max_total_tokens:,} in all; "
         f"{prepared.max_batch_size} at once",
         *([f"  defaults  {defaults} (/v1)"] if defaults else []),

@@ -20,6 +20,7 @@ from peregrine_server.container import available_memory
 from peregrine_server.distributed.rendezvous import Rendezvous
 from peregrine_server.distributed.tensor_parallel import TensorParallel
 from peregrine_server.execution.device import choose_device, choose_dtype
+from peregrine_server.execution.load_meter import LoadMeter
 from peregrine_server.execution.memory_budget import num_blocks_of, num_blocks_that_fit
 from peregrine_server.execution.memory_profile import check_memory, check_offload, profile_memory, ran_out
 from peregrine_server.execution.pending_step import PendingStep, pack_floats
@@ -106,10 +107,13 @@ class Runner:
         size = footprint(path, model_config, context.layout)
         check_offload(size, config, device)
         check_memory(size, config, device)
+        meter = LoadMeter(progress)
         try:
-            model = load_model(path, model_config, context, progress)
+            model = load_model(path, model_config, context, meter)
+            meter.end()
             # Copies take longer than the launches that a graph would save.
             runner = cls(config, model, None if size.host_bytes else _capturer(device))
+            runner.ready = meter.completed(runner.ready)
             if size.host_bytes:
                 runner.ready = replace(
                     runner.ready, host_bytes=size.host_bytes, link_bytes_per_second=bytes_per_second(device)

@@ -1,6 +1,6 @@
 """The start-up lines on memory."""
 
-from peregrine_router.launch.memory_lines import memory_lines, offload_lines
+from peregrine_router.launch.memory_lines import load_line, memory_lines, offload_lines
 from peregrine_server.protocol import CacheSpec, Ready
 
 
@@ -26,3 +26,9 @@ def test_weights_on_the_host_are_said_with_what_they_cost() -> None:
     assert "at 20.0 GB/s a step takes 200 ms at least, 82 times what it would with all on the GPU" in line
     assert offload_lines([ready(4 * 10**9, 20e9, "")])[0].endswith("200 ms at least")
     assert offload_lines([ready(0, 0.0)]) == []
+
+
+def test_the_line_of_the_load_has_bytes_seconds_and_speed() -> None:
+    """A load of no time is no division by zero."""
+    assert load_line(13_840_000_000, 9.24) == "  loaded    13.84 GB in 9.2 s, 1.50 GB/s"
+    assert load_line(0, 0.0) == "  loaded    0.00 GB in 0.0 s, 0.00 GB/s"

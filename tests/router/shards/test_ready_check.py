@@ -20,6 +20,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "blocks without end": {"num_blocks": 2**62},
     "fewer blocks than none": {"num_blocks": -1},
     "negative weights": {"weight_bytes": -1},
+    "fewer bytes than none": {"read_bytes": -1},
+    "a load that ended before it began": {"load_seconds": -1.0},
+    "a load without end": {"load_seconds": float("nan")},
     "a token of no memory's size": {"cache": CacheSpec(2**60)},
 }
 

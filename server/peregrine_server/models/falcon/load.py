@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 def load_falcon(path: Path, config: FalconConfig, context: ModelContext, progress: Progress | None = None) -> Falcon:
     """Loads this rank's share of the checkpoint in directory `path` for `context`.
 
-    The host needs room for the rank's weights and one tensor. Raises CheckpointError.
+    The host needs room for the rank's weights, and for one tensor or `READ_AHEAD_BYTES`. Raises CheckpointError.
     """
     with Weights(path, context.device, context.dtype, progress, prefix=PREFIX, gguf=FalconGguf(config)) as weights:
         config, unexpected = check_weights(weights, config, context.format, context.parallel.size)
@@ -81,9 +81,10 @@ def check_weights(
     Raises CheckpointError.
     """
     config = _confirm_head(confirm_layer_norms(config, weights.names), weights)
+    kinds = str(weights.dtype).removeprefix("torch."), format
     unexpected = weights.check(
         expected_tensors(config, format),
-        checkpoint_bytes(config, num_ranks, str(weights.dtype).removeprefix("torch."), format),
+        share=checkpoint_bytes(config, num_ranks, *kinds) / checkpoint_bytes(config, 1, *kinds),
         ignored=IGNORED,
         aliases={EMBEDDING: HEAD} if config.is_tied else {},
     )
@@ -138,16 +139,20 @@ class Loader:
 
     def blocks(self) -> Sequence[Block]:
         """All blocks, of which some may have their weights in the host's memory."""
-        context, config = self.context, self.context.config
-        blocks = (self.block(f"h.{layer}.") for layer in range(config.num_layers))
-        sizes = {
-            layer_bytes(config, context.parallel.size, context.dtype_name, context.format, layer)
-            for layer in range(config.num_layers)
-        }
+        names = [f"h.{layer}." for layer in range(self.context.config.num_layers)]
+        if offloaded := self.offloaded():
+            # One by one: the device has no room for those that are to leave it.
+            return OffloadedLayers(map(self.block, names), offloaded, stays, copies_to(self.context.device))
+        return tuple(self.weights.load_each(self.block, names))
+
+    def offloaded(self) -> tuple[int, ...]:
+        """The layers whose weights stay in the host's memory. Raises CheckpointError."""
+        context, num_layers = self.context, self.context.config.num_layers
+        of = context.config, context.parallel.size, context.dtype_name, context.format
+        sizes = {layer_bytes(*of, layer) for layer in range(num_layers)}
         if context.offload_bytes and len(sizes) > 1:
             raise CheckpointError("--cpu-offload-gb wants layers of one size; this checkpoint's differ: leave it out")
-        offloaded = offloaded_layers(config.num_layers, max(sizes), context.offload_bytes)
-        return OffloadedLayers(blocks, offloaded, stays, copies_to(context.device)) if offloaded else tuple(blocks)
+        return offloaded_layers(num_layers, max(sizes), context.offload_bytes)
 
     def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:
         context, config = self.context, self.context.config

@@ -73,7 +73,8 @@ class QuantizedFormat(ABC):
         """table [out, in] rounded to `stored`, and kept as the kernels allow."""
         if stored == DENSE:
             return self.dense.from_dense(table)
-        return self.keep(round_to(stored, table, self.kernels), stored, table.dtype)
+        weight, packing = round_to(stored, table, self.kernels), self.kept(stored, table.shape[1])
+        return weight if packing == stored else pack(weight, packing, self.kernels, table.dtype)
 
     def keep(self, weight: QuantizedWeight | DenseWeight, stored: Packing, dtype: torch.dtype) -> Weight:
         """The weight, of the kind `stored`, as the kernels allow, in a model of `dtype`."""

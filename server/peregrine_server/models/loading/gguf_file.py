@@ -41,7 +41,7 @@ class GgufFile:
         self._views = views
         self.tensors = {name: _describe(view) for name, view in views.items()}
 
-    def release(self) -> None:
+    def release(self, name: str) -> None:
         """Nothing is kept."""
 
     def close(self) -> None:

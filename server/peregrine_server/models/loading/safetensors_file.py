@@ -41,7 +41,7 @@ class SafetensorsFile:
             self.close()
             raise
 
-    def release(self) -> None:
+    def release(self, name: str) -> None:
         """Nothing is kept."""
 
     def close(self) -> None:
@@ -50,12 +50,13 @@ class SafetensorsFile:
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         info = self.tensors[name]
         assert info.dtype is not None
-        width = math.prod(info.shape[1:])
-        item = info.dtype.itemsize
-        staging = torch.empty(target.shape, dtype=info.dtype)
+        is_in_place = target.device.type == "cpu" and target.dtype == info.dtype and target.stride(1) == 1
+        read = target if is_in_place else torch.empty(target.shape, dtype=info.dtype, pin_memory=target.is_cuda)
+        width, item = math.prod(info.shape[1:]), info.dtype.itemsize
         start = info.offset + (row * width + column) * item
-        read_rows(self._descriptor, self.path, staging, start, width * item)
-        target.copy_(staging)
+        read_rows(self._descriptor, self.path, read, start, width * item)
+        if not is_in_place:
+            target.copy_(read)
 
     def _read_header(self) -> dict[str, TensorInfo]:
         file_size = os.fstat(self._descriptor).st_size

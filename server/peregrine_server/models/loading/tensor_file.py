@@ -1,5 +1,6 @@
 """A checkpoint's file and its tensors, as loaders see them."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,19 +39,24 @@ class TensorInfo:
     offset: int = 0
     """Position of its first byte in the file; safetensors only."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its elements; 0 for a type that no weight has."""
+        return math.prod(self.shape) * self.dtype.itemsize if self.dtype else 0
+
 
 def read_rows(descriptor: int, path: Path, rows: Tensor, offset: int, row_bytes: int) -> None:
-    """Fills rows [R, C], on the host, with rows of a matrix that has `row_bytes` a row, from byte `offset` of the file.
+    """Fills rows [R, C], on the host, each contiguous, with rows of a matrix that has `row_bytes` a row, from byte
+    `offset` of the file.
 
     Raises CheckpointError when the file cannot be read.
     """
-    data = rows.view(-1).view(torch.uint8).numpy().data
-    num_bytes = rows.shape[1] * rows.element_size()
-    if num_bytes == row_bytes:
-        _read(descriptor, path, data, offset)
+    data = rows.view(torch.uint8).numpy()
+    if data.shape[1] == row_bytes and rows.is_contiguous():
+        _read(descriptor, path, data.reshape(-1).data, offset)
         return
-    for index in range(len(rows)):
-        _read(descriptor, path, data[index * num_bytes : (index + 1) * num_bytes], offset + index * row_bytes)
+    for index, row in enumerate(data):
+        _read(descriptor, path, row.data, offset + index * row_bytes)
 
 
 def read_bytes(descriptor: int, path: Path, count: int, offset: int) -> bytearray:
@@ -80,10 +86,11 @@ class TensorFile(Protocol):
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         """Copies the region of `target`'s shape [R, C] at (row, column) of a tensor into `target`, casting.
 
-        A vector counts as one column. Raises CheckpointError when the file cannot be read.
+        A vector counts as one column. Threads may copy different tensors at once. Raises CheckpointError when the file
+        cannot be read.
         """
 
-    def release(self) -> None:
+    def release(self, name: str) -> None:
         """Gives back the memory that copying a tensor took; to be called after the last copy from it."""
 
     def close(self) -> None:

@@ -23,24 +23,23 @@ class TorchFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_mapped = zipfile.is_zipfile(path)
-        self._opened: tuple[str, Tensor] | None = None
+        self._opened: dict[str, Tensor] = {}
         tensors = self._load()
         self._held = {} if self._is_mapped else tensors
         self.tensors = {name: _describe(tensor) for name, tensor in tensors.items()}
 
-    def release(self) -> None:
-        self._opened = None
+    def release(self, name: str) -> None:
+        self._opened.pop(name, None)
 
     def close(self) -> None:
-        self.release()
-        self._held = {}
+        self._opened, self._held = {}, {}
 
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
-        if self._opened is None or self._opened[0] != name:
+        if name not in self._opened:
             tensor = (self._held or self._load())[name]
-            self._opened = name, tensor.reshape(-1, 1) if tensor.dim() < 2 else tensor
+            self._opened[name] = tensor.reshape(-1, 1) if tensor.dim() < 2 else tensor
         num_rows, num_columns = target.shape
-        target.copy_(self._opened[1][row : row + num_rows, column : column + num_columns])
+        target.copy_(self._opened[name][row : row + num_rows, column : column + num_columns])
 
     def _load(self) -> dict[str, Tensor]:
         try:

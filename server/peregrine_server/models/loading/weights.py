@@ -1,6 +1,7 @@
 """From a checkpoint's tensors to one rank's: every name accounted for, then streamed into place piece by piece."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
@@ -9,17 +10,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from peregrine_kernels.native import huge_pages
 from peregrine_server.models.loading.checkpoint import close_all, open_checkpoint
 from peregrine_server.models.loading.gguf_layout import GgufLayout
+from peregrine_server.models.loading.read_ahead import Item, Part, ReadAhead
 from peregrine_server.models.loading.slices import Slice, whole
 from peregrine_server.models.loading.tensor_file import DTYPES, CheckpointError, TensorFile, TensorInfo
 from peregrine_server.models.loading.tensor_spec import FLOATS, TensorSpec
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes loaded, bytes in all) of this rank's weights, in the serving dtype."""
+"""Called with (bytes read, bytes in all) of this rank's share of the checkpoint, by one thread at a time."""
 
 PIECE_BYTES = 4 * 2**20
-"""Bytes, in the serving dtype, that are staged on the host at a time."""
+"""Bytes, in the serving dtype, that are read at a time, and staged on the host where they are not read into place."""
 
 _ANOTHER = "config.json may be of another model"
 _WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "model.")
@@ -39,7 +42,7 @@ class _Source:
         shape = self.info.shape
         out = torch.empty(shape, dtype=self.info.dtype)
         self.file.copy(self.name, 0, 0, out.view(shape[0] if shape else 1, -1))
-        self.file.release()
+        self.file.release(self.name)
         return out
 
     def piece(self, row: int, num_rows: int, dtype: torch.dtype) -> Tensor:
@@ -68,6 +71,9 @@ class TensorSource(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor in the checkpoint."""
 
+    def load_each(self, load: Callable[[Item], Part], items: Sequence[Item]) -> Iterable[Part]:
+        """`load` of each item, in order, which reads tensors of this source; maybe of several at once, on threads."""
+
 
 class Weights:
     """A checkpoint as a source of one rank's tensors. A context manager; `check` comes before the first read."""
@@ -92,6 +98,8 @@ class Weights:
             close_all(self._files)
             raise
         self._loaded_bytes = self._total_bytes = 0
+        self._reported = threading.Lock()
+        self._ahead = ReadAhead(device)
 
     @property
     def names(self) -> set[str]:
@@ -114,8 +122,8 @@ class Weights:
     def check(
         self,
         expected: Mapping[str, TensorSpec],
-        total_bytes: int,
         *,
+        share: float = 1.0,
         ignored: Pattern[str] | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> list[str]:
@@ -123,8 +131,7 @@ class Weights:
         Returns the names of others that are: they are not read, as in transformers.
 
         `aliases`: name -> another name under which a checkpoint may hold the same tensor, alone or as well.
-        `total_bytes`: what this rank will read, in the dtypes that it is read in, for the progress. Raises
-        CheckpointError.
+        `share`: the part of their bytes that this rank will read, for the progress. Raises CheckpointError.
         """
         sources = {name: source for name, source in self._sources.items() if not (ignored and ignored.search(name))}
         for name, alias in (aliases or {}).items():
@@ -132,7 +139,8 @@ class Weights:
                 sources.setdefault(name, source)
         _check(self._path, sources, expected)
         _check_values(sources, expected)
-        self._sources, self._total_bytes = sources, total_bytes
+        self._sources = sources
+        self._total_bytes = round(share * sum(sources[name].info.num_bytes for name in expected))
         return sorted(sources.keys() - expected.keys())
 
     def __enter__(self) -> "Weights":
@@ -147,6 +155,9 @@ class Weights:
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._sources[name].info.shape
+
+    def load_each(self, load: Callable[[Item], Part], items: Sequence[Item]) -> list[Part]:
+        return self._ahead.load(load, items)
 
     def rows(self, *parts: tuple[str, Slice], dtype: torch.dtype | None = None) -> Tensor:
         width = self._sources[parts[0][0]].info.shape[1]
@@ -172,7 +183,9 @@ class Weights:
         return out.view(-1)
 
     def _empty(self, num_rows: int, num_columns: int, dtype: torch.dtype | None) -> Tensor:
-        return torch.empty((num_rows, num_columns), dtype=dtype or self._dtype, device=self._device)
+        dtype = dtype or self._dtype
+        self._ahead.hold(num_rows * num_columns * dtype.itemsize)
+        return huge_pages(torch.empty((num_rows, num_columns), dtype=dtype, device=self._device))
 
     def _fill(self, out: Tensor, name: str, rows: Slice, columns: Slice) -> None:
         """out [rows.size, columns.size] becomes that slice of the tensor, a piece of whole rows at a time."""
@@ -186,15 +199,17 @@ class Weights:
                     count = min(step, down.length - start)
                     piece = out.narrow(0, down.target + start, count).narrow(1, across.target, across.length)
                     source.file.copy(source.name, down.source + start, across.source, piece)
-                    self._report(piece.nbytes)
-        source.file.release()
-        self._report((out.numel() - rows.num_real * columns.num_real) * out.element_size())
+                    self._report(source, piece.numel())
+        source.file.release(source.name)
+        self._report(source, out.numel() - rows.num_real * columns.num_real)
 
-    def _report(self, num_bytes: int) -> None:
-        self._loaded_bytes += num_bytes
-        if self._progress and num_bytes:
-            # A quantized tensor's total is an estimate: groups that slices cut are read twice.
-            self._progress(min(self._loaded_bytes, self._total_bytes), self._total_bytes)
+    def _report(self, source: _Source, count: int) -> None:
+        assert source.info.dtype is not None
+        with self._reported:
+            self._loaded_bytes += count * source.info.dtype.itemsize
+            if self._progress and count:
+                # A quantized tensor's total is an estimate: groups that slices cut are read twice.
+                self._progress(min(self._loaded_bytes, self._total_bytes), self._total_bytes)
 
 
 def _by_name(files: list[TensorFile], prefix: str) -> dict[str, _Source]:

@@ -1,4 +1,7 @@
-"""Loads a checkpoint as a process of its own and prints the memory that it took, in bytes (JSON)."""
+"""Loads a checkpoint as a process of its own and prints the memory that it took, in bytes (JSON).
+
+Arguments: folder, dtype, bytes that may be read ahead, format of the weights or none.
+"""
 
 import json
 import re
@@ -9,6 +12,7 @@ import torch
 
 from falcons import load, model_context
 from peregrine_kernels import DenseWeight, backend_for
+from peregrine_server.models.loading import read_ahead
 
 
 def memory(field: str) -> int:
@@ -25,12 +29,13 @@ def warm_up(dtype: torch.dtype) -> None:
 
 
 def main() -> None:
-    path, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
+    path, dtype, quantize = Path(sys.argv[1]), getattr(torch, sys.argv[2]), [*sys.argv[4:], None][0]
+    read_ahead.READ_AHEAD_BYTES = int(sys.argv[3])
     torch.set_num_threads(1)
     warm_up(dtype)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-    model = load(path, model_context(dtype))
+    model = load(path, model_context(dtype, quantize=quantize))
     results = {"peak": memory("VmHWM") - before, "after": memory("VmRSS") - before, "weights": model.weight_bytes}
     print(json.dumps(results))
 
