@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 TARGETS = ("amx", "avx512", "avx2")
 """Instruction sets with a library each, fastest first: AVX512 with AMX; AVX512 with BF16 and VNNI; AVX2 with FMA."""
@@ -22,7 +21,6 @@ _SIGNATURES = {
     "peregrine_rotary_kv_write": [_P, _L, _P, _P, _P, _P, _L, _L, _L, _L, _L, _L],
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L, _L],
     "peregrine_model": [_P, _P, _P, _P, _P, _L, _L, _P, _P, _L, _P],
-    "peregrine_huge_pages": [_P, _L],
     "peregrine_pack": [_P, _L, _L, _P, _P],
     "peregrine_pack_int4": [_P, _P, _P, _L, _L, _L, ctypes.c_int, _P],
     "peregrine_round_int8": [_P, ctypes.c_int, _L, _L, _F, _P, _P],
@@ -41,14 +39,6 @@ def library() -> ctypes.CDLL | None:
 def rounding_library(device: torch.device) -> ctypes.CDLL | None:
     """The kernels that round weights on a device: the same integers, whatever the instruction set."""
     return library() if device.type == "cpu" else None
-
-
-def huge_pages(tensor: Tensor) -> Tensor:
-    """The tensor, not written yet, in pages of 2 MiB where it covers them: filling a host's memory for the first time
-    takes 2.5 s a 10 GB less so (2 cores of Zen 4)."""
-    if tensor.device.type == "cpu" and (kernels := library()) is not None:
-        kernels.peregrine_huge_pages(tensor.data_ptr(), tensor.nbytes)
-    return tensor
 
 
 @cache

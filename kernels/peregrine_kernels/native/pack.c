@@ -1,18 +1,9 @@
 /* Packing: from weights as formats have them, row by row, to the tiles that the linears read. */
-#define _DEFAULT_SOURCE /* madvise */
 #include "int4.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20, NIBBLES = 8 /* of a word */ };
-
-/* Memory that is written for the first time: zeroing pages of 4 KiB one by one takes as long as packing. */
-EXPORT void peregrine_huge_pages(void *memory, long bytes) {
-    uintptr_t first = ((uintptr_t)memory + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    uintptr_t end = ((uintptr_t)memory + bytes) / HUGE_PAGE * HUGE_PAGE;
-    if (first < end) madvise((void *)first, end - first, MADV_HUGEPAGE);
-}
+enum { NIBBLES = 8 /* of a word */ };
 
 /* Rows of 32-bit words, to be transposed. */
 struct words {
@@ -60,7 +51,6 @@ static void pack_tile(void *args, long tile) {
 EXPORT void peregrine_pack(const int32_t *x, long rows, long units, int32_t *out, float *offsets) {
     long padded = ceil_div(units, UNITS_OF_BLOCK) * UNITS_OF_BLOCK, tiles = ceil_div(rows, TILE);
     struct packing packing = {{x, rows, units}, padded, out, offsets};
-    peregrine_huge_pages(out, tiles * padded * TILE * sizeof *out);
     parallel_for(tiles, pack_tile, &packing);
 }
 
@@ -125,6 +115,5 @@ EXPORT void peregrine_pack_int4(const int32_t *x, const char *scales, const char
     struct weight weight = {.depth = depth, .group = group, .has_zeros = zeros != 0, .is_wide = is_wide};
     struct int4_packing packing = {{x, rows, depth / NIBBLES}, scales, zeros, weight, out};
     long tiles = ceil_div(rows, TILE);
-    peregrine_huge_pages(out, tiles * num_groups(&weight) * group_bytes(&weight));
     parallel_for(tiles, pack_int4_tile, &packing);
 }

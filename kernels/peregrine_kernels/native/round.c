@@ -41,7 +41,7 @@ EXPORT void peregrine_round_int8(const void *x, int is_wide, long rows, long col
     for_rows(rows, columns, round_row, &args);
 }
 
-enum { MAX_GROUP = 64, NIBBLES = 8 /* of a word */ };
+enum { MAX_GROUP = 64, PARTS = 8 /* of a sum */, NIBBLES = 8 /* of a word */ };
 
 struct int4_rounding {
     struct rounding from;
@@ -66,22 +66,35 @@ INLINE void load_groups(vec *x, const struct rounding *r, long group, const int 
     }
 }
 
-/* The sum of a power of two of terms, which are overwritten: the second half is added to the first until one is left. */
-INLINE vec sum_halves(vec *terms, const int size) {
-    for (int half = size / 2; half; half /= 2)
-        for (int k = 0; k < half; k++) terms[k] = add(terms[k], terms[k + half]);
+INLINE vec code(vec x, vec reciprocal) { return least(largest(nearest(mul(x, reciprocal)), splat(LOWEST)), splat(HIGHEST)); }
+
+/* The sum of terms, which are overwritten: the second half is added to the first until one is left. */
+INLINE vec sum_halves(vec *terms, const int count) {
+#pragma GCC unroll 4
+    for (int half = count / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) terms[i] = add(terms[i], terms[i + half]);
     return terms[0];
 }
 
-INLINE vec code(vec x, vec reciprocal) { return least(largest(nearest(mul(x, reciprocal)), splat(LOWEST)), splat(HIGHEST)); }
+enum term { SQUARED_ERROR, SQUARED_CODE, PRODUCT };
 
-INLINE vec squared_error(const vec *x, vec scale, const int size) {
-    vec terms[MAX_GROUP], reciprocal = divide(splat(1), scale);
-    for (int k = 0; k < size; k++) {
-        vec error = sub(mul(code(x[k], reciprocal), scale), x[k]);
-        terms[k] = mul(error, error);
+INLINE vec term_of(const enum term term, vec x, vec scale, vec reciprocal) {
+    vec integer = code(x, reciprocal), error = sub(mul(integer, scale), x);
+    if (term == SQUARED_ERROR) return mul(error, error);
+    return mul(integer, term == PRODUCT ? x : integer);
+}
+
+/* The same sum over the elements of each group; terms that are PARTS apart are added in registers. */
+INLINE vec sum_of_terms(const enum term term, const vec *x, vec scale, const int size) {
+    vec parts[PARTS], reciprocal = divide(splat(1), scale);
+    for (int part = 0; part < PARTS; part++) {
+        vec terms[MAX_GROUP / PARTS];
+#pragma GCC unroll 8
+        for (int i = 0; i < size / PARTS; i++) terms[i] = term_of(term, x[part + i * PARTS], scale, reciprocal);
+        parts[part] = sum_halves(terms, size / PARTS);
     }
-    return sum_halves(terms, size);
+    return sum_halves(parts, PARTS);
 }
 
 /* The first element with the largest magnitude; 1 where that is too small. */
@@ -94,23 +107,19 @@ INLINE vec extreme_of(const vec *x, const int size) {
 
 /* The scale that fits the codes of `scale` best by least squares; `scale` where there is none. */
 INLINE vec fitted(const vec *x, vec scale, const int size) {
-    vec squares[MAX_GROUP], products[MAX_GROUP], reciprocal = divide(splat(1), scale);
-    for (int k = 0; k < size; k++) {
-        vec integers = code(x[k], reciprocal);
-        squares[k] = mul(integers, integers), products[k] = mul(integers, x[k]);
-    }
-    vec norm = sum_halves(squares, size), best = rounded(divide(sum_halves(products, size), norm));
+    vec norm = sum_of_terms(SQUARED_CODE, x, scale, size);
+    vec best = rounded(divide(sum_of_terms(PRODUCT, x, scale, size), norm));
     return where_less(zero(), norm, where_less(absolute(best), splat(SMALLEST), scale, best), scale);
 }
 
 INLINE vec best_scale(const struct int4_rounding *a, const vec *x, const int size) {
     vec extreme = extreme_of(x, size), best = extreme, smallest = splat(INFINITY);
     for (long i = 0; i < a->num_divisors; i++) {
-        vec scale = rounded(divide(extreme, splat(a->divisors[i]))), error = squared_error(x, scale, size);
+        vec scale = rounded(divide(extreme, splat(a->divisors[i]))), error = sum_of_terms(SQUARED_ERROR, x, scale, size);
         best = where_less(error, smallest, scale, best), smallest = least(error, smallest);
     }
     vec fit = fitted(x, best, size);
-    return where_less(squared_error(x, fit, size), smallest, fit, best);
+    return where_less(sum_of_terms(SQUARED_ERROR, x, fit, size), smallest, fit, best);
 }
 
 /* Codes of LANES groups, from 0 on, 8 in a word. */

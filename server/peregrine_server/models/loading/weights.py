@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from peregrine_kernels.native import huge_pages
 from peregrine_server.models.loading.checkpoint import close_all, open_checkpoint
 from peregrine_server.models.loading.gguf_layout import GgufLayout
 from peregrine_server.models.loading.read_ahead import Item, Part, ReadAhead
@@ -185,7 +184,7 @@ class Weights:
     def _empty(self, num_rows: int, num_columns: int, dtype: torch.dtype | None) -> Tensor:
         dtype = dtype or self._dtype
         self._ahead.hold(num_rows * num_columns * dtype.itemsize)
-        return huge_pages(torch.empty((num_rows, num_columns), dtype=dtype, device=self._device))
+        return torch.empty((num_rows, num_columns), dtype=dtype, device=self._device)
 
     def _fill(self, out: Tensor, name: str, rows: Slice, columns: Slice) -> None:
         """out [rows.size, columns.size] becomes that slice of the tensor, a piece of whole rows at a time."""
