@@ -8,7 +8,7 @@ from runners import load_runner
 
 
 def test_a_shard_reports_the_bytes_that_it_read(tmp_path: Path) -> None:
-    """Those of every tensor in the file, and a time that reading them can take."""
+    """They are those of every tensor in the file; the time is one that reading them can take."""
     path = write_checkpoint(tmp_path, build_model("7b"))
     stored = sum(info.num_bytes for info in SafetensorsFile(path / "model.safetensors").tensors.values())
     ready = load_runner(path).ready
