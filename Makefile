@@ -10,8 +10,8 @@ DASHBOARD_MODULES := tests/deploy/grafana/node_modules
 C_FILES := $(wildcard kernels/peregrine_kernels/native/*.[ch] tests/*.h)
 
 .PHONY: serve test test-fast test-gpu test-sanitized test-clients $(CLIENTS:%=test-clients-%) test-chart \
-	test-chart-security test-dashboard test-image quickstart chart image wheel install check fmt lock bench bench-router \
-	bench-traces bench-gpu kernels-report roofline compare simulate performance demo clean
+	test-chart-security test-dashboard test-image quickstart chart image wheel install check fmt lock bench bench-7b \
+	bench-router bench-traces bench-gpu kernels-report roofline compare simulate performance demo clean
 
 serve: .venv/.runtime ## Serve the demo Falcon, or any other: make serve ARGS="--model-id tiiuae/falcon-7b-instruct"
 	$(BIN)/peregrine serve $(ARGS)
@@ -78,6 +78,9 @@ fmt: .venv/.dev ## Format and mend what can be mended
 
 bench: .venv/.dev ## Measure against the bare GEMMs and transformers, interleaved
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+bench-7b: .venv/.dev ## Load and serve Falcon-7B's shape on this CPU: time, GB/s, memory, tokens/s; 14 GB of disk, 20 of memory
+	$(BIN)/python -m benchmarks.real_size $(ARGS)
 
 bench-router: .venv/.dev ## Measure the router against a bare ASGI loop, interleaved, on one core
 	$(BIN)/python -m benchmarks.router $(ARGS)

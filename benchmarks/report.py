@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparison, gpu_page
+from benchmarks import comparison, gpu_page, real_size_page
 from benchmarks.machine import RESULTS, ROOT
 from benchmarks.verdicts import verdicts
 
@@ -78,6 +78,7 @@ def page(results: Path) -> str:
         ("compare", COMPARISON, compared),
         ("model-cpu", STEPS, stepped),
         ("promises", PROMISES, promised),
+        ("real-size", real_size_page.SECTION, real_sized),
     ):
         kept = {kind: results / f"{name}-{kind}.json" for kind in CPUS}
         found = [CPUS[kind] + section(json.loads(file.read_text())) for kind, file in kept.items() if file.exists()]
@@ -110,6 +111,11 @@ def stepped(data: dict[str, Any]) -> str:
     rows = [f"| {each['claim']} | {comparison.spread(each['ratios'], 2)} | {each['bar']} |" for each in data["claims"]]
     table = "\n".join(["| ratio | measured | bar |", "|---|---|---|", *rows])
     return f"{origin(data['machine'], data['commit'])}\n\n{table}\n"
+
+
+def real_sized(data: dict[str, Any]) -> str:
+    """The section on `make bench-7b`."""
+    return f"{origin(data['machine'], data['machine']['commit'])}\n\n{real_size_page.served(data)}"
 
 
 def promised(entries: list[dict[str, Any]]) -> str:

@@ -64,6 +64,12 @@ class HttpPeer:
         """Sends all requests at once."""
         return asyncio.run(run_load(self.url, self._api, sessions, None))
 
+    def children(self, module: str) -> list[int]:
+        """Process ids of the server's children that run a module."""
+        assert self._process is not None
+        pids = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return [int(pid) for pid in pids if module in Path(f"/proc/{pid}/cmdline").read_text()]
+
     def stop(self) -> None:
         """Stops the server and its children."""
         if self._process is None:

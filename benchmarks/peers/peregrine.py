@@ -11,13 +11,11 @@ from peregrine_router.settings import Settings
 MAX_TOTAL_TOKENS = 2048
 KV_TOKENS = 64 * 1024
 """Tokens of KV cache: 32 slots of 2,048 tokens, as llama.cpp has."""
+Weights = Literal["bf16", "int8", "int4"]
 
 
 def peregrine(
-    model: Path,
-    weights: Literal["bf16", "int8", "int4"],
-    environment: Mapping[str, str] = {},
-    kv_tokens: int = KV_TOKENS,
+    model: Path, weights: Weights, environment: Mapping[str, str] = {}, kv_tokens: int = KV_TOKENS
 ) -> HttpPeer:
     """Our server; others than bf16 only where this version has them. `environment`: further settings."""
     options = [] if weights == "bf16" else ["--quantize", weights]
