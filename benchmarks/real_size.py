@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.falcon_7b import make_falcon_7b
-from benchmarks.load.report import gaps
+from benchmarks.load.client import Answer
 from benchmarks.load.workload import FIRST_ID, Session, Turn
 from benchmarks.machine import RESULTS, ROOT, instruction_set, machine, write_json
 from benchmarks.peak import MEMORY_BYTES, Memory
@@ -41,9 +42,9 @@ from peregrine_server.models.interface import Footprint, Layout
 from peregrine_server.models.loading.read_ahead import ReadAhead
 
 FILE = RESULTS / f"real-size-{instruction_set()}.json"
-FORMATS: tuple[Weights, ...] = ("bf16", "int8", "int4")
+FORMATS: tuple[Weights, ...] = ("int4", "int8", "bf16")
 STREAMS = (1, 8)
-PROMPT, TOKENS = 16, 16
+PROMPT, TOKENS = 16, 32
 KV_TOKENS = 4096
 PIECE_BYTES = 2**22
 CPU = torch.device("cpu")
@@ -78,6 +79,9 @@ def measure(path: Path, config: FalconConfig, name: Weights) -> Sample:
     sample["read_seconds"] = {"cold": in_child(read_alone, path)}
     drop(path)
     for pages in ("cold", "warm"):
+        if pages == "warm":
+            in_child(read_alone, path)
+            sample["read_seconds"]["warm"] = in_child(read_alone, path)
         peer = peregrine(path, name, kv_tokens=KV_TOKENS)
         start, logs = time.perf_counter(), Path(tempfile.mkdtemp(prefix="peregrine-7b-"))
         peer.start(logs)
@@ -87,7 +91,6 @@ def measure(path: Path, config: FalconConfig, name: Weights) -> Sample:
                 sample["tokens"] = [tokens(peer, config, name, streams) for streams in STREAMS]
         finally:
             peer.stop()
-    sample["read_seconds"]["warm"] = in_child(read_alone, path)
     return sample
 
 
@@ -120,11 +123,18 @@ def tokens(peer: HttpPeer, config: FalconConfig, name: str, streams: int) -> Sam
     answers = peer.run([Session(0.0, (Turn(prompt, TOKENS),)) for prompt in prompts])
     assert all(len(answer.token_times) == TOKENS for answer in answers), answers
     bandwidth.append(MEMORY_BYTES / in_child(memory_seconds))
-    step = statistics.median(gaps(answers))
+    step = statistics.median(steady_gaps(answers))
     roof = statistics.fmean(bandwidth)
     size = size_of(config, name)
     share = (size.weight_bytes - size.unread_bytes) / step / roof
     return {"streams": streams, "tokens_per_second": streams / step, "bandwidth": roof, "share": share}
+
+
+def steady_gaps(answers: list[Answer]) -> list[float]:
+    """Seconds between tokens once all streams have one: before, steps also compute prompts."""
+    began = max(answer.token_times[0] for answer in answers)
+    steady = [[at for at in answer.token_times if at >= began] for answer in answers]
+    return [later - earlier for times in steady for earlier, later in pairwise(times)]
 
 
 def memory_seconds() -> float:
@@ -145,6 +155,7 @@ def read_part(part: tuple[Path, int]) -> None:
     path, start = part
     piece = memoryview(bytearray(PIECE_BYTES))
     with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), start, 2**28, os.POSIX_FADV_WILLNEED)
         for at in range(start, start + 2**28, PIECE_BYTES):
             os.preadv(file.fileno(), [piece], at)
 

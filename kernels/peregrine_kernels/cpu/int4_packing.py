@@ -41,5 +41,10 @@ def _parameters(weight: Int4Weight) -> tuple[list[Tensor], bool]:
     if weight.zeros is not None:
         # The kernels take INT4_ZERO off the integers, and multiply the rest with INT4_ZERO times the sum of inputs.
         parameters.append((weight.zeros.float() - INT4_ZERO) / INT4_ZERO)
-    is_wide = not all(torch.equal(each.bfloat16().to(each.dtype), each) for each in parameters)
+    is_wide = not all(map(_is_bfloat16, parameters))
     return [each.to(torch.float32 if is_wide else torch.bfloat16).contiguous() for each in parameters], is_wide
+
+
+def _is_bfloat16(values: Tensor) -> bool:
+    """Whether bfloat16 holds all of them exactly."""
+    return values.dtype == torch.bfloat16 or torch.equal(values.bfloat16().to(values.dtype), values)

@@ -14,8 +14,8 @@ struct words {
 /* Up to LANES words from `word` on of LANES rows from `row` on: out[i] holds word i of each; zeros past the ends. */
 INLINE void transposed(const struct words *words, long row, long word, ivec out[LANES]) {
     for (int i = 0; i < LANES; i++) {
-        const int32_t *from = words->x + (row + i) * words->count + word;
-        out[i] = row + i < words->rows ? iload_first(from, words->count - word) : izero();
+        long at = (row + i) * words->count + word;
+        out[i] = row + i < words->rows ? iload_first(words->x + at, words->count - word) : izero();
     }
     transpose(out);
 }

@@ -7,9 +7,10 @@ from typing import Generic, TypeVar
 
 import torch
 
-READ_AHEAD_BYTES = 512 * 2**20
-"""Bytes of tensors that all threads may have read, or be reading, and not packed; one larger tensor is read alone. Less
-than the embedding table of every Falcon from 7B on, and three of Falcon-7B's largest linears."""
+READ_AHEAD_BYTES = 384 * 2**20
+"""Bytes of tensors that all threads may have read, or be reading, and not packed; one larger tensor is read alone. Two
+of the largest linears of a model of 7 B weights fit, which are rounded in half as much again: together that is its
+embedding table's size, so that the peak of a load is the weights and one tensor."""
 NUM_THREADS = 3
 """One that packs, on all cores, and two that read: from a virtual disk with cold pages one reads 0.8 GB/s, two 2.9."""
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ class SafetensorsFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def expect(self, name: str, row: int, num_rows: int) -> None:
+        info = self.tensors[name]
+        row_bytes = info.num_bytes // max(info.shape[0], 1)
+        # One thread then reads cold pages at 2.6 GB/s, without it at 0.8 (a virtual disk).
+        with suppress(OSError):
+            region = info.offset + row * row_bytes, num_rows * row_bytes
+            os.posix_fadvise(self._descriptor, *region, os.POSIX_FADV_WILLNEED)
 
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         info = self.tensors[name]

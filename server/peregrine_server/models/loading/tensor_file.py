@@ -83,6 +83,9 @@ class TensorFile(Protocol):
     path: Path
     tensors: dict[str, TensorInfo]
 
+    def expect(self, name: str, row: int, num_rows: int) -> None:
+        """Tells that whole rows of a tensor will be copied, so that the disk begins to read all of them."""
+
     def copy(self, name: str, row: int, column: int, target: Tensor) -> None:
         """Copies the region of `target`'s shape [R, C] at (row, column) of a tensor into `target`, casting.
 

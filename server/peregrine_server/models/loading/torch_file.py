@@ -28,6 +28,9 @@ class TorchFile:
         self._held = {} if self._is_mapped else tensors
         self.tensors = {name: _describe(tensor) for name, tensor in tensors.items()}
 
+    def expect(self, name: str, row: int, num_rows: int) -> None:
+        """A mapping is read as it is touched."""
+
     def release(self, name: str) -> None:
         self._opened.pop(name, None)
 

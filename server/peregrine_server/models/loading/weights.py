@@ -194,6 +194,8 @@ class Weights:
         for across in columns.runs:
             step = max(1, PIECE_BYTES // (across.length * out.element_size()))
             for down in rows.runs:
+                if [across.length] == [*source.info.shape[1:]]:
+                    source.file.expect(source.name, down.source, down.length)
                 for start in range(0, down.length, step):
                     count = min(step, down.length - start)
                     piece = out.narrow(0, down.target + start, count).narrow(1, across.target, across.length)
