@@ -165,7 +165,7 @@ def pack_alone(config: FalconConfig, name: str) -> float:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     backend = backend_for(CPU)
     format = weight_format(None if name == "bf16" else name, backend)
-    *layers, head = linears(config, 1)
+    *layers, head = (shape for _, shape in linears(config, 1))
     tables = {shape: torch.randn(shape).mul_(0.02).bfloat16() for shape in {*layers, head}}
     seconds = {shape: packed_in(tables[shape], format, backend, is_head=shape == head) for shape in tables}
     return sum(seconds[shape] for shape in (*layers, head))

@@ -12,7 +12,7 @@ from peregrine_server.models.loading.gguf_blocks import dequantize
 from peregrine_server.models.loading.gguf_header import FOUR_BITS, GgufTensor, read_header
 from peregrine_server.models.loading.gguf_layout import GgufLayout, blocks_name
 from peregrine_server.models.loading.slices import Slice, whole
-from peregrine_server.models.loading.tensor_file import CheckpointError, TensorInfo, read_rows
+from peregrine_server.models.loading.tensor_file import CheckpointError, TensorInfo, expect_bytes, read_rows
 
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -40,6 +40,15 @@ class GgufFile:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
         self._views = views
         self.tensors = {name: _describe(view) for name, view in views.items()}
+
+    def expect(self, name: str, row: int, num_rows: int) -> None:
+        view = self._views[name]
+        row_bytes = view.tensor.row_bytes
+        for run in view.rows.runs:
+            first, last = max(run.target, row), min(run.target + run.length, row + num_rows)
+            if first < last:
+                start = view.tensor.offset + (run.source + first - run.target) * row_bytes
+                expect_bytes(self._descriptor, start, (last - first) * row_bytes)
 
     def release(self, name: str) -> None:
         """Nothing is kept."""
