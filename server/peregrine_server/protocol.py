@@ -72,11 +72,8 @@ class NewSequence(msgspec.Struct, frozen=True, array_like=True):
     """Length of the client's prompt, the first part of `token_ids`."""
     sampling: SamplingParams
     num_cached: int = 0
-    """Prefix cache hit: the number of first tokens whose K and V are in the first blocks that the sequence gets.
-
-    Another sequence may compute some of these in the same step: in each layer all K and V of a step are written before
-    any are read.
-    """
+    """Prefix cache hit: the number of first tokens whose K and V are in the first blocks that the sequence gets. Another
+    may compute some of these in the same step: each layer writes all K and V of a step before it reads any."""
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True):
@@ -168,9 +165,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     link_bytes_per_second: float = 0.0
     """Weights in the host's memory, beyond `weight_bytes`, and the measured speed at which every step copies them."""
     read_bytes: int = 0
-    """Bytes of the checkpoint that this shard read."""
     load_seconds: float = 0.0
-    """Seconds from opening the checkpoint until the weights were packed on the device."""
+    """Bytes of the checkpoint that this shard read, and seconds until all were packed on the device."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

@@ -42,7 +42,7 @@ def test_rights_that_are_missing(tmp_path: Path) -> None:
         assert "ermission" in outcome.lines[0]
 
 
-@pytest.mark.parametrize("limit", [600 * 2**20, 2000 * 2**20])
+@pytest.mark.parametrize("limit", [600 * 2**20, 1400 * 2**20])
 def test_too_little_address_space(limit: int, tmp_path: Path) -> None:
     """Threads cannot start, or the shard cannot load (`ulimit -v`); one line says so."""
     with EndingServer(tmp_path, wait=False) as server:

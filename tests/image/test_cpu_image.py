@@ -78,7 +78,7 @@ def test_it_has_no_compiler_and_no_package_manager(server: Container) -> None:
 
 
 def test_bytecode_lies_in_one_place(server: Container) -> None:
-    """What lay beside the modules would never be read."""
+    """Nothing reads what lies beside the modules."""
     assert server.python(BYTECODE).strip() == "[]"
 
 

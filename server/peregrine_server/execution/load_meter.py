@@ -24,6 +24,12 @@ class LoadMeter:
         """The weights are packed on the device."""
         self._seconds = time.monotonic() - self._start
 
-    def completed(self, ready: Ready) -> Ready:
-        """The same with what was measured."""
-        return structs.replace(ready, read_bytes=self._read_bytes, load_seconds=self._seconds)
+    def completed(self, ready: Ready, host_bytes: int = 0, link_bytes_per_second: float = 0.0) -> Ready:
+        """The same with what was measured, and with weights that are copied from the host: see `Ready`."""
+        return structs.replace(
+            ready,
+            read_bytes=self._read_bytes,
+            load_seconds=self._seconds,
+            host_bytes=host_bytes,
+            link_bytes_per_second=link_bytes_per_second,
+        )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -113,11 +112,8 @@ class Runner:
             meter.end()
             # Copies take longer than the launches that a graph would save.
             runner = cls(config, model, None if size.host_bytes else _capturer(device))
-            runner.ready = meter.completed(runner.ready)
-            if size.host_bytes:
-                runner.ready = replace(
-                    runner.ready, host_bytes=size.host_bytes, link_bytes_per_second=bytes_per_second(device)
-                )
+            link = bytes_per_second(device) if size.host_bytes else 0.0
+            runner.ready = meter.completed(runner.ready, size.host_bytes, link)
             if device.type == "cuda":
                 runner.warm_up(config)
         except torch.OutOfMemoryError:
