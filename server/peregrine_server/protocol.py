@@ -72,7 +72,7 @@ class NewSequence(msgspec.Struct, frozen=True, array_like=True):
     """Length of the client's prompt, the first part of `token_ids`."""
     sampling: SamplingParams
     num_cached: int = 0
-    """Prefix cache hit: the number of first tokens whose K and V are in the first blocks that the sequence gets. Another
+    """Prefix cache hit: the number of first tokens whose K and V are in the first blocks that the sequence gets. Others
     may compute some of these in the same step: each layer writes all K and V of a step before it reads any."""
 
 
