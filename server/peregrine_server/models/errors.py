@@ -1,7 +1,7 @@
 """The errors of a model that cannot be served. Imports no torch."""
 
 AGAIN = "download it again"
-"""The remedy for a damaged file."""
+"""What to do about a damaged file."""
 
 
 class ConfigError(ValueError):
