@@ -1,8 +1,5 @@
 """The errors of a model that cannot be served. Imports no torch."""
 
-AGAIN = "download it again"
-"""What to do about a damaged file."""
-
 
 class ConfigError(ValueError):
     """config.json is missing or says something impossible. One line for the operator."""
