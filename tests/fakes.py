@@ -13,7 +13,7 @@ import httpx
 import tokenizers
 import uvicorn
 from fastapi import FastAPI
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from exposition import parse_metrics
 from peregrine_router.app import build_app
@@ -29,6 +29,17 @@ from peregrine_router.text.tokenizer import Tokenizer
 
 EOS = "<|endoftext|>"
 CORPUS = ["the quick brown fox jumps over the lazy dog", "falcons dive; the falcon dives again and again"]
+
+
+def falcon_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """The steps in tokenizer.json of falcon-7b, 40b and 180B."""
+    steps = [
+        pre_tokenizers.Punctuation("contiguous"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        pre_tokenizers.Digits(individual_digits=False),
+        pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
+    ]
+    return pre_tokenizers.Sequence(steps)
 
 
 def train_backend() -> tokenizers.Tokenizer:

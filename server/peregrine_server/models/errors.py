@@ -1,5 +1,8 @@
 """The errors of a model that cannot be served. Imports no torch."""
 
+AGAIN = "download it again"
+"""The remedy for a damaged file."""
+
 
 class ConfigError(ValueError):
     """config.json is missing or says something impossible. One line for the operator."""

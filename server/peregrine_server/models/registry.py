@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from peregrine_server.models.errors import ConfigError, UnsupportedModel
+from peregrine_server.models.errors import AGAIN, ConfigError, UnsupportedModel
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightFormat, WeightKernels
 from peregrine_server.models.formats.registry import stored_format
 from peregrine_server.models.interface import (
@@ -147,7 +147,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}): download it again") from None
+        raise ConfigError(f"{file} is not valid JSON ({error}): {AGAIN}") from None
     if not isinstance(hf, dict):
         raise ConfigError(f"{file} must hold a JSON object, not a {type(hf).__name__}")
     return hf

@@ -7,9 +7,9 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, pre_tokenizers
+from tokenizers import AddedToken
 
-from fakes import EOS, train_backend
+from fakes import EOS, falcon_pre_tokenizer, train_backend
 from gguf_checkpoints import write_gguf
 from peregrine_router.text.gguf_tokenizer import NORMAL, UNUSED, tokenizer_config, tokenizer_json
 from peregrine_router.text.tokenizer_files import TokenizerError
@@ -29,14 +29,7 @@ TEXTS = (
 def original() -> tokenizers.Tokenizer:
     """Byte-level BPE with the steps of falcon-7b's tokenizer.json, special tokens and one that is not."""
     backend = train_backend()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Punctuation("contiguous"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-            pre_tokenizers.Digits(individual_digits=False),
-            pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
-        ]
-    )
+    backend.pre_tokenizer = falcon_pre_tokenizer()
     backend.add_special_tokens([AddedToken(">>INTRODUCTION<<", special=True, normalized=False)])
     backend.add_tokens([AddedToken("<|user|>", normalized=False)])
     return backend

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, pre_tokenizers
 
-from fakes import EOS, train_backend
+from fakes import EOS, falcon_pre_tokenizer, train_backend
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.text import piecewise
 from peregrine_router.text.piecewise import PiecewiseEncoder
@@ -55,14 +55,7 @@ MORE = (
 def falcon_backend() -> tokenizers.Tokenizer:
     """The pre-tokenizer of Falcon 7B, and an added token."""
     backend = train_backend()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Punctuation("contiguous"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-            pre_tokenizers.Digits(individual_digits=False),
-            pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
-        ]
-    )
+    backend.pre_tokenizer = falcon_pre_tokenizer()
     backend.add_special_tokens([AddedToken("<|a special text|>", special=True, normalized=False)])
     return backend
 

@@ -148,9 +148,11 @@ class Loader:
     def offloaded(self) -> tuple[int, ...]:
         """The layers whose weights stay in the host's memory. Raises CheckpointError."""
         context, num_layers = self.context, self.context.config.num_layers
+        if not context.offload_bytes:
+            return ()
         of = context.config, context.parallel.size, context.dtype_name, context.format
         sizes = {layer_bytes(*of, layer) for layer in range(num_layers)}
-        if context.offload_bytes and len(sizes) > 1:
+        if len(sizes) > 1:
             raise CheckpointError("--cpu-offload-gb wants layers of one size; this checkpoint's differ: leave it out")
         return offloaded_layers(num_layers, max(sizes), context.offload_bytes)
 

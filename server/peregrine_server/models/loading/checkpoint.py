@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+from peregrine_server.models.errors import AGAIN
 from peregrine_server.models.loading.gguf_file import GgufFile
 from peregrine_server.models.loading.gguf_layout import GgufLayout
 from peregrine_server.models.loading.safetensors_file import SafetensorsFile
-from peregrine_server.models.loading.tensor_file import AGAIN, CheckpointError, TensorFile
+from peregrine_server.models.loading.tensor_file import CheckpointError, TensorFile
 from peregrine_server.models.loading.torch_file import TorchFile
 
 _NAMES = (

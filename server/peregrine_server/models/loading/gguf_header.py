@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from peregrine_server.models.errors import ConfigError, UnsupportedModel
+from peregrine_server.models.errors import AGAIN, ConfigError, UnsupportedModel
 
 MAX_HEADER_BYTES = 16 * 2**20
 """A bound: with a vocabulary of 65,024 tokens and its merges a header has 3 MB."""
@@ -24,7 +24,6 @@ ALIGNMENT_KEY, DEFAULT_ALIGNMENT = "general.alignment", 32
 """Tensors begin at multiples of it."""
 OLD_MAGICS = b"lmgg", b"fmgg", b"tjgg", b"algg", b"ccgg"
 """First bytes of llama.cpp's formats before GGUF, and of ggllm.cpp's, its fork for this family of models."""
-AGAIN = "download it again"
 
 Value = int | float | bool | str | tuple["int | float | bool | str", ...]
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}

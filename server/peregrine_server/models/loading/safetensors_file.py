@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peregrine_server.models.errors import AGAIN
 from peregrine_server.models.loading.tensor_file import (
-    AGAIN,
     DTYPES,
     CheckpointError,
     TensorInfo,

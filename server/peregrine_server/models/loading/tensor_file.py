@@ -23,8 +23,6 @@ DTYPES = {
 }
 """safetensors' names of the types that weights, quantized or not, may have."""
 
-AGAIN = "download it again"
-
 
 class CheckpointError(ValueError):
     """The weights cannot be loaded. One line for the operator: which file, what is wrong, what to do."""

@@ -10,22 +10,23 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from peregrine_server.models.errors import AGAIN
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_STATE_BYTES = 4096
 """A bound on the JSON of a weight of bitsandbytes, which has some 300."""
-_AGAIN = "download it again"
 
 
 def fault_of_numbers(values: Tensor) -> str | None:
     """Checks that scales, or what they are made of, are finite."""
-    return None if values.float().isfinite().all() else f"holds numbers that are not finite; {_AGAIN}"
+    return None if values.float().isfinite().all() else f"holds numbers that are not finite; {AGAIN}"
 
 
 def fault_of_shape(shape: list[int], stored: Tensor) -> str | None:
     """Checks that a shape that is stored beside its tensor is the tensor's."""
-    return None if stored.tolist() == shape else f"says {stored.tolist()}, not {shape}; {_AGAIN}"
+    return None if stored.tolist() == shape else f"says {stored.tolist()}, not {shape}; {AGAIN}"
 
 
 def fault_of_zeros(middle: int, num_bits: int, words: Tensor) -> str | None:
@@ -47,7 +48,7 @@ def fault_of_groups(num_groups: int, group_size: int | None, groups: Tensor) -> 
     if group_size is not None and not torch.equal(groups.long(), torch.arange(len(groups)) // group_size):
         return "has inputs in another order; set desc_act to true if the weights are so"
     if groups.min() < 0 or groups.max() >= num_groups:
-        return f"names groups beyond its {num_groups}; {_AGAIN}"
+        return f"names groups beyond its {num_groups}; {AGAIN}"
     return None
 
 
@@ -61,13 +62,13 @@ def fault_of_state(facts: Mapping[str, object], has_offset: bool, stored: Tensor
     are quantized too, a number that is added to them."""
     state = state_of(stored)
     if state is None:
-        return f"is not the JSON of a weight's state; {_AGAIN}"
+        return f"is not the JSON of a weight's state; {AGAIN}"
     for key, value in facts.items():
         if state.get(key) != value:
             return f"says that {key} is {state.get(key)!r:.80}, not {value}; give another checkpoint"
     offset = state.get("nested_offset")
     if has_offset and not (isinstance(offset, float) and math.isfinite(offset)):
-        return f"says that nested_offset is {offset!r:.80}, not a number; {_AGAIN}"
+        return f"says that nested_offset is {offset!r:.80}, not a number; {AGAIN}"
     return None
 
 
