@@ -1,6 +1,8 @@
 """Every weight format on one, two and three shards, in real processes: the tokens of transformers' model of the values
 that the weights stand for."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from transformers import FalconForCausalLM
 
 from bitsandbytes_checkpoints import LAYOUTS as BITSANDBYTES
+from bitsandbytes_package import SETTINGS, save_quantized
 from checkpoints import build_model, write_checkpoint
 from falcon_groups import Result, run_group
 from falcons import falcon_config
@@ -21,7 +24,7 @@ from peregrine_server.models.falcon.partition import partition
 from peregrine_server.models.formats.registry import FORMATS, weight_format
 from peregrine_server.models.formats.rounded import RoundedFormat
 from peregrine_server.models.loading.slices import Slice, whole
-from quantized_checkpoints import LAYOUTS, StoredLayout, linears, write_quantized
+from quantized_checkpoints import LAYOUTS, linears, write_quantized
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +35,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rw-1b": ONE_LAYER,
 }
 """Multi-query with one LayerNorm; grouped queries with two; sequential, with biases and ALiBi."""
-CHECKPOINTS: dict[str, StoredLayout] = {**LAYOUTS, **INPUT_MAJOR, **BITSANDBYTES}
-STORED = [(variant, name) for variant in VARIANTS for name in CHECKPOINTS]
+WRITERS: dict[str, Callable[..., FalconForCausalLM]] = {
+    **{name: partial(write_quantized, layout=each) for name, each in (LAYOUTS | INPUT_MAJOR | BITSANDBYTES).items()},
+    **{f"{name} by bitsandbytes": partial(save_quantized, settings=each) for name, each in SETTINGS.items()},
+}
+"""By name, what writes a checkpoint of a variant, and returns the model that it stands for."""
+STORED = [(variant, name) for variant in VARIANTS for name in WRITERS]
 SIZES = [1, 2, 3]
 PROMPT = torch.randint(257, (12,), generator=torch.Generator().manual_seed(0)).tolist()
 NUM_GENERATED = 4
@@ -54,8 +61,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, oracles: dict[tuple[str, str]
     for variant, overrides in VARIANTS.items():
         write_checkpoint(root / variant / "plain", build_model(variant, **overrides))
     for variant, name in STORED:
-        overrides = VARIANTS[variant]
-        oracles[variant, name] = write_quantized(root / variant / name, variant, CHECKPOINTS[name], **overrides)
+        oracles[variant, name] = WRITERS[name](root / variant / name, variant, **VARIANTS[variant])
     return root
 
 

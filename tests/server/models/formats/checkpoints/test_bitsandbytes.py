@@ -1,4 +1,4 @@
-"""Checkpoints of bitsandbytes that lie, their settings and sizes."""
+"""Checkpoints of bitsandbytes that lie, their settings and sizes, and what its own package reads of them."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bitsandbytes_checkpoints import LAYOUTS, BitsAndBytes
+from bitsandbytes_package import read_quantized
 from lying_checkpoints import AT, Change, failure, refusal, replaced, rewrite, set_first, set_setting
 from peregrine_server.models.formats.checkpoints.bitsandbytes import read_scheme
 from peregrine_server.models.formats.interface import ALL_KERNELS
 from peregrine_server.models.registry import load_format
-from quantized_checkpoints import write_quantized
+from quantized_checkpoints import linears, write_quantized
 
 STATE = "weight.quant_state.bitsandbytes__nf4"
 
@@ -118,3 +119,11 @@ def test_sizes_and_names(name: str, row_bytes: int, option: str, tmp_path: Path)
     assert load_format(tmp_path, option, ALL_KERNELS).num_bytes(10, 128, "bfloat16") == 10 * row_bytes
     with pytest.raises(ValueError, match=r"^--quantize fp8: the checkpoint's weights are bitsandbytes [^\n]*$"):
         load_format(tmp_path, "fp8")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_package_reads_what_the_tests_pack(name: str, tmp_path: Path) -> None:
+    """To the values that the tests' own packing, from the definition, stands for."""
+    model = write_quantized(tmp_path, "7b", LAYOUTS[name])
+    for (_, read), (_, packed) in zip(linears(read_quantized(tmp_path)), linears(model), strict=True):
+        torch.testing.assert_close(read.weight, packed.weight, atol=1e-6, rtol=1e-6)
