@@ -60,7 +60,7 @@ def dequantized(linear: torch.nn.Linear) -> Tensor:
 def _load(path: Path, dtype: torch.dtype, **settings: Any) -> FalconForCausalLM:
     """The model by transformers, with bitsandbytes' linears where the settings, or the checkpoint's, say so."""
     with pytest.MonkeyPatch.context() as patch:
-        # transformers 5 passes over linears of a class of their own, which Falcon's are; 4 quantizes them too.
+        # transformers 5 passes over linears of a class of their own, which Falcon's are; 4 did not.
         patch.setattr(modeling_falcon, "FalconLinear", torch.nn.Linear)
         model: FalconForCausalLM = FalconForCausalLM.from_pretrained(path, dtype=dtype, **settings)
     return model
