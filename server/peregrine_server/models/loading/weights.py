@@ -1,5 +1,6 @@
 """From a checkpoint's tensors to one rank's: every name accounted for, then streamed into place piece by piece."""
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,7 +238,7 @@ def _wrapper(names: list[str]) -> str:
 def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, TensorSpec]) -> None:
     """Raises CheckpointError unless there is a source of the right shape and type for each name."""
     if missing := sorted(expected.keys() - sources.keys()):
-        raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_ANOTHER}")
+        raise CheckpointError(f"{path} lacks tensor {_first(missing)}; {_remedy(missing[0], sources, expected)}")
     for name, (shape, dtypes, _) in expected.items():
         file, info = sources[name].file, sources[name].info
         if not _fits(info.shape, shape):
@@ -247,6 +248,15 @@ def _check(path: Path, sources: Mapping[str, _Source], expected: Mapping[str, Te
         if dtypes == FLOATS:
             raise CheckpointError(f"{file.path}: {name} is of no type that can be loaded; give floating-point weights")
         raise CheckpointError(f"{file.path}: {name} is not of type {' or '.join(dtypes)}; {_ANOTHER}")
+
+
+def _remedy(missing: str, sources: Mapping[str, _Source], expected: Mapping[str, TensorSpec]) -> str:
+    """The remedy for a missing tensor, whose linear may have a weight that is not quantized."""
+    weight = re.sub(r"\.(weight\b.*|[^.]*)$", ".weight", missing)
+    is_plain = weight in sources and _is_float(sources[weight].info)
+    if is_plain and (weight not in expected or expected[weight].dtypes != FLOATS):
+        return f"{weight} is not quantized: if none is, leave quantization_config out of config.json"
+    return _ANOTHER
 
 
 def _check_values(sources: Mapping[str, _Source], expected: Mapping[str, TensorSpec]) -> None:

@@ -1,5 +1,6 @@
 """Quantized checkpoints of every layout on the CPU's own kernels."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from bitsandbytes_checkpoints import LAYOUTS as BITSANDBYTES
+from checkpoints import build_model, write_checkpoint
 from cpu_backends import native
 from falcons import load, model_context
 from gptq_awq_checkpoints import INPUT_MAJOR, Awq, Gptq
@@ -60,6 +62,17 @@ def test_a_file_that_ends_in_the_middle_is_named(name: str, tmp_path: Path) -> N
     error = failure(tmp_path)
     assert error.startswith(f"{file} is truncated")
     assert error.endswith("; download it again")
+
+
+@pytest.mark.parametrize("name", ["int4", "int8", "gptq", "awq", "bitsandbytes int8", "bitsandbytes nested nf4"])
+def test_linears_that_are_not_quantized_are_named(name: str, tmp_path: Path) -> None:
+    """transformers 5 writes settings of bitsandbytes beside Falcons whose linears it has left in 16 bits."""
+    write_checkpoint(tmp_path, build_model("7b", torch.bfloat16))
+    file = tmp_path / "config.json"
+    config = {**json.loads(file.read_text()), "quantization_config": CHECKPOINTS[name].quantization_config()}
+    file.write_text(json.dumps(config))
+    remedy = "h.0.mlp.dense_4h_to_h.weight is not quantized: if none is, leave quantization_config out of config.json"
+    assert remedy in failure(tmp_path)
 
 
 @pytest.mark.parametrize(
