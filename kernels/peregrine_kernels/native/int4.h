@@ -14,7 +14,9 @@
 enum {
     SPAN = 8,                                   /* units: a group is a multiple */
     UNIT_LINE = TILE * 2,                       /* bytes of a unit in a packed tile */
-    MAX_FEW_ROWS = VECTORS == 2 ? 8 : MAX_ROWS, /* multiplied with the weight as it is packed */
+    MAX_FEW_ROWS = VECTORS == 2 ? 8 : MAX_ROWS, /* of a pass with the weight as it is packed */
+    /* With more rows the weight is expanded first. On AVX2 two passes cost less without: an expanded unit is stored and loaded. */
+    MAX_PACKED_ROWS = (VECTORS == 2 ? 1 : 2) * MAX_FEW_ROWS,
 };
 
 struct int4_product {

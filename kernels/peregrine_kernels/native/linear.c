@@ -19,7 +19,7 @@ enum {
 /* Whether AVX2 computes faster than memory delivers the weight. Zen 4's hardware prefetcher is then best left nearly alone:
  * prefetching every line 6 KiB ahead makes a decode of 1.15 B parameters 24 % slower in int8 and 3 % in bfloat16 at 55 GB/s
  * of memory bandwidth; 1 % in bfloat16 at 32 GB/s. */
-int is_memory_bound(long rows) { return VECTORS == 1 && rows == 1; }
+static int is_memory_bound(long rows) { return VECTORS == 1 && rows == 1; }
 
 /* Prefetch distance, in bytes, in the first pass over a weight. Chosen at 30 and at 50 GB/s of memory bandwidth: 6 KiB for
  * every row count costs a tenth of the time at one or two rows, which are bound by memory, and 3 % at 8. AMX is insensitive. */

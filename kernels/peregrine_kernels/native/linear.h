@@ -43,9 +43,6 @@ struct packed {
 /* This thread's memory for packed rows. */
 unit *packed_rows(const struct packed *p);
 
-/* Whether prefetching one line in 8 of a weight is enough. */
-int is_memory_bound(long rows);
-
 /* Multiplies tiles of WEIGHT_INT4; a `range_task` of `struct packed`. */
 void multiply_int4_range(void *args, long tile, long end);
 

@@ -348,13 +348,28 @@ INLINE __m256i high_half(__m256i x) { return low_half(_mm256_srli_epi32(x, 4)); 
 INLINE ivec low_nibbles(ivec x) { return BOTH(ivec, low_half, x); }
 INLINE ivec high_nibbles(ivec x) { return BOTH(ivec, high_half, x); }
 
+/* narrow (+)= a vector of columns, unsigned, times four inputs, signed, as pairs in 16 bits. Inline assembly, because gcc spills:
+ * 12 accumulators, the columns and two temporaries take all 16 registers. */
+INLINE void begin_narrow(ivec *narrow, ivec columns, const int32_t *x) {
+    __asm__("vpbroadcastd %2, %1\n\tvpmaddubsw %1, %3, %0\n\tvpmaddubsw %1, %4, %1"
+            : "=&x"(narrow->a), "=&x"(narrow->b)
+            : "m"(*x), "x"(columns.a), "x"(columns.b));
+}
+
+INLINE void add_narrow(ivec *narrow, ivec columns, const int32_t *x) {
+    __m256i a, b;
+    __asm__("vpbroadcastd %4, %3\n\tvpmaddubsw %3, %5, %2\n\tvpmaddubsw %3, %6, %3\n\t"
+            "vpaddw %2, %0, %0\n\tvpaddw %3, %1, %1"
+            : "+x"(narrow->a), "+x"(narrow->b), "=&x"(a), "=&x"(b)
+            : "m"(*x), "x"(columns.a), "x"(columns.b));
+}
+
 /* sums[m] += 8 units of row m of x, signed, times those of a vector of w, unsigned: 4-bit integers as int4.h has them, or
  * expanded to 8 bits. Pairs add up in 16 bits: 8 of at most 2 * 15 * 127. */
 INLINE void add_eight(ivec sums[][1], const int32_t *w, const unit *x, long row, long column, const int rows,
                       const int is_expanded) {
     ivec narrow[MAX_ROWS];
-#pragma GCC unroll 6
-    for (int m = 0; m < rows; m++) narrow[m] = izero();
+#pragma GCC unroll 4
     for (int pair = 0; pair < 4; pair++)
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
@@ -362,9 +377,11 @@ INLINE void add_eight(ivec sums[][1], const int32_t *w, const unit *x, long row,
             if (!is_expanded) columns = half ? high_nibbles(columns) : low_nibbles(columns);
 #pragma GCC unroll 6
             for (int m = 0; m < rows; m++) {
-                __m256i one = _mm256_set1_epi32(x[m * row + (2 * pair + half) * column].even);
-                narrow[m].a = _mm256_add_epi16(narrow[m].a, _mm256_maddubs_epi16(columns.a, one));
-                narrow[m].b = _mm256_add_epi16(narrow[m].b, _mm256_maddubs_epi16(columns.b, one));
+                const int32_t *one = &x[m * row + (2 * pair + half) * column].even;
+                if (pair || half)
+                    add_narrow(&narrow[m], columns, one);
+                else
+                    begin_narrow(&narrow[m], columns, one);
             }
         }
     const __m256i ones = _mm256_set1_epi16(1);

@@ -12,7 +12,7 @@ from peregrine_kernels import DenseWeight
 from peregrine_kernels.reference.backend import ReferenceBackend
 from peregrine_kernels.weights import Int4Weight
 
-ROWS = (1, 2, 3, 4, 5, 8, 13, 16, 32, 33, 256, 260)
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 32, 33, 256, 260)
 """Around the numbers of rows at which a kernel takes another path; 260 are two blocks."""
 
 
