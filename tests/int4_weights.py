@@ -6,18 +6,12 @@ from torch import Tensor
 from peregrine_kernels.weights import Int4Weight, pack_nibbles
 
 
-def random_int4(
-    num_outputs: int,
-    num_inputs: int,
-    group_size: int = 64,
-    has_zeros: bool = False,
-    dtype: torch.dtype = torch.bfloat16,
-) -> Int4Weight:
-    """Scales of both signs, of `dtype`; integer zero points, as checkpoints have them."""
+def random_int4(num_outputs: int, num_inputs: int, group_size: int = 64, has_zeros: bool = False) -> Int4Weight:
+    """Scales of both signs; integer zero points, as checkpoints have them."""
     groups = num_outputs, num_inputs // group_size
     integers = torch.randint(16, (num_outputs, num_inputs), dtype=torch.uint8)
     zeros = torch.randint(16, groups).float() if has_zeros else None
-    return Int4Weight(pack_nibbles(integers), (torch.randn(groups) / 64).to(dtype), group_size, zeros)
+    return Int4Weight(pack_nibbles(integers), (torch.randn(groups) / 64).bfloat16(), group_size, zeros)
 
 
 def rounded_inputs(x: Tensor) -> Tensor:

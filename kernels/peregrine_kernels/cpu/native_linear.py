@@ -23,7 +23,7 @@ class CWeight(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("columns", "depth", "activation")),
         ("kind", ctypes.c_int),
         ("group", ctypes.c_long),
-        *((name, ctypes.c_int) for name in ("has_zeros", "is_wide")),
+        ("has_zeros", ctypes.c_int),
     )
 
 
@@ -51,10 +51,10 @@ class NativeLinear:
 
         Raises UnsupportedWeight for 4-bit groups that the kernels do not take.
         """
-        scales, offsets, grouping = None, None, (0, False, False)
+        scales, offsets, grouping = None, None, (0, False)
         if isinstance(weight, Int4Weight):
-            packed, is_wide = pack_int4(library, weight)
-            grouping = weight.group_size, weight.zeros is not None, is_wide
+            packed = pack_int4(library, weight)
+            grouping = weight.group_size, weight.zeros is not None
         else:
             if isinstance(weight, Int8Weight):
                 # Those of a checkpoint may be every second of a tensor, or one for all rows.

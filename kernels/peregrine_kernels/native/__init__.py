@@ -22,7 +22,7 @@ _SIGNATURES = {
     "peregrine_parallel_layer": [_P, _P, _P, _P, _P, _P, _P, _L, _L, _L],
     "peregrine_model": [_P, _P, _P, _P, _P, _L, _L, _P, _P, _L, _P],
     "peregrine_pack": [_P, _L, _L, _P, _P],
-    "peregrine_pack_int4": [_P, _P, _P, _L, _L, _L, ctypes.c_int, _P],
+    "peregrine_pack_int4": [_P, _P, _P, _L, _L, _L, _P],
     "peregrine_round_int8": [_P, ctypes.c_int, _L, _L, _F, _P, _P],
     "peregrine_round_int4": [_P, ctypes.c_int, _L, _L, _P, _L, _P, _P],
     "peregrine_attention": [_P, _L, _P, _P, _L, _L, _L, _P, _P, _L, _L, _L, _L, _P, _P, _L],

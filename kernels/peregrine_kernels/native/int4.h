@@ -1,9 +1,9 @@
 /* Weights of 4-bit integers in groups of inputs (W4A8): the layout of a packed weight, and the product with it.
  *
  * A tile is a sequence of groups, each [group / 8][TILE][4] bytes of two integers (of unit 2 j in the low four bits, of unit
- * 2 j + 1 in the high ones), then TILE scales, then, if the weight has zeros, TILE zeros; both bfloat16, or float32 if the
- * weight `is_wide`. A weight is (integer - 8 - 8 zero) * scale. Integers are unsigned and inputs signed, so that AVX2's pairs
- * add in 16 bits without saturation.
+ * 2 j + 1 in the high ones), then TILE scales, then, if the weight has zeros, TILE zeros; both bfloat16. A weight is
+ * (integer - 8 - 8 zero) * scale. Integers are unsigned and inputs signed, so that AVX2's pairs add in 16 bits without
+ * saturation.
  *
  * The sum over a group is an integer, hence exact; groups are added in order, in float32, however many rows there are: a row's
  * result does not depend on the rows beside it. */
@@ -14,6 +14,7 @@
 enum {
     SPAN = 8,                                   /* units: a group is a multiple */
     UNIT_LINE = TILE * 2,                       /* bytes of a unit in a packed tile */
+    PARAMETER_LINE = TILE * sizeof(bf16),       /* bytes of the scales, or of the zeros, of a group */
     MAX_FEW_ROWS = VECTORS == 2 ? 8 : MAX_ROWS, /* of a pass with the weight as it is packed */
     /* With more rows the weight is expanded first. On AVX2 two passes cost less without: an expanded unit is stored and loaded. */
     MAX_PACKED_ROWS = (VECTORS == 2 ? 1 : 2) * MAX_FEW_ROWS,
@@ -36,15 +37,11 @@ struct int4_product {
 
 INLINE long num_groups(const struct weight *w) { return w->depth / w->group; }
 INLINE long units_of(const struct weight *w) { return w->group / 4; }
-INLINE long parameter_bytes(const struct weight *w) { return TILE * (w->is_wide ? sizeof(float) : sizeof(bf16)); }
-INLINE long group_bytes(const struct weight *w) {
-    return units_of(w) * UNIT_LINE + (w->has_zeros ? 2 : 1) * parameter_bytes(w);
-}
+INLINE long group_bytes(const struct weight *w) { return units_of(w) * UNIT_LINE + (w->has_zeros ? 2 : 1) * PARAMETER_LINE; }
 
 /* Vector v of the scales (`at` 0) or of the zeros (`at` 1) of a group. */
 INLINE vec parameters(const struct weight *w, const uint8_t *group, int at, int v) {
-    const uint8_t *from = group + units_of(w) * UNIT_LINE + at * parameter_bytes(w);
-    return w->is_wide ? load((const float *)from + v * LANES) : load_bf16((const bf16 *)from + v * LANES, LANES);
+    return load_bf16((const bf16 *)(group + units_of(w) * UNIT_LINE + at * PARAMETER_LINE) + v * LANES, LANES);
 }
 
 /* Bytes that `expand` needs for so many groups. */

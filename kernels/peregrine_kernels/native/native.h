@@ -124,8 +124,8 @@ struct weight {
     const float *offsets; /* [columns]: 128 times the sum of a column's integers; null but for WEIGHT_INT8 */
     long columns, depth, activation;
     enum weight_kind kind;
-    long group;             /* inputs of a group of WEIGHT_INT4 */
-    int has_zeros, is_wide; /* of WEIGHT_INT4: see int4.h */
+    long group;    /* inputs of a group of WEIGHT_INT4 */
+    int has_zeros; /* of WEIGHT_INT4: see int4.h */
 };
 
 /* `peregrine_linear`, with the loop `first` in front of its own: while one thread is at a long item of `first`, the others

@@ -56,7 +56,7 @@ EXPORT void peregrine_pack(const int32_t *x, long rows, long units, int32_t *out
 
 struct int4_packing {
     struct words words;
-    const char *scales, *zeros; /* [rows, groups], bfloat16 or float32; zeros: or null */
+    const bf16 *scales, *zeros; /* [rows, groups]; zeros: or null */
     struct weight weight;       /* the sizes of what is packed */
     uint8_t *out;
 };
@@ -87,16 +87,12 @@ static void pack_words(const struct int4_packing *p, long tile, uint8_t *out) {
 }
 
 /* Scales (`at` 0) or zeros (`at` 1) of a tile's groups. */
-static void pack_parameters(const struct int4_packing *p, const char *parameters, int at, long tile, uint8_t *out) {
-    long size = parameter_bytes(&p->weight) / TILE, groups = num_groups(&p->weight);
+static void pack_parameters(const struct int4_packing *p, const bf16 *parameters, int at, long tile, uint8_t *out) {
+    long groups = num_groups(&p->weight), first = tile * TILE;
     for (long group = 0; group < groups; group++) {
-        uint8_t *to =
-            out + group * group_bytes(&p->weight) + units_of(&p->weight) * UNIT_LINE + at * parameter_bytes(&p->weight);
-        for (long row = tile * TILE; row < (tile + 1) * TILE; row++, to += size)
-            if (row < p->words.rows)
-                memcpy(to, parameters + (row * groups + group) * size, size);
-            else
-                memset(to, 0, size);
+        bf16 *to = (bf16 *)(out + group * group_bytes(&p->weight) + units_of(&p->weight) * UNIT_LINE + at * PARAMETER_LINE);
+        for (long row = first; row < first + TILE; row++)
+            to[row - first] = row < p->words.rows ? parameters[row * groups + group] : 0;
     }
 }
 
@@ -108,11 +104,11 @@ static void pack_int4_tile(void *args, long tile) {
     if (p->zeros) pack_parameters(p, p->zeros, 1, tile, out);
 }
 
-/* x [rows, depth / 8] of 8 integers in 32 bits, the first in the lowest; scales and zeros (or null) [rows, depth / group],
- * float32 if is_wide, else bfloat16 -> out: see int4.h; rows past the last are zeros. */
-EXPORT void peregrine_pack_int4(const int32_t *x, const char *scales, const char *zeros, long rows, long depth, long group,
-                                int is_wide, uint8_t *out) {
-    struct weight weight = {.depth = depth, .group = group, .has_zeros = zeros != 0, .is_wide = is_wide};
+/* x [rows, depth / 8] of 8 integers in 32 bits, the first in the lowest; scales and zeros (or null) [rows, depth / group]
+ * -> out: see int4.h; rows past the last are zeros. */
+EXPORT void peregrine_pack_int4(const int32_t *x, const bf16 *scales, const bf16 *zeros, long rows, long depth, long group,
+                                uint8_t *out) {
+    struct weight weight = {.depth = depth, .group = group, .has_zeros = zeros != 0};
     struct int4_packing packing = {{x, rows, depth / NIBBLES}, scales, zeros, weight, out};
     long tiles = ceil_div(rows, TILE);
     parallel_for(tiles, pack_int4_tile, &packing);

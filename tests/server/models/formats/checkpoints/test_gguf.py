@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from cpu_backends import native
 from fakes import train_backend
 from falcons import CPU, falcon_config, load, model_context
 from gguf_checkpoints import MIXES, mix, write_gguf
+from held_bytes import held_bytes
 from lying_checkpoints import failure, load_quantized, refusal, set_setting
 from peregrine_kernels.weights import Int4Weight
 from peregrine_router.launch.gguf_folder import make_folder
-from peregrine_server.models.falcon.footprint import weight_bytes
+from peregrine_server.models.falcon.footprint import footprint
 from peregrine_server.models.falcon.gguf import FalconGguf
 from peregrine_server.models.formats.checkpoints.gguf import GgufFormat
 from peregrine_server.models.formats.checkpoints.gguf_reader import with_zeros
@@ -29,9 +32,9 @@ from peregrine_server.models.registry import load_format
 INT4, WITH_ZEROS, CODEBOOK = Packing("int4", 32), Packing("int4", 32, has_zeros=True), Packing("codebook", 32)
 
 
-def folder_of(path: Path, types: str) -> Path:
+def folder_of(path: Path, types: str, **overrides: Any) -> Path:
     """A model's folder for a file of that mix."""
-    write_gguf(path / "falcon.gguf", "40b", MIXES[types], tokenizer=train_backend())
+    write_gguf(path / "falcon.gguf", "40b", MIXES[types], tokenizer=train_backend(), **overrides)
     return make_folder(path / "falcon.gguf")
 
 
@@ -60,16 +63,14 @@ def test_linears_are_kept_as_the_nearest_that_kernels_have(types: list[str], kep
     assert packings["other"] == INT8
 
 
-@pytest.mark.parametrize("name", ["Q8_0", "Q4_0", "Q4_K_M of 7B", "Q4_K_M of 40B", "Q4_K and Q4_0"])
-def test_a_loaded_model_has_the_bytes_that_are_planned(name: str, tmp_path: Path) -> None:
-    """To the byte, in bfloat16, on the device's own kernels."""
-    folder = folder_of(tmp_path, name)
-    context = model_context(torch.bfloat16)
-    found = load_format(folder, None, context.backend)
-    config = falcon_config(folder)
-    assert found.compute_dtype == "bfloat16"
-    model = load(folder, replace(context, format=found))
-    assert model.weight_bytes == weight_bytes(config, 1, "bfloat16", found, has_packed_head=True)
+@native
+@pytest.mark.parametrize("name", MIXES)
+def test_a_loaded_model_holds_the_bytes_that_are_planned(name: str, tmp_path: Path) -> None:
+    """Its tensors, to the byte, with the CPU's kernels; linears are whole tiles."""
+    folder, context = folder_of(tmp_path, name, vocab_size=320), model_context(torch.bfloat16)
+    model = load(folder, replace(context, format=load_format(folder, None, context.backend)))
+    planned = footprint(model.config, replace(context.layout, format=load_format(folder, None, CPU_KERNELS)))
+    assert held_bytes(model) - held_bytes(model.rotary, model.context) == planned.weight_bytes
 
 
 def test_sizes_of_linears_are_those_of_their_types() -> None:
