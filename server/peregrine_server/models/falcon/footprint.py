@@ -11,7 +11,7 @@ from peregrine_server.models.falcon.tensors import HEAD
 from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
 from peregrine_server.models.interface import Footprint, Layout
-from peregrine_server.models.layers.placement import NUM_BUFFERS, offloaded_layers
+from peregrine_server.models.layers.placement import buffer_bytes, host_bytes, offloaded_layers
 from peregrine_server.protocol import CacheSpec
 
 KV_SCALE_BYTES = 4
@@ -27,18 +27,18 @@ def footprint(config: FalconConfig, layout: Layout) -> Footprint:
     *_, (_, head) = linears(config, ranks)
     is_dense = format.head_num_bytes(*head, dtype) is None
     is_table = config.is_tied and is_dense and not layout.packs_weights
-    layer = layer_bytes(config, ranks, dtype, format)
-    host_bytes = layer * len(offloaded_layers(config.num_layers, layer, layout.offload_bytes))
-    buffer_bytes = NUM_BUFFERS * layer if host_bytes else 0
+    sizes = layer_sizes(config, ranks, dtype, format) if layout.offload_bytes else []
+    offloaded = offloaded_layers(sizes, layout.offload_bytes)
+    elsewhere, buffers = host_bytes(sizes, offloaded), buffer_bytes(sizes, offloaded)
     weights = weight_bytes(config, ranks, dtype, format, has_packed_head=layout.packs_weights)
     return Footprint(
-        weight_bytes=weights - host_bytes + buffer_bytes,
+        weight_bytes=weights - elsewhere + buffers,
         unread_bytes=0 if is_table else DenseFormat().num_bytes(*head, dtype),
         cache=CacheSpec(kv_bytes_per_token(config, ranks, dtype, layout.has_8_bit_kv)),
         activation_bytes_per_token=activation_bytes_per_token(config, ranks, dtype),
         scratch_bytes=scratch_bytes(config, ranks, dtype, format),
-        host_bytes=host_bytes,
-        buffer_bytes=buffer_bytes,
+        host_bytes=elsewhere,
+        buffer_bytes=buffers,
     )
 
 
@@ -69,13 +69,15 @@ def weight_bytes(
     return dense + head_bytes + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in layers)
 
 
-def layer_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat, layer: int = 0) -> int:
-    """Bytes of a layer's weights on one rank, but for the bias that the next layer's first norm adds."""
+def layer_sizes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> list[int]:
+    """Bytes of each layer's weights on one rank, but for the bias that the next layer's first norm adds."""
     handed_on = config.hidden_size * (2 if config.is_parallel else 1) if config.has_bias else 0
-    linear_bytes = sum(
-        format.linear(name).num_bytes(*shape, dtype) for name, shape in layer_linears(config, num_ranks, layer)
-    )
-    return linear_bytes + (layer_vectors(config, num_ranks) - handed_on) * DTYPE_BYTES[dtype]
+    vectors = (layer_vectors(config, num_ranks) - handed_on) * DTYPE_BYTES[dtype]
+    return [
+        vectors
+        + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in layer_linears(config, num_ranks, layer))
+        for layer in range(config.num_layers)
+    ]
 
 
 def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from peregrine_kernels import FusedModel, FusedOps, Linear, LinearInto, ModelParts
 from peregrine_server.models.falcon.config import FalconConfig
-from peregrine_server.models.falcon.footprint import checkpoint_bytes, layer_bytes
+from peregrine_server.models.falcon.footprint import checkpoint_bytes, layer_sizes
 from peregrine_server.models.falcon.gguf import FalconGguf
 from peregrine_server.models.falcon.model import (
     Block,
@@ -146,15 +146,12 @@ class Loader:
         return tuple(self.weights.load_each(self.block, names))
 
     def offloaded(self) -> tuple[int, ...]:
-        """The layers whose weights stay in the host's memory. Raises CheckpointError."""
-        context, num_layers = self.context, self.context.config.num_layers
+        """The layers whose weights stay in the host's memory."""
+        context = self.context
         if not context.offload_bytes:
             return ()
-        of = context.config, context.parallel.size, context.dtype_name, context.format
-        sizes = {layer_bytes(*of, layer) for layer in range(num_layers)}
-        if len(sizes) > 1:
-            raise CheckpointError("--cpu-offload-gb wants layers of one size; this checkpoint's differ: leave it out")
-        return offloaded_layers(num_layers, max(sizes), context.offload_bytes)
+        sizes = layer_sizes(context.config, context.parallel.size, context.dtype_name, context.format)
+        return offloaded_layers(sizes, context.offload_bytes)
 
     def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:
         context, config = self.context, self.context.config

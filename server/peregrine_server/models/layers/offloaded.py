@@ -1,6 +1,7 @@
 """Layers of which some have their weights in the host's memory, and are copied to the device before they run.
 
-The device has two buffers for those. While a layer runs from one, the next arrives in the other:
+The device has two buffers for those, each of the size of the largest that it takes in its turns. While a layer runs
+from one, the next arrives in the other:
 
     computing   layer 0 ─┬─ layers 1, 2 ─┬─ layer 3 ─┬─ layers 4, 5 ─┬─ layer 6 (needs buffer 0) ...
     buffer 0    layer 0  └─ layer 6 arrives ─────────┼───────────────┘
@@ -40,9 +41,7 @@ class OffloadedLayers(Sequence[Layer]):
         self._kept: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._layers = [self._placed(index, layer, stays) for index, layer in enumerate(layers)]
-        self._arrivals: list[Arrival] = [
-            copies.start(buffer, kept) for buffer, kept in zip(self._buffers, self._kept, strict=False)
-        ]
+        self._arrivals = [self._start(turn) for turn in range(len(self._buffers))]
 
     def __iter__(self) -> Iterator[Layer]:
         """Each layer with its weights in place until the next is asked for."""
@@ -54,8 +53,7 @@ class OffloadedLayers(Sequence[Layer]):
             buffer = turn % NUM_BUFFERS
             self.copies.wait(self._arrivals[buffer])
             yield layer
-            following = self._kept[(turn + NUM_BUFFERS) % len(self._kept)]
-            self._arrivals[buffer] = self.copies.start(self._buffers[buffer], following)
+            self._arrivals[buffer] = self._start((turn + NUM_BUFFERS) % len(self._kept))
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -68,6 +66,11 @@ class OffloadedLayers(Sequence[Layer]):
         """The layer, whose weights may be elsewhere."""
         return self._layers[index]
 
+    def _start(self, turn: int) -> Arrival:
+        """Copies the layer of that turn into its buffer."""
+        kept = self._kept[turn]
+        return self.copies.start(self._buffers[turn % NUM_BUFFERS][: len(kept)], kept)
+
     def _placed(self, index: int, layer: Layer, stays: Callable[[Layer], object]) -> Layer:
         """The layer, with its tensors in the buffer of its turn if it is offloaded."""
         if (turn := self._turns.get(index)) is None:
@@ -76,8 +79,7 @@ class OffloadedLayers(Sequence[Layer]):
         list(tensors_of(stays(layer), seen))
         tensors = list(tensors_of(layer, seen))
         starts, num_bytes = _places(tensors)
-        if turn < NUM_BUFFERS:
-            self._buffers.append(torch.empty(num_bytes, dtype=torch.uint8, device=tensors[0].device))
+        buffer = self._buffer(turn, num_bytes, tensors[0].device).untyped_storage()
         kept = self.copies.keep(num_bytes)
         for tensor in tensors:
             storage = tensor.untyped_storage()
@@ -85,10 +87,18 @@ class OffloadedLayers(Sequence[Layer]):
             kept[start : start + len(content)] = content
         for tensor in tensors:
             first = starts[tensor.untyped_storage().data_ptr()] // tensor.itemsize
-            buffer = self._buffers[turn % NUM_BUFFERS].untyped_storage()
             tensor.set_(buffer, first + tensor.storage_offset(), tensor.shape, tensor.stride())
         self._kept.append(kept)
         return layer
+
+    def _buffer(self, turn: int, num_bytes: int, device: torch.device) -> Tensor:
+        """uint8[N] of the device, N at least `num_bytes`: the buffer of that turn."""
+        if turn < NUM_BUFFERS:
+            self._buffers.append(torch.empty(num_bytes, dtype=torch.uint8, device=device))
+        buffer = self._buffers[turn % NUM_BUFFERS]
+        if len(buffer) < num_bytes:
+            buffer.resize_(num_bytes)  # In place: tensors of the layers before stay in it.
+        return buffer
 
 
 def _places(tensors: list[Tensor]) -> tuple[dict[int, int], int]:
