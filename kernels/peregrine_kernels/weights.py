@@ -76,10 +76,12 @@ class Int8Weight(_RowWeight):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Float8Weight(_RowWeight):
     """float8_e4m3fn values with one scale a row. See `fp8.quantize_fp8`."""
 
-    __slots__ = ()
+    rounds_inputs: bool = False
+    """Whether a linear rounds its inputs to e4m3, too (W8A8), by a scale a row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,15 +1,20 @@
 """Linears of quantized weights as compiled for the GPU at hand, against the weights dequantized on it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from packed_weights import QUANTIZE
+from peregrine_kernels.fp8 import quantize_fp8
 from peregrine_kernels.gpu.backend import TritonBackend
 from peregrine_kernels.gpu.dequantize import dequantize_launch
+from peregrine_kernels.gpu.float8_linear import Float8Linear
 from peregrine_kernels.gpu.fragment_order import fragment_order
 from peregrine_kernels.gpu.linear import QuantizedLinear
 from peregrine_kernels.reference.backend import ACTIVATIONS
+from peregrine_kernels.reference.rounded_inputs import round_inputs
 from peregrine_kernels.weights import dequantized
 
 pytestmark = pytest.mark.gpu
@@ -74,6 +79,35 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(device: torch.device, kind:
     assert torch.equal(together, linear(x))
     for rows in (2, 3, 16, 17, 31):
         assert torch.equal(linear(x[:rows].contiguous()), together[:rows])
+
+
+@pytest.mark.parametrize(("out_features", "in_features"), [(4672, 4544), (4544, 22720), (65024, 4544), (1000, 192)])
+def test_rounded_inputs(device: torch.device, out_features: int, in_features: int) -> None:
+    """By every kernel, of fp8's own GEMM or not, the oracle's product: of a row the same however many there are."""
+    weight = quantize_fp8(torch.randn(out_features, in_features, device=device) / in_features**0.5)
+    linear = Float8Linear(replace(weight, rounds_inputs=True), None, None)
+    x = torch.randn(300, in_features, device=device).bfloat16()
+    codes, scales = round_inputs(x)
+    expected = ((codes.double() * scales) @ weight.dequantize().double().T).bfloat16()
+    wide = torch.full((300, out_features + 16), 7.0, device=device, dtype=torch.bfloat16)
+    for rows in (1, 2, 32, 64, 256, 257, 300):
+        linear.into(x[:rows], wide[:rows, 8:-8])
+        torch.testing.assert_close(wide[:rows, 8:-8], expected[:rows], rtol=2e-2, atol=2e-2, msg=f"{rows} rows")
+    assert (wide[:, :8] == 7.0).all()
+    assert (wide[:, -8:] == 7.0).all()
+
+
+def test_a_graph_replays_products_of_rounded_inputs(device: torch.device) -> None:
+    """Of more than 256 rows, by torch's GEMM."""
+    weight = quantize_fp8(torch.randn(4544, 4544, device=device))
+    linear = Float8Linear(replace(weight, rounds_inputs=True), None, None)
+    x = torch.randn(512, 4544, device=device).bfloat16()
+    eager = linear(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = linear(x)
+    graph.replay()
+    assert torch.equal(out, eager)
 
 
 def test_a_graph_replays_products(device: torch.device) -> None:

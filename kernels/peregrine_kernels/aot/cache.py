@@ -31,7 +31,7 @@ from peregrine_kernels.aot.compile import (
     sampling_variants,
     variants_of,
 )
-from peregrine_kernels.aot.quantized import dequantize_launches, model_launches
+from peregrine_kernels.aot.quantized import model_launches, shared_launches
 from peregrine_kernels.aot.shapes import SHAPES, Shape
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_inputs import decode_inputs_launch
@@ -95,7 +95,7 @@ def launches(shape: Shape, capability: int) -> Iterator[Launch]:
     model = [variant.launch for variant in (*variants_of(shape, capability), *sampling_of(shape))]
     for launch in (*model, *_more_of(shape)):
         yield from _in_all_sizes(launch, MODEL_SIZES.get(launch.kernel.__name__, {}))
-    yield from (launch for _, launch in dequantize_launches())
+    yield from (launch for _, launch in shared_launches())
     yield from model_launches(shape, capability)
     yield from decode_inputs_launches()
 

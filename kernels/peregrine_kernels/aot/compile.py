@@ -19,7 +19,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from peregrine_kernels.aot.quantized import dequantize_launches, product_launches
+from peregrine_kernels.aot.quantized import product_launches, shared_launches
 from peregrine_kernels.aot.shapes import SHAPES, Shape
 from peregrine_kernels.gpu.activation import activation_launch
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
@@ -100,14 +100,18 @@ def variants(capability: int) -> Iterator[Variant]:
 def quantized_variants(capability: int) -> Iterator[Variant]:
     """Linears of quantized weights: kernels that all models share, as one with few outputs has them, whose inputs are
     split, and one with many and an activation."""
-    for kind, launch in dequantize_launches():
-        yield Variant("dequantize", "falcon-40b", kind, launch)
+    for what, launch in shared_launches():
+        yield Variant(_name(launch), "falcon-40b", what, launch)
     for model, linear in {"falcon-7b": (4544, 22720, None), "falcon-40b": (32768, 8192, "gelu")}.items():
         for what, launch in product_launches(*linear, capability, more_groups=linear[0] > WIDE):
             if launch.kernel is not sum_splits_kernel:
-                yield Variant(launch.kernel.__name__.removesuffix("_kernel"), model, what, launch)
+                yield Variant(_name(launch), model, what, launch)
     (sums,) = [each for what, each in product_launches(4544, 22720, None, capability) if what.startswith("int8 64")][1:]
     yield Variant("sum_splits", "falcon-7b", "[T, 4544]", sums)
+
+
+def _name(launch: Launch) -> str:
+    return str(launch.kernel.__name__).removesuffix("_kernel")
 
 
 def sampling_variants() -> Iterator[Variant]:

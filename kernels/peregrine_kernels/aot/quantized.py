@@ -12,15 +12,23 @@ from peregrine_kernels.aot.weights import meta_weights
 from peregrine_kernels.gpu.dequantize import dequantize_launch
 from peregrine_kernels.gpu.launch import Launch
 from peregrine_kernels.gpu.linear import QuantizedLinear
+from peregrine_kernels.gpu.round_inputs import round_inputs_launch
+from peregrine_kernels.gpu.row_major import row_major_launch
 
 ROWS = 1, 16, 32, 64
 """Numbers of rows, one for each kernel that they make a difference to."""
 
 
-def dequantize_launches() -> Iterator[tuple[str, Launch]]:
-    """(kind, launch) of each kind of weight dequantized: kernels that all models share."""
-    for kind, linear in _linears(4096, 8192).items():
-        yield kind, dequantize_launch(linear.weight, _empty(*linear.weight.shape))
+def shared_launches() -> Iterator[tuple[str, Launch]]:
+    """(what it is, launch) of kernels that all models share: each kind of weight dequantized, fp8 in rows, and inputs
+    rounded to it."""
+    size = 4096, 8192
+    for kind, linear in _linears(*size).items():
+        yield kind, dequantize_launch(linear.weight, _empty(*size))
+    x, codes, scales = _empty(*size), _empty(*size, dtype=torch.float8_e4m3fn), _empty(size[0], 1, dtype=torch.float32)
+    yield "fp8", row_major_launch(_linears(*size)["fp8"].weight, codes)
+    yield "values", round_inputs_launch(x, torch.empty_like(x))
+    yield "codes", round_inputs_launch(x, codes, scales)
 
 
 def product_launches(
@@ -66,5 +74,5 @@ def _linears(
     return {kind: QuantizedLinear(weight, bias, activation) for kind, weight in weights.items()}
 
 
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, dtype=torch.bfloat16, device="meta")
+def _empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels.gpu.decode_attention import SPLIT_TOKENS, Splits, decode_attention_launch, merge_splits_launch
+from peregrine_kernels.gpu.float8_linear import Float8Linear
 from peregrine_kernels.gpu.launch import capability_of
 from peregrine_kernels.gpu.layernorm import layer_norm_launch
 from peregrine_kernels.gpu.linear import QuantizedLinear, TritonLinear
@@ -18,7 +19,7 @@ from peregrine_kernels.gpu.rotary_kv import rotary_kv_launch
 from peregrine_kernels.gpu.sampling import sampling_launch
 from peregrine_kernels.interface import Affine, Backend, Linear, Rotary
 from peregrine_kernels.kv_cache import PagedBatch
-from peregrine_kernels.weights import DenseWeight, QuantizedWeight, UnsupportedWeight, Weight
+from peregrine_kernels.weights import DenseWeight, Float8Weight, QuantizedWeight, UnsupportedWeight, Weight
 
 
 class TritonBackend(Backend):
@@ -50,6 +51,8 @@ class TritonBackend(Backend):
     def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
         if isinstance(weight, DenseWeight):
             return TritonLinear(weight.values, bias, activation)
+        if isinstance(weight, Float8Weight) and weight.rounds_inputs:
+            return Float8Linear(weight, bias, activation)
         if isinstance(weight, QuantizedWeight):
             return QuantizedLinear(weight, bias, activation)
         raise UnsupportedWeight.by("triton", weight)

@@ -66,7 +66,7 @@ class QuantizedLinear:
     def into(self, x: Tensor, out: Tensor) -> None:
         """The same to out [T, out], whose rows may be strided."""
         if len(x) > MAX_ROWS:
-            self._dequantize_into(x, out)
+            self.multiply_many(x, out)
             return
         for launch in self.launches(x, out):
             launch()
@@ -79,7 +79,8 @@ class QuantizedLinear:
         plan = GemmPlan.of(weight, len(x))
         return quantized_gemm_launches(x, weight, bias, activation, out, plan, capability)
 
-    def _dequantize_into(self, x: Tensor, out: Tensor) -> None:
+    def multiply_many(self, x: Tensor, out: Tensor) -> None:
+        """`into` of more than MAX_ROWS rows."""
         scratch = x.new_empty(panel_rows(self.out_features), self.in_features)
         for rows, panel in self._panels:
             values = scratch[: panel.shape[0]]
@@ -95,15 +96,15 @@ def product(linear: LinearInto, x: Tensor, residual: Tensor | None) -> Tensor:
     return y if residual is None else y.add_(residual)
 
 
-def panels(out_features: int) -> Iterator[slice]:
+def panels(out_features: int, most: int | None = None) -> Iterator[slice]:
     """The rows of a weight, in parts of `panel_rows`."""
-    step = panel_rows(out_features)
+    step = panel_rows(out_features, most)
     return (slice(start, min(start + step, out_features)) for start in range(0, out_features, step))
 
 
-def panel_rows(out_features: int) -> int:
-    """Rows of each part but the last, which has about as many: at most PANEL_ROWS."""
-    count = -(-out_features // PANEL_ROWS)
+def panel_rows(out_features: int, most: int | None = None) -> int:
+    """Rows of each part but the last, which has about as many: at most `most`, by default PANEL_ROWS."""
+    count = -(-out_features // (most or PANEL_ROWS))
     tiles = -(-out_features // (count * PANEL_ALIGNMENT))
     return min(tiles * PANEL_ALIGNMENT, out_features)
 
