@@ -54,6 +54,7 @@ class ModelOptions(BaseSettings):
         None,
         "QUANTIZE",
         "Weight format, to which weights are rounded as they are loaded: int8 or fp8, 8 bits, a scale for each row; "
+        "fp8-w8a8, the inputs of linears too: faster prompts on GPUs of compute capability 8.9 and later; "
         "int4 or nf4, 4 bits with a scale for every 64 weights of a row, and an output head of 8 bits. bitsandbytes "
         "and eetq are other names of int8, bitsandbytes-nf4 of nf4. Weights that are quantized in the checkpoint are "
         "loaded as they are: leave it out, or name what they are (" + ", ".join(STORED) + ").",

@@ -55,7 +55,10 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "quantize"), [("40b", None), ("rw-1b", None), ("40b", "int8")])
+@pytest.mark.parametrize(
+    ("variant", "quantize"),
+    [("40b", None), ("rw-1b", None), ("40b", "int8"), ("40b", "fp8-w8a8"), ("rw-1b", "fp8-w8a8")],
+)
 def test_activations_are_what_the_largest_step_allocates(variant: str, quantize: str | None, tmp_path: Path) -> None:
     """The computed peak of 264 tokens is the counted one, but for the block, positions, logits, and a tensor of hidden
     states that the interpreter may still hold. Of a packed model, the dequantized part of the output GEMM is in it,

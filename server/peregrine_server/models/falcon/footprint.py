@@ -35,7 +35,7 @@ def footprint(config: FalconConfig, layout: Layout) -> Footprint:
         weight_bytes=weights - elsewhere + buffers,
         unread_bytes=0 if is_table else DenseFormat().num_bytes(*head, dtype),
         cache=CacheSpec(kv_bytes_per_token(config, ranks, dtype, layout.has_8_bit_kv)),
-        activation_bytes_per_token=activation_bytes_per_token(config, ranks, dtype),
+        activation_bytes_per_token=activation_bytes_per_token(config, ranks, dtype, format),
         scratch_bytes=scratch_bytes(config, ranks, dtype, format),
         host_bytes=elsewhere,
         buffer_bytes=buffers,
@@ -127,11 +127,12 @@ def kv_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str, is_8_bi
     return 2 * config.num_layers * num_kv_heads * head_bytes
 
 
-def activation_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str) -> int:
+def activation_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> int:
     """Bytes beyond the weights of each token of a step at its peak, on a GPU.
 
     As `model.py` allocates: the residual before and after a block's first norm, that norm's outputs, and in a parallel
     block the fused QKV beside the input of the output GEMM; in a sequential one, attention or MLP, whichever is larger.
+    And the input that a linear has rounded: in `dtype`, which is most.
     """
     part, hidden, layer_norms = partition(config, 0, num_ranks), config.hidden_size, config.num_layer_norms
     qkv, attended, ffn = part.qkv.size, part.dense.size, part.ffn.size
@@ -139,6 +140,9 @@ def activation_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str)
         numbers = (2 + layer_norms) * hidden + attended + ffn + max(qkv, hidden)
     else:
         numbers = attended + max(3 * hidden + qkv + attended, 5 * hidden + ffn)
+    # Formats that others bring along need not say that they round none.
+    if getattr(format, "rounds_inputs", False):
+        numbers += attended + ffn if config.is_parallel else max(attended, ffn)
     rotary = 0 if config.has_alibi else 2 * config.head_dim
     return (numbers + rotary) * DTYPE_BYTES[dtype]
 

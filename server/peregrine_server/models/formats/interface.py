@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from peregrine_server.models.loading.tensor_spec import TensorSpec
 
@@ -111,6 +111,9 @@ class CheckpointFormat(WeightFormat, Protocol):
 
     also_named: tuple[str, ...]
     """The names of --quantize that mean it: those of its tool, and of the format that it amounts to ("int4")."""
+
+    def named(self, name: str) -> Self:
+        """The same as one of `also_named` means it, where names differ in what is computed."""
 
 
 class CheckpointFormatFactory(Protocol):

@@ -5,7 +5,7 @@ Imports no torch until a weight is packed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from peregrine_server.models.formats.interface import ALL_KERNELS, DTYPE_BYTES, WeightKernels
@@ -40,6 +40,8 @@ class Packing:
     """Inputs of a scale; int4 and codebook only."""
     has_zeros: bool = False
     """Whether each group has a zero point; int4 only."""
+    rounds_inputs: bool = False
+    """Whether linears round their inputs to fp8, too; fp8 only."""
 
     def num_bytes(self, out_features: int, in_features: int, dtype: str, kernels: WeightKernels = ALL_KERNELS) -> int:
         """Bytes of a matrix that is packed for `kernels`, in a model of `dtype`."""
@@ -59,6 +61,7 @@ class Packing:
 
 
 DENSE, INT8, FP8 = Packing("dense"), Packing("int8"), Packing("fp8")
+FP8_W8A8 = Packing("fp8", rounds_inputs=True)
 
 
 def packing_for(kernels: WeightKernels, wanted: Packing, in_features: int) -> Packing | None:
@@ -82,12 +85,14 @@ def packing_for(kernels: WeightKernels, wanted: Packing, in_features: int) -> Pa
 def pack(weight: QuantizedWeight | DenseWeight, packing: Packing, kernels: WeightKernels, dtype: torch.dtype) -> Weight:
     """The weight as `packing` of `packing_for`, in a model of `dtype`."""
     from peregrine_kernels import DenseWeight, Int8Weight
-    from peregrine_kernels.weights import dequantized
+    from peregrine_kernels.weights import Float8Weight, dequantized
 
     if isinstance(weight, DenseWeight):
         return weight if packing == DENSE else round_to(packing, weight.values, kernels)
     if packing == DENSE:
         return DenseWeight(dequantized(weight, dtype))
+    if isinstance(weight, Float8Weight) and packing.kind == "fp8":
+        return replace(weight, rounds_inputs=packing.rounds_inputs)
     if packing != INT8 or (isinstance(weight, Int8Weight) and _is_within(weight, kernels.largest_int8)):
         return weight
     return round_to(INT8, dequantized(weight, dtype), kernels)
@@ -104,7 +109,7 @@ def round_to(packing: Packing, table: Tensor, kernels: WeightKernels) -> Quantiz
         case "int8":
             return quantize_rows(table, kernels.largest_int8 or LARGEST_INT8)
         case "fp8":
-            return quantize_fp8(table)
+            return replace(quantize_fp8(table), rounds_inputs=packing.rounds_inputs)
         case "int4":
             return quantize_int4(table, packing.group_size)
         case _:

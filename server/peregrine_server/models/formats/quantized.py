@@ -9,6 +9,7 @@ from peregrine_server.models.formats.dense import DenseFormat
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightKernels
 from peregrine_server.models.formats.packing import (
     DENSE,
+    FP8,
     INT8,
     INT8_ALIGNMENT,
     Kind,
@@ -57,13 +58,23 @@ class QuantizedFormat(ABC):
 
     @property
     def compute_dtype(self) -> str | None:
-        return None if self.kept(self.stored(GROUP_SIZES[0]), GROUP_SIZES[0]) == DENSE else "bfloat16"
+        return None if self._usual == DENSE else "bfloat16"
+
+    @property
+    def rounds_inputs(self) -> bool:
+        """Whether linears round their inputs, which takes memory for them."""
+        return self._usual.rounds_inputs
+
+    @property
+    def _usual(self) -> Packing:
+        """The kind that a linear of the usual width is kept as."""
+        return self.kept(self.stored(GROUP_SIZES[0]), GROUP_SIZES[0])
 
     def head(self, in_features: int) -> Packing:
         """The kind that an output head is rounded to. Never 4 bits: with those the perplexity of a model of 7 B weights
         rises from 7.12 to 8.39, with 8 to 7.25 (llama.cpp, pull request 2816)."""
         if self.kernels.has_fp8 and self.stored(in_features).kind == "fp8":
-            return self.stored(in_features)
+            return FP8
         return INT8 if self.kernels.largest_int8 and in_features % INT8_ALIGNMENT == 0 else DENSE
 
     def from_dense(self, table: Tensor) -> Weight:

@@ -18,7 +18,7 @@ from peregrine_server.models.formats.checkpoints.gguf import GgufFormat
 from peregrine_server.models.formats.checkpoints.gguf_types import GGUF
 from peregrine_server.models.formats.checkpoints.gptq import GPTQ, GptqFormat
 from peregrine_server.models.formats.dense import DenseFormat
-from peregrine_server.models.formats.fp8 import Fp8Format
+from peregrine_server.models.formats.fp8 import Fp8Format, Fp8W8A8Format
 from peregrine_server.models.formats.int4 import Int4Format
 from peregrine_server.models.formats.int8 import Int8Format
 from peregrine_server.models.formats.interface import (
@@ -31,7 +31,13 @@ from peregrine_server.models.formats.interface import (
 from peregrine_server.models.formats.nf4 import Nf4Format
 from peregrine_server.models.plugins import plugin, plugin_names
 
-FORMATS: dict[str, WeightFormatFactory] = {"int8": Int8Format, "fp8": Fp8Format, "int4": Int4Format, "nf4": Nf4Format}
+FORMATS: dict[str, WeightFormatFactory] = {
+    "int8": Int8Format,
+    "fp8": Fp8Format,
+    "fp8-w8a8": Fp8W8A8Format,
+    "int4": Int4Format,
+    "nf4": Nf4Format,
+}
 """The formats of this package that --quantize names."""
 LAYOUTS: dict[str, CheckpointFormatFactory] = {
     METHOD: CompressedTensorsFormat,
@@ -88,7 +94,7 @@ def stored_format(
     found = LAYOUTS[method](quantization, kernels)
     if name is not None and name not in found.also_named:
         raise ValueError(f"--quantize {name}: the checkpoint's weights are {found.name} already: leave it out")
-    return found
+    return found if name is None else found.named(name)
 
 
 def format_names() -> tuple[str, ...]:

@@ -109,6 +109,17 @@ def test_activations_of_a_token(model: str, kilobytes: float) -> None:
     assert footprint(CONFIGS[model], layout).activation_bytes_per_token / 1e3 == pytest.approx(kilobytes, abs=0.05)
 
 
+@pytest.mark.parametrize(("model", "widest"), [("falcon-7b", 22_720), ("falcon-40b", 40_960), ("falcon-rw-1b", 8192)])
+def test_rounded_inputs_take_memory(model: str, widest: int) -> None:
+    """Two bytes for each input of the widest linear, and the bytes of the weights of fp8 beside them."""
+    plain, rounding = (
+        footprint(CONFIGS[model], Layout(num_ranks=1, dtype="bfloat16", format=weight_format(name)))
+        for name in ("fp8", "fp8-w8a8")
+    )
+    assert rounding.activation_bytes_per_token - plain.activation_bytes_per_token == 2 * widest
+    assert (rounding.weight_bytes, rounding.scratch_bytes) == (plain.weight_bytes, plain.scratch_bytes)
+
+
 @pytest.mark.parametrize(
     ("model", "quantize", "rows", "columns"),
     [

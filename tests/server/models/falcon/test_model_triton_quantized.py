@@ -12,7 +12,8 @@ from falcons import forward, load, model_context
 from peregrine_kernels import Backend, DenseWeight, Linear, PagedBatch, Weight
 from peregrine_kernels.gpu.backend import TritonBackend
 from peregrine_kernels.reference.backend import ReferenceBackend
-from peregrine_kernels.weights import QuantizedWeight, dequantized
+from peregrine_kernels.reference.rounded_inputs import RoundedInputs
+from peregrine_kernels.weights import Float8Weight, QuantizedWeight, dequantized
 from peregrine_server.models.falcon.model import Falcon
 from peregrine_server.models.formats.interface import ALL_KERNELS
 from peregrine_server.models.formats.registry import FORMATS
@@ -22,15 +23,16 @@ BLOCK_SIZE = 16
 
 
 class Dequantizing(ReferenceBackend):
-    """The reference, on the values that the GPU's packed weights stand for."""
+    """The reference, on the values that the GPU's packed weights, and rounded inputs, stand for."""
 
     largest_int8, has_fp8 = ALL_KERNELS.largest_int8, ALL_KERNELS.has_fp8
     int4_group, has_codebooks = ALL_KERNELS.int4_group, ALL_KERNELS.has_codebooks
 
     def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
-        if isinstance(weight, QuantizedWeight):
-            weight = DenseWeight(dequantized(weight, torch.float32))
-        return super().linear(weight, bias, activation)
+        if not isinstance(weight, QuantizedWeight):
+            return super().linear(weight, bias, activation)
+        linear = super().linear(DenseWeight(dequantized(weight, torch.float32)), bias, activation)
+        return RoundedInputs(linear) if isinstance(weight, Float8Weight) and weight.rounds_inputs else linear
 
 
 def batch(start: int, count: int) -> PagedBatch:

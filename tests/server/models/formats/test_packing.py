@@ -7,10 +7,12 @@ import torch
 
 from cpu_backends import native
 from peregrine_kernels import DenseWeight, Int8Weight, backend_for
+from peregrine_kernels.fp8 import quantize_fp8
 from peregrine_kernels.int4 import quantize_int4
 from peregrine_kernels.int8 import quantize_rows
+from peregrine_kernels.weights import Float8Weight
 from peregrine_server.models.formats.interface import ALL_KERNELS, CPU_KERNELS, KernelsOfDevice
-from peregrine_server.models.formats.packing import DENSE, FP8, INT8, Packing, pack, packing_for
+from peregrine_server.models.formats.packing import DENSE, FP8, FP8_W8A8, INT8, Packing, pack, packing_for
 
 NONE = KernelsOfDevice(0, has_fp8=False, int4_group=0, has_codebooks=False, dequantizes=False)
 INT4, NF4 = Packing("int4", 64), Packing("codebook", 64)
@@ -19,9 +21,10 @@ INT4, NF4 = Packing("int4", 64), Packing("codebook", 64)
 @pytest.mark.parametrize(
     ("kernels", "wanted", "kept"),
     [
-        *((ALL_KERNELS, each, each) for each in (DENSE, INT8, FP8, INT4, NF4)),
+        *((ALL_KERNELS, each, each) for each in (DENSE, INT8, FP8, FP8_W8A8, INT4, NF4)),
         (CPU_KERNELS, INT8, INT8),
         (CPU_KERNELS, FP8, INT8),
+        (CPU_KERNELS, FP8_W8A8, INT8),
         (CPU_KERNELS, NF4, DENSE),
         (NONE, DENSE, DENSE),
         *((NONE, each, None) for each in (INT8, FP8, INT4, NF4)),
@@ -58,6 +61,18 @@ def test_integers_too_large_for_the_kernels_are_rounded_again() -> None:
     assert isinstance(packed, Int8Weight)
     assert int(packed.values.abs().max()) == 63
     assert (packed.dequantize() - weight.dequantize()).abs().max() < 0.51 * packed.scales.max() * 1.1
+
+
+@pytest.mark.parametrize("packing", [FP8, FP8_W8A8])
+def test_a_weight_knows_whether_its_inputs_are_rounded(packing: Packing) -> None:
+    """One that is rounded as it is loaded, and one that the checkpoint holds in fp8: the values are the same."""
+    table = torch.randn(6, 128).bfloat16()
+    stored = quantize_fp8(table)
+    for weight in (DenseWeight(table), stored):
+        kept = pack(weight, packing, ALL_KERNELS, torch.bfloat16)
+        assert isinstance(kept, Float8Weight)
+        assert kept.rounds_inputs == packing.rounds_inputs
+        assert torch.equal(kept.dequantize(), stored.dequantize())
 
 
 def test_a_dense_weight_has_the_models_type() -> None:

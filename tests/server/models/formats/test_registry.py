@@ -34,7 +34,7 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
     """One line that lists them."""
     with pytest.raises(ValueError, match=r"^--quantize int9 is not known: choose one of int8"):
         weight_format("int9")
-    assert format_names() == ("int8", "fp8", "int4", "nf4")
+    assert format_names() == ("int8", "fp8", "fp8-w8a8", "int4", "nf4")
 
 
 @pytest.mark.parametrize("name", [*STORED, None])

@@ -12,8 +12,8 @@ from falcons import load, model_context
 from peregrine_kernels import DenseWeight, Int8Weight
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.text.tokenizer import Tokenizer
-from peregrine_server.models.formats.interface import CPU_KERNELS, KernelsOfDevice
-from peregrine_server.models.formats.packing import DENSE, INT8, Packing
+from peregrine_server.models.formats.interface import ALL_KERNELS, CPU_KERNELS, KernelsOfDevice
+from peregrine_server.models.formats.packing import DENSE, FP8, FP8_W8A8, INT8, Packing
 from peregrine_server.models.formats.registry import FORMATS, weight_format
 from peregrine_server.models.formats.rounded import RoundedFormat
 
@@ -42,6 +42,13 @@ def test_the_head_of_4_bit_formats_has_8_where_there_are_kernels(name: str) -> N
     assert isinstance(head, DenseWeight)
     assert head.values is table
     assert none.head_num_bytes(6, 64, "bfloat16") is None
+
+
+def test_the_head_of_w8a8_does_not_round_its_inputs() -> None:
+    """It has few rows, whose weights take the time."""
+    found = rounded_format("fp8-w8a8", ALL_KERNELS)
+    assert found.stored(64) == FP8_W8A8
+    assert found.head(64) == FP8
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from peregrine_server.models.errors import UnsupportedModel
 from peregrine_server.models.formats.checkpoints.checks import fault_of_numbers, fault_of_shape
@@ -16,8 +17,9 @@ from peregrine_server.models.formats.checkpoints.compressed_scheme import (
     read_scheme,
 )
 from peregrine_server.models.formats.checkpoints.stored import SCALE_BYTES, StoredFormat
+from peregrine_server.models.formats.fp8 import Fp8W8A8Format
 from peregrine_server.models.formats.interface import ALL_KERNELS, WeightKernels
-from peregrine_server.models.formats.packing import FP8, INT8, Packing
+from peregrine_server.models.formats.packing import FP8, FP8_W8A8, INT8, Packing
 from peregrine_server.models.loading.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 UNUSED = "input_scale", "input_zero_point", "output_scale", "output_zero_point", "bias"
 """Tensors beside a linear's weights that do not change them: inputs are rounded by their own values here, or not."""
+_MORE_NAMES = {PACKED: ("marlin",), FLOATS8: (Fp8W8A8Format.name,)}
 
 
 class CompressedTensorsFormat(StoredFormat):
@@ -36,12 +39,20 @@ class CompressedTensorsFormat(StoredFormat):
         self.scheme = read_scheme(quantization)
         self.name = f"{METHOD} {self.scheme.layout}"
         kind = "fp8" if self.scheme.layout == FLOATS8 else f"int{self.scheme.num_bits}"
-        self.also_named = METHOD, kind, *(("marlin",) if self.scheme.layout == PACKED else ())
+        self.also_named = METHOD, kind, *_MORE_NAMES.get(self.scheme.layout, ())
+        self._fp8 = FP8
         super().__init__(kernels)
+
+    def named(self, name: str) -> Self:
+        if name != Fp8W8A8Format.name:
+            return self
+        named = copy(self)
+        named.name, named._fp8 = f"{self.name}, W8A8", FP8_W8A8
+        return named
 
     def stored(self, in_features: int) -> Packing:
         if self.scheme.layout == FLOATS8:
-            return FP8
+            return self._fp8
         if self.scheme.num_bits == 8:
             return INT8
         return self.in_groups(self.scheme.group_size, in_features)

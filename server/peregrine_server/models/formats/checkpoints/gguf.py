@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from peregrine_server.models.errors import UnsupportedModel
 from peregrine_server.models.formats.checkpoints.gguf_types import GGUF, GROUP, read_packings, read_types
@@ -38,6 +38,9 @@ class GgufFormat:
     @property
     def compute_dtype(self) -> str | None:
         return next((each.compute_dtype for each in self._kinds if each.compute_dtype), None)
+
+    def named(self, name: str) -> Self:
+        return self
 
     def linear(self, name: str) -> GgufLinears:
         if name not in self._linears:

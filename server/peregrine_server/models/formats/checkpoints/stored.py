@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from peregrine_server.models.formats.packing import DENSE, Packing
 from peregrine_server.models.formats.quantized import KEPT_GROUP, MIN_GROUP, QuantizedFormat
@@ -21,6 +21,9 @@ SCALE_BYTES = 4
 
 class StoredFormat(QuantizedFormat):
     """Linears as the checkpoint holds them; the output head is rounded as in other formats."""
+
+    def named(self, name: str) -> Self:
+        return self
 
     @abstractmethod
     def groups_of(self, size: int) -> Packing:

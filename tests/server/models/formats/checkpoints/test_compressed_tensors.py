@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lying_checkpoints import AT, Change, failure, progress_of, replaced, rewrite, set_first
 from peregrine_kernels import UnsupportedWeight
-from peregrine_server.models.formats.interface import KernelsOfDevice
+from peregrine_server.models.formats.interface import ALL_KERNELS, KernelsOfDevice
+from peregrine_server.models.formats.quantized import QuantizedFormat
 from peregrine_server.models.registry import load_format
 from quantized_checkpoints import LAYOUTS, words, write_quantized
 
@@ -101,6 +102,19 @@ def test_a_name_of_what_the_checkpoint_holds_is_taken(name: str | None, tmp_path
     load_format(tmp_path, name)
     with pytest.raises(ValueError, match=r"^--quantize nf4: the checkpoint's weights are compressed-tensors [^\n]*$"):
         load_format(tmp_path, "nf4")
+
+
+@pytest.mark.parametrize("name", ["fp8", "compressed-tensors", "fp8-w8a8", None])
+def test_fp8_of_a_checkpoint_rounds_inputs_where_it_is_told_to(name: str | None, tmp_path: Path) -> None:
+    """By its name alone, whatever the checkpoint says of inputs; the operator is told."""
+    write_quantized(tmp_path, "7b", LAYOUTS["fp8"])
+    found = load_format(tmp_path, name, ALL_KERNELS)
+    assert isinstance(found, QuantizedFormat)
+    assert found.rounds_inputs == (name == "fp8-w8a8")
+    assert found.name.endswith("float-quantized, W8A8" if found.rounds_inputs else "float-quantized")
+    write_quantized(tmp_path / "int8", "7b", LAYOUTS["int8"])
+    with pytest.raises(ValueError, match=r"^--quantize fp8-w8a8: the checkpoint's weights are compressed-"):
+        load_format(tmp_path / "int8", "fp8-w8a8")
 
 
 def test_a_device_without_kernels_refuses(tmp_path: Path) -> None:
