@@ -1,6 +1,7 @@
 """Linears of packed weights beside bfloat16's on the GPU at hand, for every number of rows that decodes have."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ KINDS: dict[str, Callable[[Tensor], Weight]] = {
     "bf16": DenseWeight,
     "int8": lambda weight: quantize_rows(weight, 127),
     "fp8": quantize_fp8,
+    "fp8-w8a8": lambda weight: replace(quantize_fp8(weight), rounds_inputs=True),
     "int4": lambda weight: quantize_int4(weight, 64),
 }
 """Kind -> a weight of it from a bfloat16 one."""
@@ -44,7 +46,8 @@ def linear_cases(shape: Shape, device: Device) -> Iterator[LinearCase]:
         for kind, packed in KINDS.items():
             linear = TritonBackend().linear(packed(table))
             for rows in ROWS:
-                costs = linear_costs(name, rows, out_features, in_features, "" if kind == "bf16" else kind)
+                has_fp8 = device.fp8_flops_per_second > 0
+                costs = linear_costs(name, rows, out_features, in_features, "" if kind == "bf16" else kind, has_fp8)
                 roof = sum(cost.seconds(device) for cost in costs)
                 yield LinearCase(f"{name}, {kind}", rows, product(linear, rows), roof)
 

@@ -8,7 +8,7 @@ from peregrine_router.hardware import DEVICES as KNOWN_DEVICES
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device's peaks: memory bandwidth, and dense bfloat16 multiplication."""
+    """A device's peaks: memory bandwidth, and dense multiplication of bfloat16, and of fp8 if it has that."""
 
     name: str
     bytes_per_second: float
@@ -16,10 +16,11 @@ class Device:
     memory_bytes: float
     overhead: float = 0.0
     """Seconds of every step beyond memory and arithmetic: launches, sampling, the router's part."""
+    fp8_flops_per_second: float = 0.0
 
 
 DEVICES = tuple(
-    Device(each.cuda_name, *each.roof[:2], each.gigabytes * 1e9, 2e-3)
+    Device(each.cuda_name, *each.roof[:2], each.gigabytes * 1e9, 2e-3, each.roof.fp8_flops_per_second)
     for each in KNOWN_DEVICES
     if each.name in ("a10g", "a100-80g", "h100", "h200") and each.roof
 )

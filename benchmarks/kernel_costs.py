@@ -1,7 +1,7 @@
 """Bytes and operations of kernels, from the arguments of their own launches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -10,9 +10,13 @@ from torch import Tensor
 from benchmarks.hardware import Device
 from peregrine_kernels.aot.weights import meta_weights
 from peregrine_kernels.gpu.dequantize import dequantize_launch
+from peregrine_kernels.gpu.float8_linear import FP8_PANEL_ROWS, Float8Linear
 from peregrine_kernels.gpu.launch import Launch
 from peregrine_kernels.gpu.linear import QuantizedLinear, panels
 from peregrine_kernels.gpu.quantized_gemm import MAX_ROWS
+from peregrine_kernels.gpu.round_inputs import round_inputs_launch
+from peregrine_kernels.gpu.row_major import row_major_launch
+from peregrine_kernels.weights import Float8Weight
 
 META = torch.device("meta")
 DTYPE = torch.bfloat16
@@ -27,12 +31,15 @@ class Cost:
     """Bytes to and from memory, each tensor once."""
     flops: float
     """Operations on tensor cores, padding included."""
+    is_fp8: bool = False
+    """Whether those are of 8-bit floating-point numbers."""
 
     def seconds(self, device: Device) -> float:
-        return max(self.num_bytes / device.bytes_per_second, self.flops / device.flops_per_second)
+        peak = device.fp8_flops_per_second if self.is_fp8 else device.flops_per_second
+        return max(self.num_bytes / device.bytes_per_second, self.flops / peak if self.flops else 0.0)
 
     def times(self, count: int) -> "Cost":
-        return Cost(self.kernel, self.num_bytes * count, self.flops * count)
+        return replace(self, num_bytes=self.num_bytes * count, flops=self.flops * count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,15 @@ class Work:
         return self.num_tokens == 1
 
 
-def linear_costs(name: str, rows: int, out_features: int, in_features: int, kind: str) -> Iterator[Cost]:
-    """Costs of x [rows, in] @ weight [out, in]^T, of a packed weight by its own launches."""
+W8A8 = "fp8-w8a8"
+"""The kind of a linear that rounds its inputs to its weight's type."""
+
+
+def linear_costs(
+    name: str, rows: int, out_features: int, in_features: int, kind: str, has_fp8: bool = False
+) -> Iterator[Cost]:
+    """Costs of x [rows, in] @ weight [out, in]^T, of a packed weight by its own launches, on a device that multiplies
+    fp8, or not."""
     if not kind:
         yield gemm(name, rows, out_features, in_features)
         return
@@ -63,6 +77,16 @@ def linear_costs(name: str, rows: int, out_features: int, in_features: int, kind
         for launch in linear.launches(empty(rows, in_features), empty(rows, out_features)):
             yield cost_of(launch, work)
         return
+    x, codes = empty(rows, in_features), empty(rows, in_features, dtype=torch.float8_e4m3fn)
+    if kind == W8A8 and has_fp8:
+        yield cost_of(round_inputs_launch(x, codes, empty(rows, 1, dtype=torch.float32)), work)
+        for part in panels(out_features, FP8_PANEL_ROWS):
+            size = part.stop - part.start
+            yield cost_of(row_major_launch(linear.weight.rows(part), codes.new_empty(size, in_features)), work)
+            yield gemm(name, rows, size, in_features, is_fp8=True)
+        return
+    if kind == W8A8:
+        yield cost_of(round_inputs_launch(x, x), work)
     for part in panels(out_features):
         size = part.stop - part.start
         yield cost_of(dequantize_launch(linear.weight.rows(part), empty(size, in_features)), work)
@@ -71,13 +95,18 @@ def linear_costs(name: str, rows: int, out_features: int, in_features: int, kind
 
 @cache
 def _packed(kind: str, out_features: int, in_features: int) -> QuantizedLinear:
+    if kind == W8A8:
+        weight = meta_weights(out_features, in_features)["fp8"]
+        assert isinstance(weight, Float8Weight)
+        return Float8Linear(weight, None, None)
     return QuantizedLinear(meta_weights(out_features, in_features)[kind], None, None)
 
 
-def gemm(name: str, rows: int, out_features: int, in_features: int) -> Cost:
-    """Cost of x [rows, in] @ weight [out, in]^T."""
-    numbers = out_features * in_features + rows * (in_features + out_features)
-    return Cost(name, numbers * DTYPE.itemsize, 2 * rows * out_features * in_features)
+def gemm(name: str, rows: int, out_features: int, in_features: int, is_fp8: bool = False) -> Cost:
+    """Cost of x [rows, in] @ weight [out, in]^T, both in fp8 or in the model's type, which the result is of."""
+    num_bytes = (out_features + rows) * in_features * (1 if is_fp8 else DTYPE.itemsize)
+    num_bytes += rows * out_features * DTYPE.itemsize
+    return Cost(name, num_bytes, 2 * rows * out_features * in_features, is_fp8)
 
 
 def cost_of(launch: Launch, work: Work) -> Cost:
@@ -155,6 +184,16 @@ def dequantize_cost(launch: Launch, work: Work) -> tuple[float, float]:
     return _size(launch, "words") + _size(launch, "scales") + _size(launch, "out"), 0
 
 
+def row_major_cost(launch: Launch, work: Work) -> tuple[float, float]:
+    return _size(launch, "words") + _size(launch, "out"), 0
+
+
+def rounding_cost(launch: Launch, work: Work) -> tuple[float, float]:
+    """Cost of rounding inputs, which are in the first-level cache when they are read again."""
+    scales = 0 if launch.arguments["scales"] is None else _size(launch, "scales")
+    return _size(launch, "x") + _size(launch, "out") + scales, 0
+
+
 COSTS: dict[str, Callable[[Launch, Work], tuple[float, float]]] = {
     "decode_attention": decode_cost,
     "prefill_attention": prefill_cost,
@@ -166,6 +205,8 @@ COSTS: dict[str, Callable[[Launch, Work], tuple[float, float]]] = {
     "quantized_gemm": quantized_cost,
     "sum_splits": sums_cost,
     "dequantize": dequantize_cost,
+    "row_major": row_major_cost,
+    "round_inputs": rounding_cost,
 }
 """Kernel name -> function that gives (bytes, operations)."""
 

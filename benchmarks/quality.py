@@ -1,7 +1,7 @@
 """The cost of weight formats in quality: bits per byte of the demo model on text that it never saw.
 
 `python -m benchmarks.quality` prints the table of docs/quantization.md: with this CPU's kernels, which may round inputs
-too, and with the values that the weights stand for.
+too, and with the values that the weights, and the inputs of `fp8-w8a8`, stand for.
 """
 
 import argparse
@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from peregrine_kernels import Backend, PagedBatch, backend_for
+from peregrine_kernels import Backend, DenseWeight, Linear, PagedBatch, Weight, backend_for
 from peregrine_kernels.cpu.torch_backend import TorchBackend
+from peregrine_kernels.reference.rounded_inputs import RoundedInputs
+from peregrine_kernels.weights import Float8Weight, dequantized
 from peregrine_router.launch.model_files import demo_path
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.distributed.tensor_parallel import TensorParallel
@@ -24,6 +26,18 @@ HELD_OUT = Path(__file__).parents[1] / "scripts" / "demo" / "heldout.txt"
 LENGTH = 512
 """Tokens of a window, each scored after those before it."""
 CPU = torch.device("cpu")
+
+
+class Values(TorchBackend):
+    """PyTorch's operations on the values that weights, and inputs if a format rounds them, stand for."""
+
+    has_fp8 = True
+
+    def linear(self, weight: Weight, bias: Tensor | None = None, activation: str | None = None) -> Linear:
+        if not isinstance(weight, Float8Weight):
+            return super().linear(weight, bias, activation)
+        linear = super().linear(DenseWeight(dequantized(weight, torch.bfloat16)), bias, activation)
+        return RoundedInputs(linear) if weight.rounds_inputs else linear
 
 
 def nats(model: Model, ids: Tensor) -> float:
@@ -64,7 +78,7 @@ def main() -> None:
     exact: dict[str, float] = {}
     for name in (None, *FORMATS):
         cells = []
-        for kind, backend in (("kernels", backend_for(CPU)), ("values", TorchBackend())):
+        for kind, backend in (("kernels", backend_for(CPU)), ("values", Values())):
             bits = nats(load(options.model, name, backend), ids) * per_byte
             exact.setdefault(kind, bits)
             cells += [f"{bits:.4f}", f"{100 * (bits / exact[kind] - 1):+.2f} %"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.hardware import DEVICES
-from benchmarks.kernel_costs import DTYPE, META, Cost, Work, cost_of, empty, linear_costs
+from benchmarks.hardware import DEVICES, Device
+from benchmarks.kernel_costs import DTYPE, META, W8A8, Cost, Work, cost_of, empty, linear_costs
 from peregrine_kernels import KVCache, PagedBatch
 from peregrine_kernels.aot.shapes import SHAPES, Shape
 from peregrine_kernels.gpu.activation import activation_launch
@@ -52,27 +52,35 @@ def predictions(known: dict[tuple[Any, ...], float]) -> Iterator[dict[str, Any]]
     """Predictions for every Falcon and step on every device; `known`: (device, model, rows, context) -> measured
     milliseconds."""
     for shape, kind, work in cases():
-        costs = step_costs(shape, work, kind)
-        for device in DEVICES:
-            yield {
-                "device": device.name,
-                "model": shape.name,
-                "weights": kind or "bf16",
-                "sequences": work.num_sequences,
-                "tokens": work.num_tokens,
-                "context": work.context,
-                "gigabytes": round(sum(cost.num_bytes for cost in costs) / 1e9, 3),
-                "teraflops": round(sum(cost.flops for cost in costs) / 1e12, 4),
-                "kernels": num_kernels(shape, work, kind),
-                "roof_ms": round(sum(cost.seconds(device) for cost in costs) * 1e3, 3),
-                "measured_ms": None if kind else known.get((device.name, shape.name, work.num_rows, work.context)),
-            }
+        for has_fp8, devices in devices_of(kind):
+            costs, count = step_costs(shape, work, kind, has_fp8), num_kernels(shape, work, kind, has_fp8)
+            for device in devices:
+                yield {
+                    "device": device.name,
+                    "model": shape.name,
+                    "weights": kind or "bf16",
+                    "sequences": work.num_sequences,
+                    "tokens": work.num_tokens,
+                    "context": work.context,
+                    "gigabytes": round(sum(cost.num_bytes for cost in costs) / 1e9, 3),
+                    "teraflops": round(sum(cost.flops for cost in costs) / 1e12, 4),
+                    "kernels": count,
+                    "roof_ms": round(sum(cost.seconds(device) for cost in costs) * 1e3, 3),
+                    "measured_ms": None if kind else known.get((device.name, shape.name, work.num_rows, work.context)),
+                }
+
+
+def devices_of(kind: str) -> list[tuple[bool, list[Device]]]:
+    """Devices by whether their multiplying fp8 makes a difference."""
+    faster = [device for device in DEVICES if kind == W8A8 and device.fp8_flops_per_second]
+    groups = (False, [device for device in DEVICES if device not in faster]), (True, faster)
+    return [group for group in groups if group[1]]
 
 
 def cases() -> Iterator[tuple[Shape, str, Work]]:
     """Models, the kind of their packed weights or "", and steps."""
     for shape in SHAPES:
-        for kind in ("", "int8", "int4") if shape.name in QUANTIZED else ("",):
+        for kind in ("", "int8", W8A8, "int4") if shape.name in QUANTIZED else ("",):
             yield from ((shape, kind, work) for work in WORKS)
 
 
@@ -85,10 +93,11 @@ def measured() -> dict[tuple[Any, ...], float]:
     }
 
 
-def step_costs(shape: Shape, work: Work, kind: str = "") -> list[Cost]:
+def step_costs(shape: Shape, work: Work, kind: str = "", has_fp8: bool = False) -> list[Cost]:
     """Costs of embedding, layers, last norm and output head; equal launches of all layers are one entry. Weights are
-    packed as `kind`, one of `meta_weights`, the head in 8 bits; "": bfloat16."""
-    layer = [*layer_costs(shape, work, kind)]
+    packed as `kind`, W8A8 or one of `meta_weights`, the head in 8 bits; "": bfloat16. `has_fp8`: on a device that
+    multiplies fp8."""
+    layer = [*layer_costs(shape, work, kind, has_fp8)]
     return [
         Cost("embedding", 2 * work.num_rows * shape.hidden_size * DTYPE.itemsize, 0),
         *(cost.times(shape.num_layers) for cost in layer),
@@ -101,30 +110,31 @@ def head_costs(shape: Shape, work: Work, kind: str) -> list[Cost]:
     return [*linear_costs("head", work.num_sequences, shape.vocab_size, shape.hidden_size, kind and "int8")]
 
 
-def num_kernels(shape: Shape, work: Work, kind: str = "") -> int:
+def num_kernels(shape: Shape, work: Work, kind: str = "", has_fp8: bool = False) -> int:
     """Number of launches of a step: gaps between them are not in the model."""
-    return shape.num_layers * len([*layer_costs(shape, work, kind)]) + 2 + len(head_costs(shape, work, kind))
+    layer = [*layer_costs(shape, work, kind, has_fp8)]
+    return shape.num_layers * len(layer) + 2 + len(head_costs(shape, work, kind))
 
 
-def layer_costs(shape: Shape, work: Work, kind: str = "") -> Iterator[Cost]:
+def layer_costs(shape: Shape, work: Work, kind: str = "", has_fp8: bool = False) -> Iterator[Cost]:
     """Costs of one layer, in the order of its launches."""
     rows, hidden, attended = work.num_rows, shape.hidden_size, shape.num_heads * shape.head_dim
     up = shape.ffn_size * (2 if shape.is_gated else 1)
     yield cost_of(norm_launch(shape, work, shape.num_layer_norms if shape.is_parallel else 1), work)
-    yield from linear_costs("qkv", rows, shape.qkv_size, hidden, kind)
+    yield from linear_costs("qkv", rows, shape.qkv_size, hidden, kind, has_fp8)
     for launch in attention_launches(shape, work):
         yield cost_of(launch, work)
     if not shape.is_parallel:
-        yield from linear_costs("dense", rows, hidden, attended, kind)
+        yield from linear_costs("dense", rows, hidden, attended, kind, has_fp8)
         yield cost_of(norm_launch(shape, work, 1), work)
-    yield from linear_costs("up", rows, up, hidden, kind)
+    yield from linear_costs("up", rows, up, hidden, kind, has_fp8)
     if rows > (MAX_ROWS if kind else 1):
         activated = empty(rows, shape.ffn_size)
         yield cost_of(activation_launch("gelu", activated, None, activated), work)
     if shape.is_parallel:
-        yield from linear_costs("dense_down", rows, hidden, attended + shape.ffn_size, kind)
+        yield from linear_costs("dense_down", rows, hidden, attended + shape.ffn_size, kind, has_fp8)
     else:
-        yield from linear_costs("down", rows, hidden, shape.ffn_size, kind)
+        yield from linear_costs("down", rows, hidden, shape.ffn_size, kind, has_fp8)
 
 
 def norm_launch(shape: Shape, work: Work, count: int) -> Launch:

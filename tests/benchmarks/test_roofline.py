@@ -2,7 +2,7 @@
 
 import pytest
 from benchmarks.hardware import DEVICES
-from benchmarks.kernel_costs import Work, cost_of, gemm, kv_bytes
+from benchmarks.kernel_costs import W8A8, Work, cost_of, gemm, kv_bytes, linear_costs
 from benchmarks.roofline import attention_launches as launches
 from benchmarks.roofline import layer_costs, num_kernels, step_costs
 
@@ -13,7 +13,8 @@ DEVICE = {device.name: device for device in DEVICES}
 
 
 def milliseconds(model: str, work: Work, device: str, kind: str = "") -> float:
-    return sum(cost.seconds(DEVICE[device]) for cost in step_costs(SHAPE[model], work, kind)) * 1e3
+    costs = step_costs(SHAPE[model], work, kind, has_fp8=DEVICE[device].fp8_flops_per_second > 0)
+    return sum(cost.seconds(DEVICE[device]) for cost in costs) * 1e3
 
 
 @pytest.mark.parametrize(("device", "expected"), [("A10G", 23.1), ("A100", 6.8), ("H100", 4.13), ("H200", 2.89)])
@@ -91,3 +92,23 @@ def test_a_step_of_packed_weights() -> None:
     assert one < eight < 1.1 * one
     prompt = Work(1, 2048, 2048)
     assert 1 < milliseconds("falcon-7b", prompt, "H100", "int4") / milliseconds("falcon-7b", prompt, "H100") < 1.25
+
+
+def test_a_linear_that_rounds_its_inputs() -> None:
+    """Where tensor cores multiply fp8: inputs are read in two bytes and written in one, with a scale a row, then a
+    weight is read in its order and written in rows, then both are multiplied; elsewhere it is dequantized."""
+    rows, out_features, in_features = 512, 4096, 8192
+    rounding, back, product = linear_costs("any", rows, out_features, in_features, W8A8, has_fp8=True)
+    assert rounding.num_bytes == rows * (3 * in_features + 4)
+    assert back.num_bytes == 2 * out_features * in_features
+    assert product.num_bytes == (out_features + rows) * in_features + 2 * rows * out_features
+    assert product.seconds(DEVICE["H100"]) == product.flops / 1979e12
+    names = [cost.kernel for cost in linear_costs("any", rows, out_features, in_features, W8A8)]
+    assert names == ["round_inputs", "dequantize", "any"]
+
+
+@pytest.mark.parametrize(("device", "model", "times"), [("H100", "falcon-7b", 1.34), ("H200", "falcon-40b", 1.54)])
+def test_a_prompt_of_rounded_inputs(device: str, model: str, times: float) -> None:
+    """Faster than in bfloat16, if less than twice: attention, and bringing weights back in rows, are as long."""
+    work = Work(1, 2048, 2048)
+    assert milliseconds(model, work, device) / milliseconds(model, work, device, W8A8) == pytest.approx(times, abs=0.01)

@@ -1,5 +1,7 @@
 """The least time of a planned model's steps: the roofline that a running server's metrics have, too."""
 
+from dataclasses import replace
+
 from peregrine_router.hardware import Roof
 from peregrine_router.interfaces import EngineStats
 from peregrine_router.observability.model_cost import ModelCost
@@ -21,9 +23,12 @@ def decode_speeds(plan: Plan) -> dict[int, float]:
 
 
 def prompt_speed(plan: Plan) -> float | None:
-    """Tokens of prompts a second at the roof, in the largest step."""
+    """Tokens of prompts a second at the roof, in the largest step; of fp8 where inputs are rounded to it."""
     tokens = STEP_TOKENS["cuda"]
-    seconds = _cost(plan).least_seconds(EngineStats(steps=1, step_tokens=tokens, generated_tokens=1))
+    cost = _cost(plan)
+    if cost.roof is not None and cost.roof.fp8_flops_per_second and getattr(plan.deployment.format, "rounds_inputs", 0):
+        cost = replace(cost, roof=cost.roof._replace(flops_per_second=cost.roof.fp8_flops_per_second))
+    seconds = cost.least_seconds(EngineStats(steps=1, step_tokens=tokens, generated_tokens=1))
     return None if seconds is None else tokens / seconds
 
 

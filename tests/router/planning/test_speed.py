@@ -28,6 +28,16 @@ def test_prompts_are_bound_by_arithmetic() -> None:
     assert prompt_speed(two) == pytest.approx(2 * 989e12 / (2 * 40.77e9), rel=1e-3)
 
 
+@pytest.mark.parametrize(("device", "teraflops"), [("h200", 1979), ("l40s", 733), ("a100-80g", 312)])
+def test_prompts_of_rounded_inputs_are_bound_by_arithmetic_in_fp8(device: str, teraflops: float) -> None:
+    """Where a device has it; decodes are multiplied in bfloat16."""
+    plain, rounding = (
+        Plan.of(deployment("falcon-7b", device, quantize=name, max_total_tokens=256)) for name in ("fp8", "fp8-w8a8")
+    )
+    assert prompt_speed(rounding) == pytest.approx(teraflops * 1e12 / (2 * 6.626e9), rel=1e-3)
+    assert decode_speeds(rounding) == decode_speeds(plain)
+
+
 def test_nothing_is_said_of_an_unknown_device() -> None:
     """Memory alone gives no speed; nor is there one of a model that does not fit."""
     unknown = Plan.of(deployment("falcon-7b", "24"))
