@@ -135,7 +135,20 @@ INLINE void store_first(float *out, vec x, long count) {
     if (count < LANES && count > 0) __builtin_memcpy(out, lanes, count * sizeof *out);
 }
 
+/* The lowest byte of each lane. */
+INLINE __m128i lowest_bytes(ivec x) {
+    const __m256i first = _mm256_set1_epi32(0x0C080400), none = _mm256_set1_epi32(-1);
+    __m256i a = _mm256_shuffle_epi8(x.a, _mm256_blend_epi32(none, first, 0x11));
+    __m256i b = _mm256_shuffle_epi8(x.b, _mm256_blend_epi32(none, first, 0x22));
+    return _mm256_castsi256_si128(
+        _mm256_permutevar8x32_epi32(_mm256_or_si256(a, b), _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0)));
+}
+
 INLINE void store_bytes(uint8_t *out, ivec x, long count) {
+    if (count >= LANES) {
+        _mm_storeu_si128((__m128i *)out, lowest_bytes(x));
+        return;
+    }
     int32_t lanes[LANES];
     istore(lanes, x);
     for (long i = 0; i < LANES && i < count; i++) out[i] = lanes[i];
