@@ -113,7 +113,9 @@ def peak_bytes(pid: int) -> int:
 def size_of(config: FalconConfig, name: str) -> Footprint:
     """Bytes of the model."""
     format = weight_format(None if name == "bf16" else name, CPU_KERNELS)
-    return footprint(config, Layout(num_ranks=1, dtype="bfloat16", format=format, packs_weights=True))
+    return footprint(
+        config, Layout(num_ranks=1, dtype="bfloat16", format=format, packs_weights=True, concatenates=False)
+    )
 
 
 def tokens(peer: HttpPeer, config: FalconConfig, name: str, streams: int) -> Sample:

@@ -127,6 +127,8 @@ class Backend(Protocol):
     better left apart (dense, whose result is the residual of down) than concatenated."""
     largest_int8: int = 0
     """The largest integer of an `Int8Weight` that the kernels multiply without overflow; 0: no such kernels."""
+    int8_row_bytes: int = 4
+    """Bytes beside the integers of a row of a packed `Int8Weight`: its scale, and what else the kernels keep."""
     has_fp8: bool = False
     """Whether the kernels multiply a `Float8Weight`."""
     int4_group: int = 0

@@ -23,6 +23,7 @@ class NativeBackend(TorchBackend):
 
     int4_group = SPAN
     int4_zero_bytes = 2
+    int8_row_bytes = 8  # With the offset for unsigned inputs.
 
     def __init__(self, library: ctypes.CDLL, target: str) -> None:
         """`library`: the kernels compiled for `target`, one of `native.TARGETS`."""

@@ -71,6 +71,7 @@ class Deployment:
             format=self.format,
             has_8_bit_kv=self.kv_cache_dtype is not None,
             packs_weights=self.is_on_cpu,
+            concatenates=not self.is_on_cpu,
             offload_bytes=int(self.cpu_offload_gb * GIB),
         )
 

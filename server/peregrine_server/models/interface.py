@@ -88,6 +88,8 @@ class Layout:
     has_8_bit_kv: bool = False
     packs_weights: bool = False
     """Whether linears are packed for the device, as on a CPU: a head is then no view of the embedding table."""
+    concatenates: bool = True
+    """Whether linears whose outputs are summed are one, as on a GPU."""
     offload_bytes: int = 0
     """Bytes of weights on each rank that are to stay in the host's memory: --cpu-offload-gb."""
 
@@ -142,6 +144,7 @@ class ModelContext:
             format=self.format,
             has_8_bit_kv=self.kv_dtype is not None,
             packs_weights=self.device.type == "cpu",
+            concatenates=not self.backend.fuses_epilogues,
             offload_bytes=self.offload_bytes,
         )
 

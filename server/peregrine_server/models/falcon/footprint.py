@@ -27,10 +27,12 @@ def footprint(config: FalconConfig, layout: Layout) -> Footprint:
     *_, (_, head) = linears(config, ranks)
     is_dense = format.head_num_bytes(*head, dtype) is None
     is_table = config.is_tied and is_dense and not layout.packs_weights
-    sizes = layer_sizes(config, ranks, dtype, format) if layout.offload_bytes else []
+    sizes = layer_sizes(config, layout) if layout.offload_bytes else []
     offloaded = offloaded_layers(sizes, layout.offload_bytes)
     elsewhere, buffers = host_bytes(sizes, offloaded), buffer_bytes(sizes, offloaded)
-    weights = weight_bytes(config, ranks, dtype, format, has_packed_head=layout.packs_weights)
+    weights = weight_bytes(
+        config, ranks, dtype, format, has_packed_head=layout.packs_weights, concatenates=layout.concatenates
+    )
     return Footprint(
         weight_bytes=weights - elsewhere + buffers,
         unread_bytes=0 if is_table else DenseFormat().num_bytes(*head, dtype),
@@ -58,10 +60,11 @@ def weight_bytes(
     format: WeightFormat | None = None,
     *,
     has_packed_head: bool = False,
+    concatenates: bool = False,
 ) -> int:
     """Bytes of one rank's weights in `dtype`, a key of DTYPE_BYTES; linears in `format`, or dense."""
     format = format or DenseFormat()
-    *layers, (_, head) = linears(config, num_ranks)
+    *layers, (_, head) = linears(config, num_ranks, concatenates)
     head_bytes = format.head_num_bytes(*head, dtype)
     dense = num_dense(config, num_ranks, has_packed_head or head_bytes is not None) * DTYPE_BYTES[dtype]
     if head_bytes is None:
@@ -69,14 +72,14 @@ def weight_bytes(
     return dense + head_bytes + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in layers)
 
 
-def layer_sizes(config: FalconConfig, num_ranks: int, dtype: str, format: WeightFormat) -> list[int]:
+def layer_sizes(config: FalconConfig, layout: Layout) -> list[int]:
     """Bytes of each layer's weights on one rank, but for the bias that the next layer's first norm adds."""
+    ranks, dtype, format = layout.num_ranks, layout.dtype, layout.format
     handed_on = config.hidden_size * (2 if config.is_parallel else 1) if config.has_bias else 0
-    vectors = (layer_vectors(config, num_ranks) - handed_on) * DTYPE_BYTES[dtype]
+    vectors = (layer_vectors(config, ranks) - handed_on) * DTYPE_BYTES[dtype]
+    layers = (layer_linears(config, ranks, layer, layout.concatenates) for layer in range(config.num_layers))
     return [
-        vectors
-        + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in layer_linears(config, num_ranks, layer))
-        for layer in range(config.num_layers)
+        vectors + sum(format.linear(name).num_bytes(*shape, dtype) for name, shape in linears) for linears in layers
     ]
 
 
@@ -87,20 +90,25 @@ def checkpoint_bytes(config: FalconConfig, num_ranks: int, dtype: str, format: W
     return dense + sum(format.linear(name).checkpoint_bytes(*shape, dtype) for name, shape in layers)
 
 
-def linears(config: FalconConfig, num_ranks: int) -> Iterator[tuple[str, tuple[int, int]]]:
+def linears(config: FalconConfig, num_ranks: int, concatenates: bool = False) -> Iterator[tuple[str, tuple[int, int]]]:
     """The name and (out, in) of every linear of one rank, the head's last."""
     for layer in range(config.num_layers):
-        yield from layer_linears(config, num_ranks, layer)
+        yield from layer_linears(config, num_ranks, layer, concatenates)
     yield HEAD, (partition(config, 0, num_ranks).vocab.size, config.hidden_size)
 
 
-def layer_linears(config: FalconConfig, num_ranks: int, layer: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The name and (out, in) of every linear of one layer on one rank."""
+def layer_linears(
+    config: FalconConfig, num_ranks: int, layer: int, concatenates: bool = False
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The name and (out, in) of every linear of one layer on one rank; those of a sum as one, by the first's name, if
+    the device concatenates them."""
     part, hidden = partition(config, 0, num_ranks), config.hidden_size
+    is_one = concatenates and config.is_parallel
     yield f"h.{layer}.self_attention.query_key_value", (part.qkv.size, hidden)
-    yield f"h.{layer}.self_attention.dense", (hidden, part.dense.size)
+    yield f"h.{layer}.self_attention.dense", (hidden, part.dense.size + (part.ffn.size if is_one else 0))
     yield f"h.{layer}.mlp.dense_h_to_4h", (part.ffn.size, hidden)
-    yield f"h.{layer}.mlp.dense_4h_to_h", (hidden, part.ffn.size)
+    if not is_one:
+        yield f"h.{layer}.mlp.dense_4h_to_h", (hidden, part.ffn.size)
 
 
 def layer_vectors(config: FalconConfig, num_ranks: int) -> int:

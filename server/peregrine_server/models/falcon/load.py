@@ -150,8 +150,7 @@ class Loader:
         context = self.context
         if not context.offload_bytes:
             return ()
-        sizes = layer_sizes(context.config, context.parallel.size, context.dtype_name, context.format)
-        return offloaded_layers(sizes, context.offload_bytes)
+        return offloaded_layers(layer_sizes(context.config, context.layout), context.offload_bytes)
 
     def rotary(self) -> RotaryPositions | DynamicRotaryPositions | None:
         context, config = self.context, self.context.config

@@ -66,6 +66,8 @@ class WeightKernels(Protocol):
     @property
     def largest_int8(self) -> int: ...
     @property
+    def int8_row_bytes(self) -> int: ...
+    @property
     def has_fp8(self) -> bool: ...
     @property
     def int4_group(self) -> int: ...
@@ -87,11 +89,12 @@ class KernelsOfDevice:
     has_codebooks: bool
     dequantizes: bool
     int4_zero_bytes: int = 4
-    """The GPU's, and those of every backend that packs no zero points of its own."""
+    int8_row_bytes: int = 4
+    """The GPU's, as the bytes of a zero point are, and those of every backend that packs neither in its own way."""
 
 
 CPU_KERNELS = KernelsOfDevice(
-    127, has_fp8=False, int4_group=32, has_codebooks=False, dequantizes=True, int4_zero_bytes=2
+    127, has_fp8=False, int4_group=32, has_codebooks=False, dequantizes=True, int4_zero_bytes=2, int8_row_bytes=8
 )
 """Kernels of the native backend: tests hold that it has these."""
 ALL_KERNELS = KernelsOfDevice(127, has_fp8=True, int4_group=8, has_codebooks=True, dequantizes=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from peregrine_server.models.formats.interface import ALL_KERNELS, DTYPE_BYTES, WeightKernels
+from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightKernels
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["dense", "int8", "fp8", "int4", "codebook"]
 
-INT8_ROW_BYTES = 8
-"""Bytes beside the integers of a row: its scale, and its offset for unsigned inputs."""
 FP8_ROW_BYTES = 4
 """Bytes of a row's scale."""
 LARGEST_INT8 = 127
@@ -29,6 +27,8 @@ INT8_ALIGNMENT = 4
 """int8 kernels multiply so many inputs at once."""
 INT4_SCALE_BYTES, CODEBOOK_SCALE_BYTES = 2, 4
 """Bytes of a group's scale."""
+CODEBOOK_TABLE_BYTES = 16 * 4
+"""Bytes of the values that a matrix's codes stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Packing:
     rounds_inputs: bool = False
     """Whether linears round their inputs to fp8, too; fp8 only."""
 
-    def num_bytes(self, out_features: int, in_features: int, dtype: str, kernels: WeightKernels = ALL_KERNELS) -> int:
+    def num_bytes(self, out_features: int, in_features: int, dtype: str, kernels: WeightKernels) -> int:
         """Bytes of a matrix that is packed for `kernels`, in a model of `dtype`."""
         match self.kind:
             case "dense":
                 row_bytes = in_features * DTYPE_BYTES[dtype]
             case "int8":
-                row_bytes = in_features + INT8_ROW_BYTES
+                row_bytes = in_features + kernels.int8_row_bytes
             case "fp8":
                 row_bytes = in_features + FP8_ROW_BYTES
             case "int4":
@@ -57,7 +57,7 @@ class Packing:
                 row_bytes = in_features // 2 + in_features // self.group_size * group_bytes
             case "codebook":
                 row_bytes = in_features // 2 + in_features // self.group_size * CODEBOOK_SCALE_BYTES
-        return out_features * row_bytes
+        return out_features * row_bytes + (CODEBOOK_TABLE_BYTES if self.kind == "codebook" else 0)
 
 
 DENSE, INT8, FP8 = Packing("dense"), Packing("int8"), Packing("fp8")

@@ -101,7 +101,7 @@ class QuantizedFormat(ABC):
 
     def head_num_bytes(self, out_features: int, in_features: int, dtype: str) -> int | None:
         packing = self.kept(self.head(in_features), in_features)
-        return None if packing == DENSE else packing.num_bytes(out_features, in_features, dtype)
+        return None if packing == DENSE else packing.num_bytes(out_features, in_features, dtype, self.kernels)
 
 
 def grouped(kind: Kind, in_features: int) -> Packing:

@@ -9,6 +9,8 @@ from checkpoints import PUBLISHED, build_model, write_checkpoint
 from cpu_backends import native
 from falcons import load, model_context
 from held_bytes import held_bytes
+from peregrine_kernels.aot.shapes import SHAPES, Shape
+from peregrine_kernels.aot.weights import meta_weights
 from peregrine_router.launch.model_files import demo_path
 from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.footprint import (
@@ -20,7 +22,9 @@ from peregrine_server.models.falcon.footprint import (
     padding_overhead,
     weight_bytes,
 )
-from peregrine_server.models.formats.registry import weight_format
+from peregrine_server.models.formats.interface import ALL_KERNELS
+from peregrine_server.models.formats.packing import FP8, INT8, Packing
+from peregrine_server.models.formats.registry import FORMATS, weight_format
 from peregrine_server.models.interface import Layout
 
 CONFIGS = {model: FalconConfig.from_hf(hf) for model, hf in PUBLISHED.items()}
@@ -88,6 +92,33 @@ def test_a_loaded_model_holds_what_was_computed(variant: str, quantize: str | No
     computed = footprint(model.config, model.context.layout)
     assert held_bytes(model) - held_bytes(model.rotary, model.context) == computed.weight_bytes == model.weight_bytes
     assert held_bytes(model.allocate_cache(3, 16)) == 3 * 16 * computed.cache.kv_bytes_per_token
+
+
+@pytest.mark.parametrize("quantize", FORMATS)
+@pytest.mark.parametrize("variant", ["demo", "rw-1b", "11b"])
+def test_a_model_in_a_gpus_layout_holds_what_was_computed(variant: str, quantize: str, tmp_path: Path) -> None:
+    """In fragment order, which a CPU can make, too: the tensors' bytes are those that `peregrine plan` counts."""
+    backend = pytest.importorskip("peregrine_kernels.gpu.backend").TritonBackend()
+    path = demo_path() if variant == "demo" else write_checkpoint(tmp_path, build_model(variant, vocab_size=320))
+    model = load(path, model_context(torch.bfloat16, backend, quantize=quantize))
+    planned = Layout(num_ranks=1, dtype="bfloat16", format=weight_format(quantize))
+    computed = footprint(model.config, planned).weight_bytes
+    assert held_bytes(model) - held_bytes(model.rotary, model.context) == computed == model.weight_bytes
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_every_kind_of_weight_takes_what_was_computed(shape: Shape) -> None:
+    """In a GPU's layout, for the linears of every Falcon: nothing is padded."""
+    fragment_order = pytest.importorskip("peregrine_kernels.gpu.fragment_order").fragment_order
+    hidden, attended, ffn = shape.hidden_size, shape.num_heads * shape.head_dim, shape.ffn_size
+    kinds = {"int8": INT8, "fp8": FP8, "int4": Packing("int4", 64), "codebook": Packing("codebook", 64)}
+    kinds["int4 with zeros"] = Packing("int4", 64, has_zeros=True)
+    for size in ((shape.qkv_size, hidden), (ffn, hidden), (hidden, attended + ffn), (shape.vocab_size, hidden)):
+        for kind, weight in meta_weights(*size).items():
+            held = fragment_order(weight)
+            tensors = held.words, held.scales, held.zeros, held.table
+            num_bytes = sum(each.nbytes for each in tensors if each is not None)
+            assert num_bytes == kinds[kind].num_bytes(*size, "bfloat16", ALL_KERNELS)
 
 
 def test_a_packed_head_is_a_copy_of_the_table() -> None:

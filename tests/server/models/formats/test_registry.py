@@ -51,7 +51,7 @@ def test_formats_are_sized_without_torch() -> None:
     """The router can plan memory for any format."""
     code = (
         "import sys; from peregrine_server.models.formats.registry import weight_format;"
-        "assert weight_format('int8').num_bytes(8, 16, 'bfloat16') == 8 * (16 + 8);"
+        "assert weight_format('int8').num_bytes(8, 16, 'bfloat16') == 8 * (16 + 4);"
         "assert weight_format('int4').num_bytes(8, 128, 'bfloat16') == 8 * (64 + 2 * 2);"
         "sys.exit('torch' in sys.modules)"
     )

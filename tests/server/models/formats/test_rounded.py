@@ -36,7 +36,7 @@ def test_the_head_of_4_bit_formats_has_8_where_there_are_kernels(name: str) -> N
     table = torch.randn(6, 64).bfloat16()
     head = rounded_format(name).from_dense(table)
     assert isinstance(head, Int8Weight)
-    assert rounded_format(name).head_num_bytes(6, 64, "bfloat16") == INT8.num_bytes(6, 64, "bfloat16")
+    assert rounded_format(name).head_num_bytes(6, 64, "bfloat16") == INT8.num_bytes(6, 64, "bfloat16", CPU_KERNELS)
     none = rounded_format(name, KernelsOfDevice(0, False, 0, False, dequantizes=True))
     head = none.from_dense(table)
     assert isinstance(head, DenseWeight)
@@ -56,7 +56,7 @@ def test_weights_have_the_bytes_that_are_told(name: str) -> None:
     """As the backend's kernels let them be kept."""
     found = rounded_format(name)
     weight = found.from_dense(torch.randn(6, 64).bfloat16())
-    assert found.head_num_bytes(6, 64, "bfloat16") == INT8.num_bytes(*weight.shape, "bfloat16")
+    assert found.head_num_bytes(6, 64, "bfloat16") == INT8.num_bytes(*weight.shape, "bfloat16", CPU_KERNELS)
 
 
 @pytest.mark.parametrize("name", FORMATS)

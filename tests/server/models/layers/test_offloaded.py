@@ -153,7 +153,7 @@ def test_layers_of_a_gguf_file_may_differ_in_size(tmp_path: Path, monkeypatch: p
     """Logits are the same to the bit where some layers have more bits, as in llama.cpp's Q4_K_M; copies come late."""
     path = mixed_gguf(tmp_path, {"blk.1.ffn_down": "Q8_0", "blk.2.ffn_up": "Q4_0", "blk.3.attn_qkv": "F16"})
     context = gguf_context(path, torch.float32)
-    assert len(set(layer_sizes(falcon_config(path), 1, "float32", context.format))) == 4
+    assert len(set(layer_sizes(falcon_config(path), context.layout))) == 4
     monkeypatch.setattr(falcon_load, "copies_to", lambda device: LateCopies())
     whole, offloaded = (load(path, replace(context, offload_bytes=size)) for size in (0, 1))
     assert torch.equal(logits_of(whole), logits_of(offloaded))

@@ -105,18 +105,18 @@ def test_linears_that_are_left_out_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "row_bytes", "option"),
+    ("name", "num_bytes", "option"),
     [
-        ("bitsandbytes int8", 128 + 8, "int8"),
-        ("bitsandbytes nf4", 64 + 2 * 4, "nf4"),
-        (NESTED, 64 + 2 * 4, "nf4"),
-        ("bitsandbytes fp4", 64 + 2 * 4, "bitsandbytes-fp4"),
+        ("bitsandbytes int8", 10 * (128 + 4), "int8"),
+        ("bitsandbytes nf4", 10 * (64 + 2 * 4) + 64, "nf4"),
+        (NESTED, 10 * (64 + 2 * 4) + 64, "nf4"),
+        ("bitsandbytes fp4", 10 * (64 + 2 * 4) + 64, "bitsandbytes-fp4"),
     ],
 )
-def test_sizes_and_names(name: str, row_bytes: int, option: str, tmp_path: Path) -> None:
-    """Nested scales are kept as numbers; --quantize may name what the weights are."""
+def test_sizes_and_names(name: str, num_bytes: int, option: str, tmp_path: Path) -> None:
+    """Nested scales are kept as numbers, and 4-bit codes beside a table; --quantize may name what the weights are."""
     write_quantized(tmp_path, "7b", LAYOUTS[name])
-    assert load_format(tmp_path, option, ALL_KERNELS).num_bytes(10, 128, "bfloat16") == 10 * row_bytes
+    assert load_format(tmp_path, option, ALL_KERNELS).num_bytes(10, 128, "bfloat16") == num_bytes
     with pytest.raises(ValueError, match=r"^--quantize fp8: the checkpoint's weights are bitsandbytes [^\n]*$"):
         load_format(tmp_path, "fp8")
 

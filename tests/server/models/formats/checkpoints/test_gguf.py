@@ -74,12 +74,12 @@ def test_a_loaded_model_holds_the_bytes_that_are_planned(name: str, tmp_path: Pa
 
 
 def test_sizes_of_linears_are_those_of_their_types() -> None:
-    """4 bits and a scale for 32, with a zero point where there are offsets; 8 bits and a row's scale."""
+    """4 bits and a scale for 32, with a zero point where there are offsets, or a table; 8 bits and a row's scale."""
     config = quantization_config({"a": "Q4_0", "b": "Q4_K", "c": "Q6_K", "d": "IQ4_NL", "e": "F16"}, [])
     assert config is not None
     found = GgufFormat(config, ALL_KERNELS)
-    row_bytes = {name: found.linear(name).num_bytes(10, 256, "bfloat16") // 10 for name in "abcde"}
-    assert row_bytes == {"a": 128 + 16, "b": 128 + 8 * 6, "c": 256 + 8, "d": 128 + 32, "e": 512}
+    num_bytes = {name: found.linear(name).num_bytes(1, 256, "bfloat16") for name in "abcde"}
+    assert num_bytes == {"a": 128 + 16, "b": 128 + 8 * 6, "c": 256 + 4, "d": 128 + 32 + 64, "e": 512}
     assert GgufFormat(config, CPU_KERNELS).linear("d").num_bytes(10, 256, "bfloat16") == 10 * 512
     assert found.linear("b").checkpoint_bytes(10, 256, "bfloat16") == 1440
     assert found.linear("c").checkpoint_bytes(10, 256, "bfloat16") == 5120

@@ -106,8 +106,8 @@ def test_a_name_of_what_the_checkpoint_holds_is_taken(name: str | None, tmp_path
         ("gptq", 64 + 8 * 2),
         ("gptq v2 with zeros", 64 + 8 * (2 + 4)),
         ("gptq of rows with act-order", 64 + 2 * 2),
-        ("gptq with act-order", 128 + 8),
-        ("gptq of 8 bits with zeros", 128 + 8),
+        ("gptq with act-order", 128 + 4),
+        ("gptq of 8 bits with zeros", 128 + 4),
     ],
 )
 def test_sizes(name: str, row_bytes: int, tmp_path: Path) -> None:
