@@ -62,7 +62,6 @@ ELSEWHERE = {
     "server/quantization/layouts.py": "server/quantization/test_quantize.py",
     "server/quantization/safetensors_writer.py": "server/quantization/test_quantize.py",
     "server/sampling/sampled.py": "server/sampling/test_sampler.py",
-    "kernels/aot/quantized.py": "kernels/aot/test_compile.py",
     "kernels/aot/shapes.py": "kernels/aot/test_compile.py",
     "kernels/aot/weights.py": "kernels/aot/test_compile.py",
     "kernels/cpu/native_backend.py": "kernels/test_paged_ops.py",

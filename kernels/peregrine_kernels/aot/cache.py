@@ -95,7 +95,7 @@ def launches(shape: Shape, capability: int) -> Iterator[Launch]:
     model = [variant.launch for variant in (*variants_of(shape, capability), *sampling_of(shape))]
     for launch in (*model, *_more_of(shape)):
         yield from _in_all_sizes(launch, MODEL_SIZES.get(launch.kernel.__name__, {}))
-    yield from (launch for _, launch in shared_launches())
+    yield from (launch for _, launch in shared_launches(is_stored=True))
     yield from model_launches(shape, capability)
     yield from decode_inputs_launches()
 

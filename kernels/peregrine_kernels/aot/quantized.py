@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from peregrine_kernels.aot.shapes import Shape
-from peregrine_kernels.aot.weights import meta_weights
+from peregrine_kernels.aot.weights import meta_weights, stored_weights
 from peregrine_kernels.gpu.dequantize import dequantize_launch
 from peregrine_kernels.gpu.launch import Launch
 from peregrine_kernels.gpu.linear import QuantizedLinear
@@ -19,11 +19,11 @@ ROWS = 1, 16, 32, 64
 """Numbers of rows, one for each kernel that they make a difference to."""
 
 
-def shared_launches() -> Iterator[tuple[str, Launch]]:
-    """(what it is, launch) of kernels that all models share: each kind of weight dequantized, fp8 in rows, and inputs
-    rounded to it."""
+def shared_launches(*, is_stored: bool = False) -> Iterator[tuple[str, Launch]]:
+    """(what it is, launch) of kernels that all models share: each kind of weight dequantized, those of checkpoints too
+    if `is_stored`, fp8 in rows, and inputs rounded to it."""
     size = 4096, 8192
-    for kind, linear in _linears(*size).items():
+    for kind, linear in _linears(*size, is_stored=is_stored).items():
         yield kind, dequantize_launch(linear.weight, _empty(*size))
     x, codes, scales = _empty(*size), _empty(*size, dtype=torch.float8_e4m3fn), _empty(size[0], 1, dtype=torch.float32)
     yield "fp8", row_major_launch(_linears(*size)["fp8"].weight, codes)
@@ -55,7 +55,7 @@ def model_launches(shape: Shape, capability: int) -> Iterator[Launch]:
             (x, _empty(rows, shape.vocab_size), None),
         ]
         for (source, out, activation), has_bias in product(targets, {False, shape.has_alibi}):
-            for linear in _linears(out.shape[1], source.shape[1], activation, has_bias).values():
+            for linear in _linears(out.shape[1], source.shape[1], activation, has_bias, is_stored=True).values():
                 yield from linear.launches(source, out, capability)
 
 
@@ -67,10 +67,12 @@ def _linears(
     has_bias: bool = False,
     *,
     more_groups: bool = False,
+    is_stored: bool = False,
 ) -> dict[str, QuantizedLinear]:
     """Kind -> a linear of it."""
     bias = _empty(out_features) if has_bias else None
     weights = meta_weights(out_features, in_features, more_groups=more_groups)
+    weights |= stored_weights(out_features, in_features) if is_stored else {}
     return {kind: QuantizedLinear(weight, bias, activation) for kind, weight in weights.items()}
 
 

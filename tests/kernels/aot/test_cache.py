@@ -44,9 +44,20 @@ def compiler_alone(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["falcon-7b"], ["falcon-rw-1b"], ["falcon-rw-1b", "int4"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["falcon-7b"],
+        ["falcon-rw-1b"],
+        ["falcon-rw-1b", "int4"],
+        ["falcon-7b", "nf4"],
+        ["falcon-7b", "fp8-w8a8"],
+    ],
+    ids=" ".join,
+)
 def test_all_that_a_server_launches_before_it_is_ready_is_in_the_cache(arguments: list[str], tmp_path: Path) -> None:
-    """In parallel blocks, in sequential ones with biases and ALiBi, and with linears of 4 bits beside a head of 8."""
+    """In parallel blocks, in sequential ones with biases and ALiBi, with linears of 4 bits beside a head of 8, with
+    scales of float32, and with inputs that are rounded."""
     model, *quantize = arguments
     command = [sys.executable, str(PROCESS), model, str(tmp_path), *quantize]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": PATHS})
