@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes import train_backend
+from gguf_checkpoints import write_gguf
 from serving import ServerProcess, failure, is_alive, occupied_port, wait_until, write_model
 
 pytestmark = pytest.mark.slow
@@ -76,6 +78,26 @@ def test_a_killed_router_takes_its_shards_along(model: Path) -> None:
         shards = server.shard_pids()
         server.process.kill()
         assert wait_until(lambda: not any(map(is_alive, shards)), 10)
+
+
+def test_servers_of_a_gguf_file_leave_no_folder(tmp_path: Path) -> None:
+    """SIGTERM before there are shards removes what the start has written; the next start what SIGKILL left."""
+    file, temporary = tmp_path / "falcon.gguf", tmp_path / "tmp"
+    write_gguf(file, tokenizer=train_backend(), eos_token_id=0, vocab_size=320)
+    temporary.mkdir()
+    seen: set[Path] = set()
+
+    def has_new_folder() -> bool:
+        new = {*temporary.glob("*/*.gguf")} - seen
+        seen.update(new)
+        return bool(new)
+
+    for number in signal.SIGKILL, signal.SIGTERM:
+        with ServerProcess("--model-id", str(file), wait=False, env={"TMPDIR": str(temporary)}) as server:
+            assert wait_until(has_new_folder, 20)
+            server.process.send_signal(number)
+            assert server.process.wait(timeout=15) in (-number, 128 + number)
+        assert len([*temporary.glob("*/*.gguf")]) == (number == signal.SIGKILL)
 
 
 def test_a_killed_shard_ends_the_server_with_an_error(model: Path) -> None:

@@ -70,6 +70,7 @@ def serve(options: list[str]) -> int:
     # for: a wrong one is reported before the last of them.
     from peregrine_router.launch.exit_codes import FAILED
     from peregrine_router.launch.stop_signals import StopSignals
+    from peregrine_router.launch.temporary_folder import remove_temporary_folders
     from peregrine_router.launch.thread_limit import TOO_FEW_THREADS, can_start_threads
     from peregrine_router.observability.log_writer import LogWriter
 
@@ -87,7 +88,6 @@ def serve(options: list[str]) -> int:
         warn_of_ignored(options)
         import uvloop
 
-        from peregrine_router.launch.gguf_folder import remove_folders
         from peregrine_router.launch.prepare import prepare
         from peregrine_router.launch.serve import run
         from peregrine_router.shards.process_group import ShardError
@@ -104,7 +104,7 @@ def serve(options: list[str]) -> int:
             print(f"peregrine: {error}", file=sys.stderr)
             return FAILED
         finally:
-            remove_folders()
+            remove_temporary_folders()
     finally:
         log.drain()
 

@@ -3,14 +3,12 @@
 config.json and tokenizer.json are read in many places; of a GGUF file they are written once, as the server starts.
 """
 
-import atexit
 import json
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from peregrine_router.launch.temporary_folder import make_temporary_folder
 from peregrine_router.text.gguf_tokenizer import tokenizer_config, tokenizer_json
 from peregrine_router.text.tokenizer_files import TokenizerError, read_json
 from peregrine_server.models.loading.gguf_header import GgufHeader, read_header
@@ -24,7 +22,6 @@ BESIDE = (
 """Files beside a GGUF file that count more than what it says itself; config.json adds to it."""
 MAX_CONFIG_BYTES = 2**20
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
-_made: list[Path] = []
 
 
 def find_gguf(folder: Path) -> Path | None:
@@ -48,8 +45,7 @@ def make_folder(file: Path) -> Path:
     written: dict[str, dict[str, Any]] = {"config.json": gguf_config(headers, read_json(config) if is_usable else {})}
     beside = [file.parent / name for name in BESIDE if (file.parent / name).is_file()]
     written |= _tokenizer_files(headers[0], {each.name for each in beside})
-    folder = Path(tempfile.mkdtemp(prefix="peregrine-gguf-"))
-    _made.append(folder)
+    folder = make_temporary_folder(file.name)
     for name, content in written.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     for each in beside:
@@ -58,13 +54,6 @@ def make_folder(file: Path) -> Path:
         name = "model.gguf" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.gguf"
         (folder / name).symlink_to(each.resolve())
     return folder
-
-
-@atexit.register
-def remove_folders() -> None:
-    """Removes what this process has made."""
-    while _made:
-        shutil.rmtree(_made.pop(), ignore_errors=True)
 
 
 def set_pattern(name: str) -> str:

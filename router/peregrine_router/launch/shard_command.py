@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from peregrine_router.launch.exit_codes import FAILED, WRONG_OPTIONS
-from peregrine_router.launch.gguf_folder import remove_folders
 from peregrine_router.launch.model_files import resolve_model
+from peregrine_router.launch.temporary_folder import remove_temporary_folders
 from peregrine_router.shards.shard_process import environment
 from peregrine_server.addresses import (
     interface_of,
@@ -55,7 +55,7 @@ def run_shard(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return _refuse("shard", error)
     finally:
-        remove_folders()
+        remove_temporary_folders()
 
 
 def parse(arguments: list[str]) -> Namespace:

