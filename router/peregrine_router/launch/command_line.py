@@ -31,7 +31,7 @@ def parse_settings(argv: list[str]) -> Settings:
     except ValidationError as error:
         _refuse(_describe(error))
     except (SettingsError, LauncherOptionError) as error:
-        _refuse(str(error).removeprefix("error parsing CLI: "))
+        _refuse(_with_remedy(str(error).removeprefix("error parsing CLI: ")))
 
 
 def warn_of_ignored(argv: list[str]) -> None:
@@ -59,6 +59,12 @@ def _describe(error: ValidationError) -> str:
     flag, env = "--" + name.replace("_", "-"), extra(Settings.model_fields[name], "env")
     message = re.sub("^(Input|String)", "it", first["msg"].removeprefix("Value error, "))
     return f"{flag} (or {env}): {message}. Given: {first['input']!r}"
+
+
+def _with_remedy(message: str) -> str:
+    """The message; of `peregrine serve MODEL` with the option that takes it."""
+    found = re.fullmatch(r"unrecognized arguments: ([^-]\S*)", message)
+    return f"{message}: give a model as --model-id {found[1]}" if found else message
 
 
 class _Sections:

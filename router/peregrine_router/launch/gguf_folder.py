@@ -12,7 +12,7 @@ from peregrine_router.launch.temporary_folder import make_temporary_folder
 from peregrine_router.text.gguf_tokenizer import tokenizer_config, tokenizer_json
 from peregrine_router.text.tokenizer_files import TokenizerError, read_json
 from peregrine_server.models.loading.gguf_header import GgufHeader, read_header
-from peregrine_server.models.registry import gguf_config
+from peregrine_server.models.registry import GGUF_FAMILIES, gguf_config
 
 SUFFIX = ".gguf"
 BESIDE = (
@@ -38,7 +38,7 @@ def find_gguf(folder: Path) -> Path | None:
 def make_folder(file: Path) -> Path:
     """A temporary folder for the model in `file`, or in the set that it is a part of. Raises ValueError, OSError."""
     files = _parts(file)
-    headers = [read_header(each) for each in files]
+    headers = [read_header(each, GGUF_FAMILIES) for each in files]
     _check_parts(headers)
     config = file.parent / "config.json"
     is_usable = config.is_file() and config.stat().st_size <= MAX_CONFIG_BYTES

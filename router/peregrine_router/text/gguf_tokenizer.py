@@ -27,6 +27,8 @@ def tokenizer_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     model = metadata.get(f"{_AT}model")
     # Before April 2024 files did not name it; all of this architecture that exist have the same.
     steps = metadata.get(f"{_AT}pre", "falcon")
+    if model is None:
+        raise TokenizerError(f"it has no tokenizer; {_REMEDY}")
     if model != "gpt2" or steps not in PRE_TOKENIZERS:
         raise TokenizerError(f"the tokenizer of kind {model!r:.80}, {steps!r:.80} is not read; {_REMEDY}")
     if metadata.get(f"{_AT}add_bos_token") or metadata.get(f"{_AT}add_eos_token"):

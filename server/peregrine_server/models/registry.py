@@ -26,7 +26,7 @@ from peregrine_server.models.interface import (
     ModelContext,
     SourceCheckpoint,
 )
-from peregrine_server.models.loading.gguf_header import GgufHeader
+from peregrine_server.models.loading.gguf_header import ARCHITECTURE_KEY, GgufHeader, check_architecture
 from peregrine_server.models.plugins import plugin
 
 if TYPE_CHECKING:
@@ -65,12 +65,10 @@ def gguf_config(headers: Sequence[GgufHeader], beside: Mapping[str, Any]) -> dic
 
     Raises ConfigError or UnsupportedModel, one line each.
     """
-    architecture = headers[0].metadata.get("general.architecture")
+    metadata = headers[0].metadata
+    check_architecture(headers[0].path, metadata, GGUF_FAMILIES)
     try:
-        if architecture not in GGUF_FAMILIES:
-            known = ", ".join(GGUF_FAMILIES)
-            raise UnsupportedModel(f"its architecture {architecture!r:.80} is not supported; supported is {known}")
-        found: dict[str, Any] = import_module(GGUF_FAMILIES[str(architecture)]).hf_config(headers)
+        found: dict[str, Any] = import_module(GGUF_FAMILIES[str(metadata[ARCHITECTURE_KEY])]).hf_config(headers)
         hf = {**found, **beside, "quantization_config": found.get("quantization_config")}
         family_of(hf).config(hf)
         stored_format(hf["quantization_config"], None)

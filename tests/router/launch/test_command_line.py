@@ -39,7 +39,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
             ["--kv-cache-dtype", "fp8_e5m2"],
             "--kv-cache-dtype (or KV_CACHE_DTYPE): it should be 'fp8_e4m3fn' or 'int8'. Given: 'fp8_e5m2'",
         ),
-        (["--nope"], "unrecognized arguments: --nope"),
+        (["--nope"], "unrecognized arguments: --nope (see"),
+        (["a.gguf"], "unrecognized arguments: a.gguf: give a model as --model-id a.gguf (see"),
         (["--model-id"], "argument --model-id: expected one argument"),
         (
             ["--api-key", ""],

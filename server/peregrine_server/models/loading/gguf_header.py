@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,8 +21,11 @@ MAX_ENTRIES = 2**20
 """A bound on keys, tensors and elements of an array: the largest vocabularies have half as many merges."""
 MAX_DIMENSIONS = 4
 VERSIONS = 2, 3
+ARCHITECTURE_KEY = "general.architecture"
 ALIGNMENT_KEY, DEFAULT_ALIGNMENT = "general.alignment", 32
 """Tensors begin at multiples of it."""
+LFS_POINTER = b"version "
+"""First bytes of what `git clone` leaves in place of a large file where Git LFS is not installed."""
 OLD_MAGICS = b"lmgg", b"fmgg", b"tjgg", b"algg", b"ccgg"
 """First bytes of llama.cpp's formats before GGUF, and of ggllm.cpp's, its fork for this family of models."""
 
@@ -55,6 +59,11 @@ BLOCK_TYPES = {
     30: BlockType("BF16", 1, 2),
 }
 """Types that are read, by their number in ggml.h."""
+OTHER_TYPES = {
+    **{10: "Q2_K", 11: "Q3_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S"},
+    **{23: "IQ4_XS", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
+}
+"""Names of types that files have and that are not read."""
 BY_NAME = {each.name: each for each in BLOCK_TYPES.values()}
 FOUR_BITS = "Q4_0", "Q4_1", "Q4_K", "IQ4_NL"
 """Types of 4-bit codes with a scale for every 32 weights."""
@@ -88,17 +97,17 @@ class GgufHeader:
     """All of them lie within the file."""
 
 
-def read_header(path: Path) -> GgufHeader:
+def read_header(path: Path, architectures: Collection[str] | None = None) -> GgufHeader:
     """Reads the header of the file `path`. Raises ConfigError if it is damaged, UnsupportedModel if it is of another
-    kind, one line each."""
+    kind, or of none of `architectures`, one line each."""
     try:
         with path.open("rb") as file:
-            return _read(path, file)
+            return _read(path, file, architectures)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read(path: Path, file: BinaryIO) -> GgufHeader:
+def _read(path: Path, file: BinaryIO, architectures: Collection[str] | None) -> GgufHeader:
     size = os.fstat(file.fileno()).st_size
     read = _Reader(path, file, min(size, MAX_HEADER_BYTES))
     _check_kind(path, read.take(4), read.take(4))
@@ -107,6 +116,9 @@ def _read(path: Path, file: BinaryIO) -> GgufHeader:
     for _ in range(num_keys):
         key = read.text()
         metadata[key] = read.value(read.number("I"))
+        # At once: the types of another model's tensors, or the size of its vocabulary, say less.
+        if key == ARCHITECTURE_KEY and architectures is not None:
+            check_architecture(path, metadata, architectures)
     found = [read.tensor() for _ in range(num_tensors)]
     alignment = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= 2**16:
@@ -122,7 +134,16 @@ def _read(path: Path, file: BinaryIO) -> GgufHeader:
     return GgufHeader(path, metadata, tensors)
 
 
+def check_architecture(path: Path, metadata: Mapping[str, Value], architectures: Collection[str]) -> None:
+    """Raises UnsupportedModel if the model in the file `path` is of none of `architectures`."""
+    if (found := metadata.get(ARCHITECTURE_KEY)) not in architectures:
+        known = ", ".join(architectures)
+        raise UnsupportedModel(f"{path}: its architecture {found!r:.80} is not supported: give a model of {known}")
+
+
 def _check_kind(path: Path, magic: bytes, version_bytes: bytes) -> None:
+    if magic + version_bytes == LFS_POINTER:
+        raise ConfigError(f"{path} is a pointer of Git LFS, not the file: run `git lfs pull` there, or download it")
     if magic in OLD_MAGICS:
         raise UnsupportedModel(f"{path} is of the format before GGUF, which is not read: convert the model anew")
     if magic != b"GGUF":
@@ -159,7 +180,9 @@ class _Reader:
         """A number of entries."""
         number = self.number("Q")
         if number > MAX_ENTRIES:
-            raise ConfigError(f"{self._path}: its header counts {number} entries, {MAX_ENTRIES} at most make sense")
+            raise ConfigError(
+                f"{self._path}: its header counts {number} entries, {MAX_ENTRIES} at most make sense; {AGAIN}"
+            )
         return number
 
     def text(self) -> str:
@@ -193,8 +216,8 @@ class _Reader:
         kind, offset = self.number("I"), self.number("Q")
         if kind not in BLOCK_TYPES:
             raise UnsupportedModel(
-                f"{self._path}: tensor {name!r:.200} is of ggml's type {kind}, which is not read; known are "
-                f"{', '.join(BY_NAME)}"
+                f"{self._path}: tensor {name!r:.200} is of type {OTHER_TYPES.get(kind, kind)}, which is not read: give "
+                f"a file with no other types than {', '.join(BY_NAME)}"
             )
         if not all(shape) or shape[-1] % BLOCK_TYPES[kind].size:
             raise ConfigError(f"{self._path}: tensor {name!r:.200} has no whole blocks; {AGAIN}")

@@ -63,7 +63,7 @@ def test_scaled_positions_are_read() -> None:
         (
             {"general__architecture": "llama"},
             UnsupportedModel,
-            "architecture 'llama' is not supported; supported is fal",
+            "its architecture 'llama' is not supported: give a model of falcon",
         ),
         ({"falcon__tensor_data_layout": "hf"}, UnsupportedModel, "falcon.tensor_data_layout 'hf' is not read"),
         ({"falcon__embedding_length": None}, ConfigError, "hidden_size is missing"),

@@ -12,7 +12,13 @@ import pytest
 from fakes import train_backend
 from gguf_checkpoints import MIXES, write_gguf
 from peregrine_server.models.errors import ConfigError, UnsupportedModel
-from peregrine_server.models.loading.gguf_header import BLOCK_TYPES, MAX_ENTRIES, MAX_HEADER_BYTES, read_header
+from peregrine_server.models.loading.gguf_header import (
+    BLOCK_TYPES,
+    MAX_ENTRIES,
+    MAX_HEADER_BYTES,
+    OTHER_TYPES,
+    read_header,
+)
 
 Change = Callable[[bytes], bytes]
 KEY = struct.pack("<Q", 3) + b"key"
@@ -56,10 +62,24 @@ def test_what_the_package_writes_is_read(file: Path) -> None:
 
 
 def test_blocks_have_the_sizes_of_the_package() -> None:
-    """Numbers, names, weights and bytes of every type that is read."""
+    """Numbers, names, weights and bytes of every type that is read, and the names of those that are not."""
     for number, block in BLOCK_TYPES.items():
         kind = gguf.GGMLQuantizationType(number)
         assert (kind.name, gguf.GGML_QUANT_SIZES[kind]) == (block.name, (block.size, block.num_bytes))
+    for number, name in OTHER_TYPES.items():
+        assert gguf.GGMLQuantizationType(number).name == name
+
+
+def test_another_architecture_is_told_first(tmp_path: Path) -> None:
+    """Before what is wrong with its tensors, or that the header goes on for longer than any Falcon's."""
+    name, file = b"general.architecture", tmp_path / "llama.gguf"
+    key = struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, 5) + b"llama"
+    for rest in tensor(10), b"":
+        file.write_bytes(header(1, 1, key + rest))
+        with pytest.raises(
+            UnsupportedModel, match=r"llama.gguf: its architecture 'llama' is not supported: give a mod"
+        ):
+            read_header(file, ["falcon"])
 
 
 @pytest.mark.parametrize(
@@ -67,12 +87,17 @@ def test_blocks_have_the_sizes_of_the_package() -> None:
     [
         (b"", ConfigError, "is truncated, or its header is damaged, after byte 0; download it again"),
         (b"\x93NUMPY..", ConfigError, "is no GGUF file"),
+        (b"version https://git-lfs.github.com/spec/v1", ConfigError, "is a pointer of Git LFS, not the file: run `git"),
         (b"lmgg" + bytes(40), UnsupportedModel, "is of the format before GGUF, which is not read"),
         (b"tjgg" + bytes(40), UnsupportedModel, "is of the format before GGUF, which is not read"),
         (b"ccgg" + bytes(40), UnsupportedModel, "is of the format before GGUF, which is not read"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), UnsupportedModel, "is a GGUF file for big-endian machines"),
         (header(version=1), UnsupportedModel, "is of version 1 of GGUF; known are 2, 3"),
-        (header(num_tensors=2**60), ConfigError, f"its header counts {2**60} entries, {MAX_ENTRIES} at most"),
+        (
+            header(num_tensors=2**60),
+            ConfigError,
+            f"its header counts {2**60} entries, {MAX_ENTRIES} at most make sense; d",
+        ),
         (header(num_keys=2**60), ConfigError, f"its header counts {2**60} entries, {MAX_ENTRIES} at most"),
         (header(num_tensors=MAX_ENTRIES), ConfigError, "is truncated, or its header is damaged"),
         (header(0, 1, struct.pack("<Q", 2**60)), ConfigError, "is truncated, or its header is damaged"),
@@ -84,8 +109,9 @@ def test_blocks_have_the_sizes_of_the_package() -> None:
         (
             header(1, 0, tensor(16)),
             UnsupportedModel,
-            "tensor 't' is of ggml's type 16, which is not read; known are F32",
+            "tensor 't' is of type IQ2_XXS, which is not read: give a file with no other types than F32, F16",
         ),
+        (header(1, 0, tensor(99)), UnsupportedModel, "tensor 't' is of type 99, which is not read"),
         (header(1, 0, tensor(12)), ConfigError, "tensor 't' has no whole blocks"),
         (header(1, 0, tensor(offset=7) + bytes(9999)), ConfigError, "tensor 't' is there twice, or out of line"),
         (header(2, 0, tensor() + tensor() + bytes(9999)), ConfigError, "tensor 't' is there twice, or out of line"),
