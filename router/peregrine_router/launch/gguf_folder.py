@@ -4,35 +4,44 @@ config.json and tokenizer.json are read in many places; of a GGUF file they are 
 """
 
 import json
-import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+from peregrine_router.launch.gguf_names import PART, SUFFIX, first_files
 from peregrine_router.launch.temporary_folder import make_temporary_folder
 from peregrine_router.text.gguf_tokenizer import tokenizer_config, tokenizer_json
 from peregrine_router.text.tokenizer_files import TokenizerError, read_json
 from peregrine_server.models.loading.gguf_header import GgufHeader, read_header
 from peregrine_server.models.registry import GGUF_FAMILIES, gguf_config
 
-SUFFIX = ".gguf"
 BESIDE = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("generation_config.json", "chat_template.jinja", "chat_template.json"),
 )
 """Files beside a GGUF file that count more than what it says itself; config.json adds to it."""
 MAX_CONFIG_BYTES = 2**20
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 def find_gguf(folder: Path) -> Path | None:
     """The GGUF file, or the first of a set, of a folder that holds no other weights. Raises ValueError for several."""
-    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+    if has_other_weights(folder):
         return None
-    found = sorted(folder.glob(f"*{SUFFIX}"))
-    if len({_set_name(file) for file in found}) > 1:
-        names = ", ".join(file.name for file in found)
-        raise ValueError(f"{folder} holds several GGUF files ({names:.200}): give --model-id the path of one")
-    return found[0] if found else None
+    files = first_files(file.name for file in folder.glob(f"*{SUFFIX}"))
+    return folder / the_only_one(files, str(folder)) if files else None
+
+
+def has_other_weights(folder: Path) -> bool:
+    """Whether it holds weights that count more than GGUF files."""
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+
+
+def the_only_one(files: list[str], place: str) -> str:
+    """The file of a list with one. Raises ValueError, with the line that serves the first of several in `place`."""
+    if len(files) > 1:
+        line = shlex.join(["peregrine", "serve", "--model-id", f"{place}/{files[0]}"])
+        raise ValueError(f"{place} holds several GGUF files ({', '.join(files):.300}): choose one, as in `{line}`")
+    return files[0]
 
 
 def make_folder(file: Path) -> Path:
@@ -56,19 +65,8 @@ def make_folder(file: Path) -> Path:
     return folder
 
 
-def set_pattern(name: str) -> str:
-    """The file names, as a pattern of the shell, of a GGUF file, or of the set that it is a part of."""
-    part = _PART.fullmatch(name)
-    return f"{part['stem']}-*-of-{part['count']}{SUFFIX}" if part else name
-
-
-def _set_name(file: Path) -> str:
-    part = _PART.fullmatch(file.name)
-    return f"{part['stem']}-of-{part['count']}" if part else file.name
-
-
 def _parts(file: Path) -> list[Path]:
-    part = _PART.fullmatch(file.name)
+    part = PART.fullmatch(file.name)
     if part is None:
         return [file]
     count = int(part["count"])

@@ -5,7 +5,7 @@ import re
 import stat
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -17,7 +17,8 @@ from huggingface_hub.errors import (
 )
 
 import peregrine_server
-from peregrine_router.launch.gguf_folder import SUFFIX, find_gguf, make_folder, set_pattern
+from peregrine_router.launch.gguf_folder import find_gguf, has_other_weights, make_folder, the_only_one
+from peregrine_router.launch.gguf_names import SUFFIX, first_files, set_pattern
 
 DEMO_MODEL_ID = "peregrine/falcon-demo"
 SMALL_FILES = ["*.json", "*.jinja", "*.txt"]
@@ -38,18 +39,28 @@ def demo_path() -> Path:
 
 
 def resolve_model(model_id: str | None, revision: str | None, cache: str | None) -> Path:
-    """The model's folder, downloaded if necessary. Honours HF_TOKEN and HF_HUB_OFFLINE. Raises ModelNotFound."""
+    """The model's folder, downloaded if necessary. Honours HF_TOKEN and HF_HUB_OFFLINE.
+
+    Raises ModelNotFound, or another ValueError.
+    """
     if model_id is None or model_id == DEMO_MODEL_ID:
         return demo_path()
     local = Path(model_id).expanduser()
     if local.is_dir() or (local.suffix == SUFFIX and local.is_file()):
         return local_folder(local)
-    if local.is_absolute() or model_id.startswith((".", "~")):
+    is_path = local.is_absolute() or model_id.startswith((".", "~"))
+    if local.suffix == SUFFIX and (is_path or model_id.count("/") < 2 or local.parent.is_dir()):
+        raise ModelNotFound(f"there is no file {model_id}: check --model-id")
+    if is_path:
         raise ModelNotFound(f"{model_id} is not a folder: check --model-id")
-    if model_id.endswith(SUFFIX) and model_id.count("/") > 1:
+    if local.suffix == SUFFIX:
         owner, name, file = model_id.split("/", 2)
         return local_folder(_downloaded(f"{owner}/{name}", revision, cache, file) / file)
-    return local_folder(_downloaded(model_id, revision, cache))
+    path = _downloaded(model_id, revision, cache)
+    if has_other_weights(path) or not (files := first_files(_files_at_hub(model_id, revision))):
+        return local_folder(path)
+    file = the_only_one(files, model_id)
+    return local_folder(_downloaded(model_id, revision, cache, file) / file)
 
 
 def local_folder(path: Path) -> Path:
@@ -90,6 +101,15 @@ def _downloaded(model_id: str, revision: str | None, cache: str | None, file: st
             f"{model_id} is not in the local cache and the hub cannot be reached ({_first_line(error)}): "
             "connect, or give --model-id a local folder"
         ) from None
+
+
+def _files_at_hub(model_id: str, revision: str | None) -> list[str]:
+    """The names of a repository's files; none where the hub cannot be asked."""
+    try:
+        return list_repo_files(model_id, revision=revision)
+    # Versions of huggingface_hub raise errors of several libraries. The folder's own lack is told then.
+    except Exception:
+        return []
 
 
 def check_files(path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from peregrine_router.launch.gguf_folder import SUFFIX
+from peregrine_router.launch.gguf_names import SUFFIX
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, demo_path, local_folder
 from peregrine_server.models.formats.interface import DENSE
 from peregrine_server.models.interface import Footprint, Layout, ModelConfig

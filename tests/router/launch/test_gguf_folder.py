@@ -1,7 +1,9 @@
 """Folders for models in GGUF files."""
 
+import fnmatch
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,9 +64,11 @@ def test_safetensors_come_first(tmp_path: Path) -> None:
 
 def test_of_several_files_one_is_named(tmp_path: Path) -> None:
     """The start does not choose."""
-    for name in "a.gguf", "b.gguf":
+    for name in "a.gguf", "b q4_0.gguf":
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"holds several GGUF files \(a.gguf, b.gguf\): give --model-id the path"):
+    line = f"peregrine serve --model-id '{tmp_path}/b q4_0.gguf'"
+    message = f"{tmp_path} holds several GGUF files (b q4_0.gguf, a.gguf): choose one, as in `{line}`"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         resolve_model(str(tmp_path), None, None)
 
 
@@ -131,6 +135,53 @@ def test_one_file_of_a_repository_is_fetched(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ModelNotFound, match=r"^there is no other-00001-of-00002.gguf in .*: check --model-id$"):
         resolve_model("owner/name/other-00001-of-00002.gguf", None, None)
     assert asked == [("owner/name", "falcon.gguf"), ("owner/name", "other-*-of-00002.gguf")]
+
+
+def hub_of(monkeypatch: pytest.MonkeyPatch, folder: Path, names: list[str]) -> list[str]:
+    """A hub whose repositories have files of these `names`, which are fetched to `folder`; the patterns asked for."""
+    asked: list[str] = []
+
+    def download(repository: str, *, allow_patterns: list[str], **_: object) -> str:
+        asked.append(allow_patterns[-1])
+        for name in fnmatch.filter(names, allow_patterns[-1]):
+            write(folder / name)
+        return str(folder)
+
+    monkeypatch.setattr(model_files, "snapshot_download", download)
+    monkeypatch.setattr(model_files, "list_repo_files", lambda *_, **__: names)
+    return asked
+
+
+def test_the_only_file_of_a_repository_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OWNER/NAME, which has no other weights."""
+    asked = hub_of(monkeypatch, tmp_path, ["README.md", "falcon.gguf"])
+    assert load_config(resolve_model("owner/name", None, None)).vocab_size == 300
+    assert asked == ["*.safetensors", "*.bin", "falcon.gguf"]
+
+
+def test_of_a_repositorys_files_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line with the names and the line that serves one; none is fetched."""
+    names = ["falcon-q2_k.gguf", "falcon-q4_0.gguf", "q8_0/falcon-00001-of-00002.gguf"]
+    asked = hub_of(monkeypatch, tmp_path, names)
+    line = "peregrine serve --model-id owner/name/falcon-q4_0.gguf"
+    listed = "falcon-q4_0.gguf, q8_0/falcon-00001-of-00002.gguf, falcon-q2_k.gguf"
+    message = f"owner/name holds several GGUF files ({listed}): choose one, as in `{line}`"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        resolve_model("owner/name", None, None)
+    assert asked == ["*.safetensors", "*.bin"]
+
+
+def test_a_hub_that_lists_nothing_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the network, what was fetched before is served."""
+    hub_of(monkeypatch, tmp_path, [])
+
+    def fail(*_: object, **__: object) -> list[str]:
+        raise RuntimeError("offline")
+
+    monkeypatch.setattr(model_files, "list_repo_files", fail)
+    assert resolve_model("owner/name", None, None) == tmp_path
+    write(tmp_path / "falcon.gguf")
+    assert load_config(resolve_model("owner/name", None, None)).vocab_size == 300
 
 
 def test_floating_point_files_are_planned(tmp_path: Path) -> None:

@@ -39,6 +39,16 @@ def test_a_path_that_is_no_folder(model_id: str) -> None:
         resolve_model(model_id, None, None)
 
 
+@pytest.mark.parametrize(
+    "model_id", ["falcon.gguf", "models/falcon.gguf", "./falcon.gguf", "/no/falcon.gguf", "{}/x.gguf"]
+)
+def test_a_path_that_is_no_gguf_file(model_id: str, tmp_path: Path) -> None:
+    """It is looked for at the hub only if it may be OWNER/NAME/FILE.gguf, and no folder here is called so."""
+    model_id = model_id.format(tmp_path)
+    with pytest.raises(ModelNotFound, match=f"^there is no file {model_id}: check --model-id$"):
+        resolve_model(model_id, None, None)
+
+
 def test_the_commit_of_a_snapshot_is_its_folders_name(tmp_path: Path) -> None:
     """The hub's cache keeps each commit in a folder of its name, whatever branch was asked for."""
     assert commit_of(tmp_path / "models--tiiuae--falcon-7b" / "snapshots" / COMMIT) == COMMIT
@@ -81,6 +91,7 @@ def test_legacy_files_are_downloaded_for_want_of_a_models_safetensors(
         return str(tmp_path)
 
     monkeypatch.setattr(model_files, "snapshot_download", download)
+    monkeypatch.setattr(model_files, "list_repo_files", lambda *_, **__: files)
     assert resolve_model("x/y", None, None) == tmp_path
     assert ("*.bin" in patterns) == legacy
 
