@@ -78,7 +78,7 @@ def _cells(name: str) -> list[str]:
 
 def _cell(deployment: Deployment) -> str:
     counts = (replace(deployment, num_shards=count) for count in (1, *MORE_SHARDS))
-    plan = first_that_fits(counts, all_formats())
+    plan = first_that_fits(counts, all_formats(deployment.model))
     if plan is None:
         return "-"
     count = plan.deployment.num_shards

@@ -7,6 +7,7 @@ from typing import get_args
 
 from peregrine_router.hardware import DEVICES, GIB
 from peregrine_router.options.model import KVCacheDtype
+from peregrine_router.planning.models import PlannedModel
 from peregrine_router.planning.plan import BLOCK_SIZE, Deployment, Plan
 from peregrine_server.models.formats.registry import format_names
 
@@ -26,9 +27,10 @@ class Choice:
     """The nearest deployments that fit, if the plan does not."""
 
 
-def all_formats() -> tuple[str | None, ...]:
-    """Weight formats in the order of preference: unquantized, then as the registry has them."""
-    return (None, *format_names())
+def all_formats(model: PlannedModel) -> tuple[str | None, ...]:
+    """Weight formats in the order of preference: unquantized, then as the registry has them; as the checkpoint has them
+    where that is quantized."""
+    return (None,) if model.stored else (None, *format_names())
 
 
 def choose(deployment: Deployment, formats: Sequence[str | None]) -> Choice:
@@ -55,16 +57,16 @@ def _in_formats(deployment: Deployment, formats: Sequence[str | None]) -> Iterat
 def _alternatives(plan: Plan, formats: Sequence[str | None]) -> Iterator[Plan]:
     """The nearest that fit, with one thing changed: format, KV cache, context, number of shards, device. If that is not
     enough, shards and format; if nothing else is, weights in the host's memory."""
-    deployment = plan.deployment
+    deployment, every = plan.deployment, all_formats(plan.deployment.model)
     changes: list[tuple[list[Deployment], Sequence[str | None]]] = [
-        ([deployment], [each for each in all_formats() if each not in formats]),
+        ([deployment], [each for each in every if each not in formats]),
         (_with_smaller_cache(deployment), formats),
         (_with_shorter_context(plan), formats),
         (_with_more_shards(deployment), formats),
         (_on_larger_devices(deployment), formats),
     ]
     found = [fitting for each in changes if (fitting := first_that_fits(*each)) is not None]
-    if not found and (both := first_that_fits(_with_more_shards(deployment), all_formats())) is not None:
+    if not found and (both := first_that_fits(_with_more_shards(deployment), every)) is not None:
         found = [both]
     if not found and (offloaded := first_that_fits(_with_offload(plan), formats)) is not None:
         found = [offloaded]

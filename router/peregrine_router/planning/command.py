@@ -9,9 +9,10 @@ from peregrine_router.launch.exit_codes import WRONG_OPTIONS
 from peregrine_router.options.model import LAUNCHER_FORMATS, MAX_OFFLOAD_GB
 from peregrine_router.planning.choices import KV_CACHE_DTYPES, Choice, all_formats, choose
 from peregrine_router.planning.devices import CPU, find_device
-from peregrine_router.planning.models import find_model
+from peregrine_router.planning.models import PlannedModel, find_model
 from peregrine_router.planning.plan import Deployment
 from peregrine_router.planning.report import as_json, as_text
+from peregrine_server.models.formats.interface import ALL_KERNELS
 from peregrine_server.models.formats.registry import format_names
 
 NONE = "none"
@@ -39,7 +40,11 @@ def parse(arguments: list[str]) -> Namespace:
         "nothing. Exits with 1 if it does not fit.",
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a published Falcon, such as falcon-7b, or the folder of a downloaded model")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a published Falcon, such as falcon-7b, or the folder or GGUF file of a downloaded model",
+    )
     add(
         "--device",
         default="cpu",
@@ -74,10 +79,11 @@ def answer(options: Namespace) -> Choice:
     """The choice for the options. Raises ValueError with one line."""
     check_positive("--num-shard", options.num_shard)
     check_positive("--max-total-tokens", options.max_total_tokens)
-    formats, cache_dtype = formats_of(options.quantize), options.kv_cache_dtype
+    cache_dtype = options.kv_cache_dtype
     if cache_dtype not in (None, NONE, *KV_CACHE_DTYPES):
         raise ValueError(f"--kv-cache-dtype {cache_dtype} is not known: choose one of {', '.join(KV_CACHE_DTYPES)}")
     device, model = find_device(options.device), find_model(options.model)
+    formats = formats_of(options.quantize, model)
     if not 0 <= options.cpu_offload_gb <= MAX_OFFLOAD_GB or (options.cpu_offload_gb and device.name == CPU):
         raise ValueError(f"--cpu-offload-gb {options.cpu_offload_gb:g} must be 0 to {MAX_OFFLOAD_GB}, and 0 on a CPU")
     deployment = Deployment(
@@ -91,11 +97,14 @@ def answer(options: Namespace) -> Choice:
     return choose(deployment, formats)
 
 
-def formats_of(quantize: str | None) -> tuple[str | None, ...]:
-    """The formats to try: all, or the one that is asked for by our name or text-generation-launcher's."""
+def formats_of(quantize: str | None, model: PlannedModel) -> tuple[str | None, ...]:
+    """The formats to try: all, or the one that is asked for by our name or text-generation-launcher's. Raises
+    ValueError."""
     name = LAUNCHER_FORMATS.get(str(quantize), quantize)
-    if name is None:
-        return all_formats()
+    if model.stored is not None:
+        model.stored(name, ALL_KERNELS)
+    if name is None or model.stored is not None:
+        return all_formats(model)
     if name != NONE and name not in format_names():
         choices = ", ".join((NONE, *format_names()))
         raise ValueError(f"--quantize {quantize} is not known: choose one of {choices}, or leave it out")

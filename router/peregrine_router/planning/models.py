@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peregrine_router.launch.gguf_names import SUFFIX
 from peregrine_router.launch.model_files import DEMO_MODEL_ID, demo_path, local_folder
-from peregrine_server.models.formats.interface import DENSE
+from peregrine_server.models.formats.interface import DENSE, WeightFormat, WeightKernels
 from peregrine_server.models.interface import Footprint, Layout, ModelConfig
 from peregrine_server.models.registry import family_of, footprint, load_config, load_format, published_models
 
@@ -23,6 +23,9 @@ class PlannedModel:
     """As --model-id takes it."""
     config: ModelConfig
     footprint: Callable[[Layout], Footprint]
+    stored: Callable[[str | None, WeightKernels], WeightFormat] | None = None
+    """The format of weights that are quantized in the checkpoint, by what --quantize says, which it checks; None: they
+    are not, and may have any."""
 
 
 def find_model(name: str) -> PlannedModel:
@@ -30,10 +33,11 @@ def find_model(name: str) -> PlannedModel:
     folder = demo_path() if name == DEMO_MODEL_ID else Path(name).expanduser()
     if folder.is_dir() or (folder.suffix == SUFFIX and folder.is_file()):
         folder = local_folder(folder)
-        config = load_config(folder)
-        if (stored := load_format(folder, None).name) != DENSE:
-            raise ValueError(f"{name}: its weights are {stored} already, and not planned: give the original model")
-        return PlannedModel(name, config, partial(footprint, folder, config))
+        config, is_dense = load_config(folder), load_format(folder, None).name == DENSE
+        stored = None if is_dense else partial(load_format, folder)
+        return PlannedModel(name, config, partial(footprint, folder, config), stored)
+    if folder.suffix == SUFFIX:
+        raise ValueError(f"there is no file {name}, and a plan downloads none: give the path of one that is here")
     models = published_models()
     known = {short_name(full).lower(): full for full in models} | {full.lower(): full for full in models} | ALIASES
     if name.lower() not in known:

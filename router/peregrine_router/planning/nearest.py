@@ -12,13 +12,13 @@ from peregrine_router.planning.plan import Deployment
 from peregrine_router.planning.report import place
 from peregrine_server.models.formats.interface import DENSE
 from peregrine_server.models.formats.registry import format_names
-from peregrine_server.models.registry import footprint
+from peregrine_server.models.registry import footprint, load_format
 
 
 def nearest_that_fits(prepared: Prepared, free_bytes: int) -> str:
     """The first of what `peregrine plan` lists for a model that does not fit so many bytes of a device. Empty if there
-    is nothing, if 0 bytes say that memory is not the reason, or the weights are quantized in the checkpoint."""
-    if free_bytes <= 0 or prepared.format.name not in (DENSE, *format_names()):
+    is nothing, or if 0 bytes say that memory is not the reason."""
+    if free_bytes <= 0:
         return ""
     choice = choose(deployment_of(prepared, free_bytes), [prepared.settings.quantize])
     if not choice.alternatives:
@@ -31,8 +31,14 @@ def nearest_that_fits(prepared: Prepared, free_bytes: int) -> str:
 def deployment_of(prepared: Prepared, free_bytes: int) -> Deployment:
     """The deployment that was to be served, on devices with so many bytes each."""
     is_on_cpu, settings = runs_on_cpu(prepared.settings), prepared.settings
+    is_stored = prepared.format.name not in (DENSE, *format_names())
     return Deployment(
-        model=PlannedModel(prepared.model_id, prepared.config, partial(footprint, prepared.path, prepared.config)),
+        model=PlannedModel(
+            prepared.model_id,
+            prepared.config,
+            partial(footprint, prepared.path, prepared.config),
+            partial(load_format, prepared.path) if is_stored else None,
+        ),
         device=cpu(free_bytes) if is_on_cpu else Device(f"{free_bytes / GIB:.1f} GiB", "", 0, free_bytes / GIB, None),
         num_shards=prepared.num_shards,
         quantize=settings.quantize,

@@ -51,7 +51,10 @@ class Deployment:
 
     @cached_property
     def format(self) -> WeightFormat:
-        return weight_format(self.quantize, CPU_KERNELS if self.is_on_cpu else ALL_KERNELS)
+        """Raises ValueError if the checkpoint is quantized, and not as `quantize` says."""
+        kernels = CPU_KERNELS if self.is_on_cpu else ALL_KERNELS
+        of = self.model.stored or weight_format
+        return of(self.quantize, kernels)
 
     @property
     def dtype(self) -> str:
@@ -61,7 +64,7 @@ class Deployment:
     @property
     def weights(self) -> str:
         """The weight format in a word."""
-        return self.quantize or self.dtype
+        return self.format.name if self.model.stored else self.quantize or self.dtype
 
     @property
     def layout(self) -> Layout:
@@ -82,7 +85,7 @@ class Deployment:
             "--model-id": self.model.name,
             "--device": CPU if self.is_on_cpu else None,
             "--num-shard": self.num_shards,
-            "--dtype": None if self.dtype == "bfloat16" or self.quantize else self.dtype,
+            "--dtype": None if self.dtype == "bfloat16" or self.format.compute_dtype else self.dtype,
             "--quantize": self.quantize,
             "--kv-cache-dtype": self.kv_cache_dtype,
             "--cpu-offload-gb": f"{self.cpu_offload_gb:g}" if self.cpu_offload_gb else None,

@@ -184,12 +184,12 @@ def test_a_hub_that_lists_nothing_changes_nothing(tmp_path: Path, monkeypatch: p
     assert load_config(resolve_model("owner/name", None, None)).vocab_size == 300
 
 
-def test_floating_point_files_are_planned(tmp_path: Path) -> None:
-    """Quantized ones are told as every other checkpoint's."""
-    name = str(write(tmp_path / "f16.gguf", "F16"))
-    assert find_model(name).name == name
-    with pytest.raises(ValueError, match=r"its weights are gguf already, and not planned"):
-        find_model(str(write(tmp_path / "q4.gguf")))
+def test_files_are_planned(tmp_path: Path) -> None:
+    """Quantized ones as they are."""
+    for types, has_any in ("F16", True), ("Q4_0", False):
+        found = find_model(str(write(tmp_path / f"{types}.gguf", types)))
+        assert found.name == str(tmp_path / f"{types}.gguf")
+        assert (found.stored is None) == has_any
 
 
 def test_what_is_no_file_of_text_is_not_read(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Choices where no format is given, and where nothing fits."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deployments import deployment
+from fakes import train_backend
+from gguf_checkpoints import write_gguf
 from peregrine_router.planning.choices import Choice, all_formats, choose
 
 
 def chosen(model: str, device: str, **changes: object) -> Choice:
-    return choose(deployment(model, device, **changes), all_formats())
+    found = deployment(model, device, **changes)
+    return choose(found, all_formats(found.model))
 
 
 def alternatives(choice: Choice) -> Iterator[tuple[str, int, str | None, str | None, int]]:
@@ -34,8 +38,20 @@ def test_the_first_weights_that_fit_are_taken(model: str, device: str, quantize:
     choice = chosen(model, device)
     assert choice.plan.fits
     assert choice.plan.deployment.quantize == quantize
-    assert [each.deployment.quantize for each in choice.rejected] == [*all_formats()][: len(choice.rejected)]
+    formats = all_formats(choice.plan.deployment.model)
+    assert tuple(each.deployment.quantize for each in choice.rejected) == formats[: len(choice.rejected)]
     assert not any(each.fits for each in choice.rejected)
+
+
+def test_quantized_weights_stay_as_they_are(tmp_path: Path) -> None:
+    """No other format of a GGUF file is proposed, and the line that serves it names none."""
+    write_gguf(tmp_path / "falcon.gguf", tokenizer=train_backend())
+    choice = chosen(str(tmp_path), "0.63")
+    assert not choice.plan.fits
+    assert choice.rejected == ()
+    assert [*alternatives(choice)] == [("t4", 1, None, None, 2048)]
+    assert choice.alternatives[0].deployment.command == f"peregrine serve --model-id {tmp_path} --num-shard 1"
+    assert choice.plan.deployment.weights == "gguf"
 
 
 def test_each_thing_alone_that_would_make_it_fit_is_proposed() -> None:
@@ -75,7 +91,7 @@ def test_weights_on_the_host_are_proposed_where_nothing_else_fits(monkeypatch: p
     """As many GiB as are missing; not where another device would do, nor on a CPU."""
     asked = deployment("falcon-7b", "12")
     assert all(not each.deployment.cpu_offload_gb for each in choose(asked, [None]).alternatives)
-    for name, value in (("DEVICES", ()), ("MORE_SHARDS", ()), ("all_formats", lambda: (None,))):
+    for name, value in (("DEVICES", ()), ("MORE_SHARDS", ()), ("all_formats", lambda model: (None,))):
         monkeypatch.setattr(f"peregrine_router.planning.choices.{name}", value)
     (found,) = choose(asked, [None]).alternatives
     assert found.deployment.cpu_offload_gb == 3

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes import train_backend
+from gguf_checkpoints import MIXES, write_gguf
 from peregrine_router.planning.command import run_plan
 from serving import ServerProcess
 
@@ -56,9 +58,13 @@ def test_other_names_of_formats_are_understood(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
-def test_the_server_says_what_was_foretold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["peregrine/falcon-demo", "falcon.gguf"])
+def test_the_server_says_what_was_foretold(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The line that `plan` prints starts a server whose start-up has the two lines that `plan` printed."""
-    assert run_plan(["peregrine/falcon-demo"]) == 0
+    if name.endswith(".gguf"):
+        write_gguf(file := tmp_path / name, "40b", MIXES["Q4_K_M of 40B"], tokenizer=train_backend(), eos_token_id=0)
+        name = str(file)
+    assert run_plan([name]) == 0
     *_, command, _, _, weights, cache = capsys.readouterr().out.splitlines()
     log = tmp_path / "log"
     with log.open("w") as stderr, ServerProcess(*shlex.split(command)[2:], stderr=stderr):

@@ -6,6 +6,7 @@ import pytest
 
 from checkpoints import build_model, write_checkpoint
 from peregrine_router.planning.models import find_model
+from peregrine_server.models.formats.interface import ALL_KERNELS, CPU_KERNELS
 from peregrine_server.models.registry import load_config, published_models
 from quantized_checkpoints import LAYOUTS, write_quantized
 
@@ -36,11 +37,24 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
     assert find_model(str(tmp_path)).config == load_config(tmp_path)
 
 
-def test_a_quantized_folder_is_refused(tmp_path: Path) -> None:
-    """One line: sizes of what is stored are not those of the formats that are planned."""
+def test_a_quantized_folder_has_its_format(tmp_path: Path) -> None:
+    """It is checked against --quantize; floating-point weights have none."""
     write_quantized(tmp_path, "40b", LAYOUTS["int4"])
-    with pytest.raises(ValueError, match=r"weights are compressed-tensors pack-quantized already, and not planned: "):
-        find_model(str(tmp_path))
+    stored = find_model(str(tmp_path)).stored
+    assert stored is not None
+    assert stored("int4", CPU_KERNELS).name == stored(None, ALL_KERNELS).name == "compressed-tensors pack-quantized"
+    with pytest.raises(
+        ValueError, match=r"^--quantize int8: the checkpoint's weights are compressed-tensors .*: leave"
+    ):
+        stored("int8", ALL_KERNELS)
+    assert find_model("falcon-7b").stored is None
+
+
+@pytest.mark.parametrize("name", ["falcon.gguf", "owner/name/falcon.gguf"])
+def test_a_gguf_file_that_is_not_here_is_told(name: str) -> None:
+    """One line; it is not looked for at the hub."""
+    with pytest.raises(ValueError, match=f"^there is no file {name}, and a plan downloads none: give the path of one"):
+        find_model(name)
 
 
 def test_an_unknown_name_is_told_with_those_that_are_known() -> None:

@@ -1,7 +1,10 @@
 """The end of the line of a server that finds too little memory."""
 
 import shlex
+from pathlib import Path
 
+from fakes import train_backend
+from gguf_checkpoints import write_gguf
 from peregrine_router.hardware import GIB
 from peregrine_router.launch.command_line import parse_settings
 from peregrine_router.launch.prepare import Prepared, prepare
@@ -23,6 +26,18 @@ def test_the_nearest_choice_is_named_by_its_line() -> None:
     found = nearest_that_fits(demo, Plan.of(deployment_of(demo, GIB)).weight_bytes)
     assert found.startswith("; what fits: peregrine serve --model-id peregrine/falcon-demo --device cpu")
     assert "--quantize int8" in found
+
+
+def test_quantized_weights_are_named_as_they_are(tmp_path: Path) -> None:
+    """A shorter context of a GGUF file, not another format."""
+    write_gguf(tmp_path / "falcon.gguf", tokenizer=train_backend(), eos_token_id=0)
+    model = prepared("--device", "cpu", "--model-id", str(tmp_path / "falcon.gguf"), "--max-total-tokens", "2000000000")
+    found = nearest_that_fits(model, GIB)
+    assert found.startswith(
+        f"; what fits: peregrine serve --model-id {tmp_path}/falcon.gguf --device cpu --num-shard 1 "
+    )
+    assert "--max-total-tokens" in found
+    assert "--quantize" not in found
 
 
 def test_nothing_is_said_without_a_reason_or_a_choice() -> None:

@@ -4,7 +4,7 @@ from scripts.plan_page import PAGE, renewed
 
 from deployments import deployment
 from peregrine_router.launch.memory_lines import memory_lines
-from peregrine_router.planning.choices import all_formats, choose
+from peregrine_router.planning.choices import choose
 from peregrine_router.planning.report import as_json, as_text
 
 
@@ -30,7 +30,7 @@ def test_what_is_missing_is_what_a_request_needs() -> None:
 
 def test_the_words_end_with_the_line_that_serves_and_what_it_says() -> None:
     """As start-up prints them."""
-    plan = (choice := choose(deployment("falcon-40b", "a100-80g"), all_formats())).plan
+    plan = (choice := choose(deployment("falcon-40b", "a100-80g"), (None, "int8"))).plan
     foretold = memory_lines(plan.weight_bytes, plan.kv_tokens, plan.kv_bytes_per_token, None)
     assert as_text(choice).splitlines()[-5:] == [plan.deployment.command, "", "At its start it says:", *foretold]
 
@@ -38,7 +38,7 @@ def test_the_words_end_with_the_line_that_serves_and_what_it_says() -> None:
 def test_no_line_is_too_long() -> None:
     """But for commands, which are to be copied whole."""
     for device in ("a100-80g", "a10g", "cpu", "8"):
-        for line in as_text(choose(deployment("falcon-40b-instruct", device), all_formats())).splitlines():
+        for line in as_text(choose(deployment("falcon-40b-instruct", device), (None, "int4"))).splitlines():
             assert len(line) <= 120 or "peregrine serve" in line, line
 
 
