@@ -98,7 +98,7 @@ def test_rounded_inputs(device: torch.device, out_features: int, in_features: in
 
 
 def test_a_graph_replays_products_of_rounded_inputs(device: torch.device) -> None:
-    """Of more than 256 rows, by torch's GEMM."""
+    """Products of more than 256 rows are right, by torch's GEMM."""
     weight = quantize_fp8(torch.randn(4544, 4544, device=device))
     linear = Float8Linear(replace(weight, rounds_inputs=True), None, None)
     x = torch.randn(512, 4544, device=device).bfloat16()
