@@ -53,16 +53,15 @@ def test_bytes_are_those_of_the_tensors() -> None:
 
 
 def test_integers_too_large_for_the_kernels_are_rounded_again() -> None:
-    """AVX2 multiplies integers up to 63; those that fit are kept as they are. Half a step is lost, and a
-    quarter at most to bfloat16, through which the values pass."""
-    torch.manual_seed(0)
+    """AVX2 multiplies integers up to 63; those that fit are kept as they are. Values pass through the
+    model's type."""
     weight = quantize_rows(torch.randn(6, 128), 127)
     kernels = KernelsOfDevice(63, has_fp8=False, int4_group=0, has_codebooks=False, dequantizes=True)
     assert pack(weight, INT8, CPU_KERNELS, torch.bfloat16) is weight
     packed = pack(weight, INT8, kernels, torch.bfloat16)
     assert isinstance(packed, Int8Weight)
     assert int(packed.values.abs().max()) == 63
-    assert (packed.dequantize() - weight.dequantize()).abs().max() < 0.75 * packed.scales.max()
+    assert (packed.dequantize() - weight.dequantize().bfloat16()).abs().max() < 0.51 * packed.scales.max()
 
 
 @pytest.mark.parametrize("packing", [FP8, FP8_W8A8])
