@@ -31,6 +31,16 @@ def made(kind: str, out_features: int, in_features: int, device: torch.device) -
     return QuantizedLinear(weight, None, None), dequantized(weight, torch.float64)
 
 
+def assert_graph_replays(linear: QuantizedLinear, x: Tensor) -> None:
+    """A graph of the product gives what the product does."""
+    eager = linear(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = linear(x)
+    graph.replay()
+    assert torch.equal(out, eager)
+
+
 @kinds
 @pytest.mark.parametrize("dtype", BOUNDS)
 def test_values_are_those_of_the_weight(device: torch.device, kind: str, dtype: torch.dtype) -> None:
@@ -101,22 +111,10 @@ def test_a_graph_replays_products_of_rounded_inputs(device: torch.device) -> Non
     """Products of more than 256 rows are right, by torch's GEMM."""
     weight = quantize_fp8(torch.randn(4544, 4544, device=device))
     linear = Float8Linear(replace(weight, rounds_inputs=True), None, None)
-    x = torch.randn(512, 4544, device=device).bfloat16()
-    eager = linear(x)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = linear(x)
-    graph.replay()
-    assert torch.equal(out, eager)
+    assert_graph_replays(linear, torch.randn(512, 4544, device=device).bfloat16())
 
 
 def test_a_graph_replays_products(device: torch.device) -> None:
     """Partial sums are the graph's own memory."""
     linear, _ = made("int4", 4544, 4544, device)
-    x = torch.randn(8, 4544, device=device).bfloat16()
-    eager = linear(x)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = linear(x)
-    graph.replay()
-    assert torch.equal(out, eager)
+    assert_graph_replays(linear, torch.randn(8, 4544, device=device).bfloat16())

@@ -33,9 +33,7 @@ def find_model(name: str) -> PlannedModel:
     folder = demo_path() if name == DEMO_MODEL_ID else Path(name).expanduser()
     if folder.is_dir() or (folder.suffix == SUFFIX and folder.is_file()):
         folder = local_folder(folder)
-        config, is_dense = load_config(folder), load_format(folder, None).name == DENSE
-        stored = None if is_dense else partial(load_format, folder)
-        return PlannedModel(name, config, partial(footprint, folder, config), stored)
+        return model_at(folder, name, load_config(folder))
     if folder.suffix == SUFFIX:
         raise ValueError(f"there is no file {name}, and a plan downloads none: give the path of one that is here")
     models = published_models()
@@ -50,6 +48,13 @@ def find_model(name: str) -> PlannedModel:
     family = family_of(models[full])
     config = family.config(models[full])
     return PlannedModel(full, config, partial(family.footprint, config))
+
+
+def model_at(folder: Path, name: str, config: ModelConfig) -> PlannedModel:
+    """The model of a folder, under `name`."""
+    is_dense = load_format(folder, None).name == DENSE
+    stored = None if is_dense else partial(load_format, folder)
+    return PlannedModel(name, config, partial(footprint, folder, config), stored)
 
 
 def short_name(name: str) -> str:

@@ -1,18 +1,13 @@
 """The end of the line that says that a model does not fit: what would."""
 
-from functools import partial
-
 from peregrine_router.hardware import GIB, Device
 from peregrine_router.launch.devices import runs_on_cpu
 from peregrine_router.launch.prepare import Prepared
 from peregrine_router.planning.choices import choose
 from peregrine_router.planning.devices import cpu
-from peregrine_router.planning.models import PlannedModel
+from peregrine_router.planning.models import model_at
 from peregrine_router.planning.plan import Deployment
 from peregrine_router.planning.report import place
-from peregrine_server.models.formats.interface import DENSE
-from peregrine_server.models.formats.registry import format_names
-from peregrine_server.models.registry import footprint, load_format
 
 
 def nearest_that_fits(prepared: Prepared, free_bytes: int) -> str:
@@ -31,14 +26,8 @@ def nearest_that_fits(prepared: Prepared, free_bytes: int) -> str:
 def deployment_of(prepared: Prepared, free_bytes: int) -> Deployment:
     """The deployment that was to be served, on devices with so many bytes each."""
     is_on_cpu, settings = runs_on_cpu(prepared.settings), prepared.settings
-    is_stored = prepared.format.name not in (DENSE, *format_names())
     return Deployment(
-        model=PlannedModel(
-            prepared.model_id,
-            prepared.config,
-            partial(footprint, prepared.path, prepared.config),
-            partial(load_format, prepared.path) if is_stored else None,
-        ),
+        model=model_at(prepared.path, prepared.model_id, prepared.config),
         device=cpu(free_bytes) if is_on_cpu else Device(f"{free_bytes / GIB:.1f} GiB", "", 0, free_bytes / GIB, None),
         num_shards=prepared.num_shards,
         quantize=settings.quantize,

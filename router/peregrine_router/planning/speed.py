@@ -7,6 +7,7 @@ from peregrine_router.interfaces import EngineStats
 from peregrine_router.observability.model_cost import ModelCost
 from peregrine_router.options.batching import STEP_TOKENS
 from peregrine_router.planning.plan import MAX_BATCH_SIZE, Plan
+from peregrine_server.models.formats.interface import rounds_inputs
 
 
 def decode_speeds(plan: Plan) -> dict[int, float]:
@@ -26,7 +27,7 @@ def prompt_speed(plan: Plan) -> float | None:
     """Tokens of prompts a second at the roof, in the largest step; of fp8 where inputs are rounded to it."""
     tokens = STEP_TOKENS["cuda"]
     cost = _cost(plan)
-    if cost.roof is not None and cost.roof.fp8_flops_per_second and getattr(plan.deployment.format, "rounds_inputs", 0):
+    if cost.roof is not None and cost.roof.fp8_flops_per_second and rounds_inputs(plan.deployment.format):
         cost = replace(cost, roof=cost.roof._replace(flops_per_second=cost.roof.fp8_flops_per_second))
     seconds = cost.least_seconds(EngineStats(steps=1, step_tokens=tokens, generated_tokens=1))
     return None if seconds is None else tokens / seconds

@@ -9,7 +9,7 @@ from peregrine_server.models.falcon.config import FalconConfig
 from peregrine_server.models.falcon.partition import partition
 from peregrine_server.models.falcon.tensors import HEAD
 from peregrine_server.models.formats.dense import DenseFormat
-from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat
+from peregrine_server.models.formats.interface import DTYPE_BYTES, WeightFormat, rounds_inputs
 from peregrine_server.models.interface import Footprint, Layout
 from peregrine_server.models.layers.placement import buffer_bytes, host_bytes, offloaded_layers
 from peregrine_server.protocol import CacheSpec
@@ -148,8 +148,7 @@ def activation_bytes_per_token(config: FalconConfig, num_ranks: int, dtype: str,
         numbers = (2 + layer_norms) * hidden + attended + ffn + max(qkv, hidden)
     else:
         numbers = attended + max(3 * hidden + qkv + attended, 5 * hidden + ffn)
-    # Formats that others bring along need not say that they round none.
-    if getattr(format, "rounds_inputs", False):
+    if rounds_inputs(format):
         numbers += attended + ffn if config.is_parallel else max(attended, ffn)
     rotary = 0 if config.has_alibi else 2 * config.head_dim
     return (numbers + rotary) * DTYPE_BYTES[dtype]

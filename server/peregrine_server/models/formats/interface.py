@@ -79,6 +79,12 @@ class WeightKernels(Protocol):
     def dequantizes(self) -> bool: ...
 
 
+def rounds_inputs(format: WeightFormat) -> bool:
+    """Whether its linears round their inputs to fp8, too. Formats that others bring along need not say that they round
+    none."""
+    return bool(getattr(format, "rounds_inputs", False))
+
+
 @dataclass(frozen=True, slots=True)
 class KernelsOfDevice:
     """A device's kernels, to size weights where there is no torch, or no such device."""
